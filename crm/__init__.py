@@ -1,0 +1,1 @@
+"""The project: it composes the apps and owns no rule of theirs."""

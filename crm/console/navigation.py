@@ -1,0 +1,78 @@
+"""The sidebar: what each user may open."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+from sync import queries
+
+Item = dict[str, Any]
+
+
+def sidebar(request: HttpRequest) -> list[Item]:
+    """Groups of links for unfold's `SIDEBAR["navigation"]`, each with the right that it needs."""
+
+    def item(title: str | Promise, icon: str, url: str, permission: str = "", **more: Any) -> Item:
+        return {
+            "title": title,
+            "icon": icon,
+            "link": reverse(url),
+            "permission": lambda request: not permission or request.user.has_perm(permission),
+            **more,
+        }
+
+    def rows(title: str | Promise, icon: str, model: str, **more: Any) -> Item:
+        app, name = model.split(".")
+        url = f"admin:{app}_{name}_changelist"
+        return item(title, icon, url, f"{app}.view_{name}", **more)
+
+    unread = {"badge": "crm.console.navigation.unread", "badge_variant": "primary"}
+    return [
+        {"items": [item(_("Home"), "home", "admin:index")]},
+        {
+            "title": _("Fleet"),
+            "separator": True,
+            "items": [
+                rows(_("Workers"), "memory", "lifecycle.workerruntime"),
+                rows(_("Configs"), "tune", "lifecycle.workerconfig"),
+                rows(_("Lifecycle log"), "history", "lifecycle.workerlog"),
+            ],
+        },
+        {
+            "title": _("Inbox"),
+            "separator": True,
+            "items": [
+                rows(_("Conversations"), "forum", "sync.conversation", **unread),
+                rows(_("Accounts"), "account_circle", "sync.account"),
+                rows(_("Posts"), "article", "sync.post"),
+                rows(_("Comments"), "comment", "sync.comment"),
+                rows(_("Sync runs"), "sync", "sync.syncrun"),
+                rows(_("Dead letters"), "mark_email_unread", "sync.deadletter"),
+            ],
+        },
+        {
+            "title": _("Tools"),
+            "separator": True,
+            "items": [
+                {
+                    **item(_("Flower"), "local_florist", "home", "lifecycle.view_workerruntime"),
+                    "link": reverse("flower", args=[""]),
+                },
+                item(_("API docs"), "api", "docs"),
+                rows(_("Periodic tasks"), "schedule", "django_celery_beat.periodictask"),
+                rows(_("Task results"), "task", "django_celery_results.taskresult"),
+                rows(_("Users"), "person", "auth.user"),
+                rows(_("Groups"), "group", "auth.group"),
+            ],
+        },
+    ]
+
+
+def unread(request: HttpRequest) -> str:
+    """The badge beside Conversations."""
+    return f"{queries.totals()['unread']:,}"

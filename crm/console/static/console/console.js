@@ -1,0 +1,136 @@
+// Small behaviour of Muster's admin pages: live rows, times, toasts, log tails. htmx does the rest.
+(() => {
+  "use strict";
+
+  // --- times: written by the server with their offset, read in the reader's own time zone ---------
+
+  const language = () => document.documentElement.lang || undefined;
+
+  function shown(time) {
+    const sameDay = time.toDateString() === new Date().toDateString();
+    const clock = { hour: "2-digit", minute: "2-digit" };
+    const date = { month: "short", day: "numeric", ...clock };
+    if (time.getFullYear() !== new Date().getFullYear()) date.year = "numeric";
+    return time.toLocaleString(language(), sameDay ? clock : date);
+  }
+
+  function localise(root) {
+    for (const element of root.querySelectorAll("time[datetime]")) {
+      const time = new Date(element.getAttribute("datetime"));
+      element.title = time.toLocaleString(language(), { dateStyle: "full", timeStyle: "medium" });
+      element.textContent = shown(time);
+    }
+  }
+
+  // --- live rows: merge a fresh table into the shown one -------------------------------------------
+
+  const keyOf = (row) =>
+    row.querySelector("input.action-select")?.value ??
+    row.querySelector("a")?.getAttribute("href").split("?")[0] ??
+    row.textContent;
+
+  function mergeCells(old, fresh) {
+    const cells = fresh.querySelectorAll("tr.data-row > *");
+    old.querySelectorAll("tr.data-row > *").forEach((cell, i) => {
+      if (!cells[i] || cell.querySelector("input.action-select")) return;
+      if (cell.dataset.shown === cells[i].innerHTML) return;
+      const focused = cell.contains(document.activeElement) ? document.activeElement.id : "";
+      cell.replaceChildren(...cells[i].cloneNode(true).childNodes);
+      cell.dataset.shown = cells[i].innerHTML;
+      htmx.process(cell);
+      if (focused) document.getElementById(focused)?.focus();
+    });
+  }
+
+  function mergeRows(table, fresh) {
+    const shownRows = new Map([...table.tBodies].map((row) => [keyOf(row), row]));
+    let place = null;
+    for (const row of [...fresh.tBodies]) {
+      const key = keyOf(row);
+      const old = shownRows.get(key);
+      shownRows.delete(key);
+      if (old) {
+        old.className = row.className;
+        mergeCells(old, row);
+      } else {
+        row.classList.add("m-new");
+      }
+      const here = old ?? row;
+      const wanted = place ? place.nextElementSibling : table.tBodies[0];
+      if (wanted !== here) table.insertBefore(here, wanted ?? null);
+      if (!old) htmx.process(here);
+      place = here;
+    }
+    for (const gone of shownRows.values()) gone.remove();
+  }
+
+  htmx.defineExtension("rows", {
+    isInlineSwap: (style) => style === "rows",
+    handleSwap: (style, target, fragment) => {
+      if (style !== "rows") return false;
+      localise(fragment);
+      const table = target.querySelector("#result_list");
+      const fresh = fragment.querySelector("#result_list");
+      if (table && fresh) mergeRows(table, fresh);
+      else if (table || fresh) target.replaceChildren(...fragment.children);
+      return [];
+    },
+  });
+
+  // --- polls ---------------------------------------------------------------------------------------
+
+  const tails = new WeakMap(); // what a polled element showed last, and whether it was at its end
+
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const { xhr, target, requestConfig } = event.detail;
+    if (requestConfig.verb === "get" && new URL(xhr.responseURL).pathname.endsWith("/login/")) {
+      event.detail.shouldSwap = false; // the session has ended
+      window.location.reload();
+      return;
+    }
+    const last = tails.get(target);
+    if (last?.text === xhr.responseText) event.detail.shouldSwap = false; // keeps a selection alive
+    const scroller = target.closest("[data-tail]");
+    const atEnd =
+      !scroller || scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 40;
+    tails.set(target, { text: xhr.responseText, atEnd });
+  });
+
+  document.addEventListener("htmx:afterSwap", (event) => {
+    const target = event.detail.target;
+    localise(target);
+    const scroller = target.closest("[data-tail]");
+    if (scroller && tails.get(target)?.atEnd) scroller.scrollTop = scroller.scrollHeight;
+  });
+
+  // --- toasts ----------------------------------------------------------------------------------------
+
+  function toast({ level, text }) {
+    let shelf = document.getElementById("m-toasts");
+    if (!shelf) {
+      shelf = document.createElement("div");
+      shelf.id = "m-toasts";
+      shelf.setAttribute("role", "status");
+      shelf.setAttribute("aria-live", "polite");
+      document.body.append(shelf);
+    }
+    const note = document.createElement("div");
+    note.className = `m-toast m-toast-${level}`;
+    note.textContent = text;
+    shelf.append(note);
+    window.setTimeout(() => note.remove(), level === "error" ? 10000 : 5000);
+  }
+
+  document.addEventListener("toast", (event) => toast(event.detail));
+
+  // A server that is restarting must not look like a page that is up to date.
+  for (const failure of ["htmx:sendError", "htmx:responseError"])
+    document.addEventListener(failure, () => document.body.classList.add("m-offline"));
+  document.addEventListener("htmx:afterOnLoad", () => document.body.classList.remove("m-offline"));
+
+  document.addEventListener("DOMContentLoaded", () => {
+    localise(document);
+    for (const scroller of document.querySelectorAll("[data-tail]"))
+      scroller.scrollTop = scroller.scrollHeight;
+  });
+})();

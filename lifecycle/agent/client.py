@@ -1,0 +1,72 @@
+"""The agent's socket from the other side: master, web and `ps`. Blocking, with time limits."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from lifecycle.agent.protocol import decode, encode
+from lifecycle.errors import BackendUnavailable, SpawnRefused
+
+CALL_TIMEOUT_S = 15.0
+# The agent sends a sign of life every 5 s on a watched connection.
+WATCH_SILENCE_S = 15.0
+
+
+class AgentClient:
+    def __init__(self, socket_path: Path) -> None:
+        self.socket_path = socket_path
+
+    def call(self, verb: str, **arguments: Any) -> dict[str, Any]:
+        """One request, one answer.
+
+        Raises `SpawnRefused` (can never work as asked) or `BackendUnavailable` (away, busy, slow).
+        """
+        try:
+            with (
+                closing(self._connect(CALL_TIMEOUT_S)) as connection,
+                connection.makefile("rb") as lines,
+            ):
+                connection.sendall(encode({"verb": verb, **arguments}))
+                return _answer(lines.readline())
+        except (OSError, ValueError) as error:
+            raise BackendUnavailable(f"the agent did not answer: {error}") from error
+
+    def watch(self) -> Iterator[dict[str, Any]]:
+        """A snapshot, then events, for as long as the agent lives. Raises `BackendUnavailable`."""
+        try:
+            with (
+                closing(self._connect(WATCH_SILENCE_S)) as connection,
+                connection.makefile("rb") as lines,
+            ):
+                connection.sendall(encode({"verb": "watch"}))
+                for line in lines:
+                    yield decode(line)
+        except (OSError, ValueError) as error:
+            raise BackendUnavailable(f"the agent is away: {error}") from error
+        raise BackendUnavailable("the agent closed the connection")
+
+    def _connect(self, timeout_s: float) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(timeout_s)
+        try:
+            connection.connect(str(self.socket_path))
+        except OSError:
+            connection.close()
+            raise
+        return connection
+
+
+def _answer(line: bytes) -> dict[str, Any]:
+    if not line:
+        raise BackendUnavailable("the agent closed the connection")
+    message = decode(line)
+    if "ok" in message:
+        answer: dict[str, Any] = message["ok"]
+        return answer
+    if message.get("error") == "refused":
+        raise SpawnRefused(message["message"])
+    raise BackendUnavailable(str(message.get("message", "the agent gave no answer")))

@@ -1,0 +1,174 @@
+"""The keeper: a tiny process beside each worker, forked from the same preloaded parent.
+
+It holds the worker's lock, moves its output into log files, waits for it, ends what the worker left
+behind, and writes down how it ended. It does not care whether an agent or a master lives.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import NoReturn
+
+from setproctitle import setproctitle
+
+from lifecycle.agent import process
+from lifecycle.agent.layout import STREAMS, SpawnDir
+from lifecycle.agent.output import LogPump
+from lifecycle.agent.protocol import encode
+from lifecycle.types import Alive, Exit, Gone, Instance, WorkerSpec
+
+IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)
+DRAIN_TRIES = 1000
+
+WorkerMain = Callable[[WorkerSpec], int]
+
+
+def keep(spawn: SpawnDir, replies: socket.socket, worker_main: WorkerMain) -> None:
+    """Live the whole life of one worker; answer on `replies` once it exists, or why it can't."""
+    os.setsid()
+    setproctitle(f"muster: keeper of {spawn.instance.worker_id}")
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    process.become_subreaper()
+    spec = spawn.spec()
+    refusal = _refusal(spec)
+    lock = None if refusal else spawn.take_lock()
+    if refusal or lock is None:
+        _reply(replies, spawn.instance, refused=refusal, busy=refusal is None)
+        return
+    started_at = datetime.now(UTC)
+    pumps = [
+        LogPump(spawn.fifo(s), spawn.home.log_file(spawn.instance.worker_id, s)) for s in STREAMS
+    ]
+    gate, open_gate = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(open_gate)
+        _be_worker(spawn, spec, replies, worker_main, gate)
+    os.close(gate)
+    alive = Alive(spawn.instance, process.refer(pid), started_at)
+    spawn.record_instance(process.refer(os.getpid()), alive)
+    os.write(open_gate, b"1")
+    os.close(open_gate)
+    _reply(replies, spawn.instance)
+    replies.close()
+    code = _wait(pid, pumps)
+    _end_strays(pid)
+    for pump in pumps:
+        _drain(pump)
+    spawn.record_exit(Gone(spawn.instance, _exit_of(code), started_at, datetime.now(UTC)))
+
+
+def _refusal(spec: WorkerSpec) -> str | None:
+    """Why this spec can never start here, in words for the worker's page."""
+    folder = spec.working_directory
+    if not folder:
+        return None
+    if not os.path.isdir(folder):  # noqa: PTH112 - says False, not raises, for any odd string
+        return f"working_directory {folder} does not exist or is not a folder"
+    if not os.access(folder, os.R_OK | os.X_OK):
+        return f"working_directory {folder} can't be entered"
+    return None
+
+
+def _be_worker(
+    spawn: SpawnDir, spec: WorkerSpec, replies: socket.socket, worker_main: WorkerMain, gate: int
+) -> NoReturn:
+    """Never returns: the rest of this process is the worker.
+
+    It does nothing until its pid is on record; when the keeper dies before that, it ends.
+    """
+    code = 1
+    try:
+        replies.close()
+        if not os.read(gate, 1):
+            os._exit(code)
+        os.close(gate)
+        os.setsid()
+        for number in (*IGNORED, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # Python's own default
+        for descriptor, stream in ((1, "stdout"), (2, "stderr")):
+            # Read-write: the worker itself keeps the pipe alive when its keeper dies.
+            opened = os.open(spawn.fifo(stream), os.O_RDWR)
+            os.dup2(opened, descriptor)
+            os.close(opened)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        for file in (sys.stdout, sys.stderr):
+            file.reconfigure(line_buffering=True, write_through=True)  # type: ignore[union-attr]
+        os.environ.update(spec.env)
+        if spec.working_directory:
+            os.chdir(spec.working_directory)
+        code = worker_main(spec)
+    except BaseException:  # noqa: BLE001 - the edge of a forked process: said, then gone
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _wait(pid: int, pumps: list[LogPump]) -> int:
+    """Move output until the worker ends; the raw wait status."""
+    pidfd = os.pidfd_open(pid)
+    poller = select.poll()
+    by_descriptor = {pump.source: pump for pump in pumps}
+    for descriptor in (pidfd, *by_descriptor):
+        poller.register(descriptor, select.POLLIN)
+    while True:
+        ready = [descriptor for descriptor, _event in poller.poll()]
+        for descriptor in ready:
+            if descriptor in by_descriptor:
+                by_descriptor[descriptor].move()
+        if pidfd in ready:
+            os.close(pidfd)
+            return os.waitpid(pid, 0)[1]
+
+
+def _end_strays(worker_pid: int) -> None:
+    """Nothing is left behind [L7]: the worker's group, and whatever left the group [L7]."""
+    process.kill_group(worker_pid)
+    while True:
+        for stray in _children():
+            try:
+                os.kill(stray, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
+
+
+def _children() -> list[int]:
+    with open(f"/proc/self/task/{os.getpid()}/children") as file:  # noqa: PTH123
+        return [int(pid) for pid in file.read().split()]
+
+
+def _drain(pump: LogPump) -> None:
+    for _ in range(DRAIN_TRIES):
+        if not pump.move():
+            return
+
+
+def _exit_of(status: int) -> Exit:
+    if os.WIFSIGNALED(status):
+        return Exit(signal=os.WTERMSIG(status))
+    return Exit(code=os.WEXITSTATUS(status))
+
+
+def _reply(
+    replies: socket.socket, instance: Instance, *, refused: str | None = None, busy: bool = False
+) -> None:
+    answer = {"worker_id": instance.worker_id, "generation": instance.generation}
+    with suppress(OSError):  # the agent died while we started: the next one finds instance.json
+        replies.send(encode({**answer, "refused": refused, "busy": busy}))

@@ -1,0 +1,187 @@
+"""Where the agent keeps things on its host's disk.
+
+<home>/run/workers/<worker_id>/lock             held by keeper and worker while either lives
+<home>/run/workers/<worker_id>/<generation>/    one spawn:
+    spec.json       what to start, written before the spawn
+    instance.json   keeper and worker, written once both exist
+    stdout, stderr  FIFOs, open in the worker
+    exit.json       how it ended, fsynced; kept until the master acknowledges it
+<home>/logs/workers/<worker_id>/{stdout,stderr}.log, .log.1, …
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from lifecycle.types import Alive, Exit, Gone, Instance, Pool, ProcessRef, WorkerSpec
+
+STREAMS = ("stdout", "stderr")
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    path: Path
+
+    @property
+    def workers(self) -> Path:
+        return self.path / "run" / "workers"
+
+    def spawn_dir(self, instance: Instance) -> SpawnDir:
+        return SpawnDir(self, instance)
+
+    def lock_file(self, worker_id: str) -> Path:
+        return self.workers / worker_id / "lock"
+
+    def log_file(self, worker_id: str, stream: str) -> Path:
+        return self.path / "logs" / "workers" / worker_id / f"{stream}.log"
+
+    def spawns(self) -> Iterator[SpawnDir]:
+        """Every spawn that is on disk, oldest generation first."""
+        for folder in sorted(
+            self.workers.glob("*/*/"), key=lambda f: (f.parent.name, len(f.name), f.name)
+        ):
+            if folder.name.isdigit():
+                yield self.spawn_dir(Instance(folder.parent.name, int(folder.name)))
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnDir:
+    """The folder of one spawn."""
+
+    home: Home
+    instance: Instance
+
+    @property
+    def path(self) -> Path:
+        return self.home.workers / self.instance.worker_id / str(self.instance.generation)
+
+    def create(self, spec: WorkerSpec) -> None:
+        """Everything a keeper needs, before it is forked."""
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for stream in STREAMS:
+            if not self.fifo(stream).exists():
+                os.mkfifo(self.fifo(stream), 0o600)
+            self.home.log_file(self.instance.worker_id, stream).parent.mkdir(
+                parents=True, exist_ok=True
+            )
+        write_json(self.path / "spec.json", asdict(spec))
+
+    def fifo(self, stream: str) -> Path:
+        return self.path / stream
+
+    def spec(self) -> WorkerSpec:
+        return spec_from(json.loads((self.path / "spec.json").read_text()))
+
+    def record_instance(self, keeper: ProcessRef, worker: Alive) -> None:
+        write_json(
+            self.path / "instance.json", {"keeper": asdict(keeper), "worker": alive_to(worker)}
+        )
+
+    def processes(self) -> tuple[ProcessRef, Alive] | None:
+        """Keeper and worker as recorded, or None when the spawn did not get that far."""
+        try:
+            record = json.loads((self.path / "instance.json").read_text())
+        except FileNotFoundError:
+            return None
+        return ProcessRef(**record["keeper"]), alive_from(record["worker"])
+
+    def record_exit(self, gone: Gone) -> None:
+        """Durable when it returns: an exit is never reported and then forgotten."""
+        write_json(self.path / "exit.json", gone_to(gone), durable=True)
+
+    def gone(self) -> Gone | None:
+        try:
+            return gone_from(json.loads((self.path / "exit.json").read_text()))
+        except FileNotFoundError:
+            return None
+
+    def take_lock(self) -> int | None:
+        """The lock of this worker id, to be kept open by keeper, worker and all their children
+        [L11]; None when somebody holds it."""
+        descriptor = os.open(
+            self.home.lock_file(self.instance.worker_id), os.O_RDWR | os.O_CREAT, 0o600
+        )
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        return descriptor
+
+    def is_locked(self) -> bool:
+        descriptor = self.take_lock()
+        if descriptor is not None:
+            os.close(descriptor)
+        return descriptor is None
+
+    def remove(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def write_json(path: Path, content: dict[str, Any], *, durable: bool = False) -> None:
+    """Write a file that is never seen half-written; with `durable` it survives a power cut."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(content, file)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+    draft.rename(path)
+
+
+# --- the same data as JSON, on disk and on the wire ------------------------------------------
+
+
+def spec_from(data: dict[str, Any]) -> WorkerSpec:
+    return WorkerSpec(
+        **{
+            **data,
+            "instance": Instance(**data["instance"]),
+            "queues": tuple(data["queues"]),
+            "args": tuple(data["args"]),
+            "pool": Pool(data["pool"]),
+        }
+    )
+
+
+def alive_to(alive: Alive) -> dict[str, Any]:
+    return {
+        "instance": asdict(alive.instance),
+        "process": asdict(alive.process),
+        "started_at": alive.started_at.isoformat(),
+    }
+
+
+def alive_from(data: dict[str, Any]) -> Alive:
+    return Alive(
+        instance=Instance(**data["instance"]),
+        process=ProcessRef(**data["process"]),
+        started_at=datetime.fromisoformat(data["started_at"]),
+    )
+
+
+def gone_to(gone: Gone) -> dict[str, Any]:
+    return {
+        "instance": asdict(gone.instance),
+        "exit": asdict(gone.exit),
+        "started_at": gone.started_at.isoformat(),
+        "ended_at": gone.ended_at.isoformat(),
+    }
+
+
+def gone_from(data: dict[str, Any]) -> Gone:
+    return Gone(
+        instance=Instance(**data["instance"]),
+        exit=Exit(**data["exit"]),
+        started_at=datetime.fromisoformat(data["started_at"]),
+        ended_at=datetime.fromisoformat(data["ended_at"]),
+    )

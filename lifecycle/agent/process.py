@@ -1,0 +1,99 @@
+"""Processes as the kernel knows them: named so that a recycled pid is never mistaken for one."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+from lifecycle.types import ProcessRef
+
+PR_SET_CHILD_SUBREAPER = 36
+
+
+@cache
+def boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def started_ticks(pid: int) -> int | None:
+    """Field 22 of /proc/<pid>/stat: clock ticks since boot. None when there is no such process."""
+    fields = _stat(pid)
+    return int(fields[19]) if fields and fields[0] != "Z" else None
+
+
+def parent_of(pid: int) -> int | None:
+    fields = _stat(pid)
+    return int(fields[1]) if fields else None
+
+
+def _stat(pid: int) -> list[str] | None:
+    """The fields after the command, which may itself hold spaces and brackets: state first."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return text.rpartition(")")[2].split()
+
+
+def refer(pid: int) -> ProcessRef:
+    """A reference to a living process. Raises `ProcessLookupError`."""
+    ticks = started_ticks(pid)
+    if ticks is None:
+        raise ProcessLookupError(pid)
+    return ProcessRef(pid, ticks, boot_id())
+
+
+def age_s(process: ProcessRef) -> float:
+    """Seconds since the process was started, in steps of a clock tick (10 ms)."""
+    since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
+    return since_boot - process.started_ticks / os.sysconf("SC_CLK_TCK")
+
+
+def is_alive(process: ProcessRef) -> bool:
+    """Whether exactly this process runs (a zombie does not)."""
+    return process.boot_id == boot_id() and started_ticks(process.pid) == process.started_ticks
+
+
+def open_pidfd(process: ProcessRef) -> int | None:
+    """A pidfd of exactly this process, or None when it is gone; the caller closes it."""
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return None
+    if not is_alive(process):  # checked after opening: from here on the pidfd can't be fooled
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def send(process: ProcessRef, number: signal.Signals) -> bool:
+    """Signal exactly this process. False when it is gone."""
+    descriptor = open_pidfd(process)
+    if descriptor is None:
+        return False
+    try:
+        signal.pidfd_send_signal(descriptor, number)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def kill_group(leader: int) -> None:
+    """SIGKILL to what is left of a process group; nothing left is fine."""
+    with suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
+
+
+def become_subreaper() -> None:
+    """Orphaned descendants become children of this process: so strays are found and ended."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))

@@ -1,0 +1,25 @@
+"""How master, web and agent talk: one JSON object a line, over a Unix socket.
+
+A request is `{"verb": …, …}`, its answer `{"ok": {…}}` or `{"error": kind, "message": text}` where
+kind is `refused` (can never work as asked), `busy` (can't be done now) or `bad_request`. The verb
+`watch` answers with a snapshot, then an event a line for as long as the connection lives.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+LONGEST_LINE = 4 * 1024 * 1024
+
+
+def encode(message: dict[str, Any]) -> bytes:
+    return json.dumps(message, separators=(",", ":")).encode() + b"\n"
+
+
+def decode(line: bytes) -> dict[str, Any]:
+    """Raises `ValueError` when the line is not one JSON object."""
+    message = json.loads(line)
+    if not isinstance(message, dict):
+        raise ValueError("a message is one JSON object")  # noqa: TRY004 - bad data, not a bug
+    return message

@@ -1,0 +1,230 @@
+"""The agent's event loop: verbs in, forks and events out. Deaths are events, timers deadlines."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from lifecycle.agent import output, sampling
+from lifecycle.agent.layout import STREAMS, Home, alive_to, spec_from
+from lifecycle.agent.protocol import LONGEST_LINE, decode, encode
+from lifecycle.agent.roster import Roster
+from lifecycle.agent.zygote import MESSAGE_BYTES
+from lifecycle.errors import BackendUnavailable, LifecycleError, SpawnRefused
+from lifecycle.types import Instance, WorkerSpec
+
+log = logging.getLogger(__name__)
+
+SPAWN_TIMEOUT_S = 10.0
+SIGN_OF_LIFE_S = 5.0
+SAMPLE_S = 10.0
+WATCHER_BACKLOG = 10_000
+
+
+class Agent:
+    """One host's agent."""
+
+    def __init__(
+        self, home: Path, socket_path: Path, zygote_pid: int, zygote: socket.socket
+    ) -> None:
+        self.home = Home(home)
+        self.socket_path = socket_path
+        self.zygote_pid = zygote_pid
+        self.zygote = zygote
+        self.roster = Roster(self.home, self._publish)
+        self.watchers: set[asyncio.Queue[dict[str, Any]]] = set()
+        self.spawning: dict[Instance, asyncio.Future[dict[str, Any]]] = {}
+        self.ending = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT. Raises `BackendUnavailable` when the zygote died."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.ending.set)
+        self.roster.take_over()
+        self.zygote.setblocking(False)
+        loop.add_reader(self.zygote.fileno(), self._on_zygote)
+        self.socket_path.unlink(missing_ok=True)
+        server = await asyncio.start_unix_server(self._serve, self.socket_path, limit=LONGEST_LINE)
+        self.socket_path.chmod(0o600)
+        sampler = asyncio.create_task(self._sample())
+        log.info(
+            "agent is ready",
+            extra={"socket": str(self.socket_path), "workers": len(self.roster.kept)},
+        )
+        await self.ending.wait()
+        sampler.cancel()
+        server.close()
+        self.socket_path.unlink(missing_ok=True)
+        log.info("agent ends; its workers go on", extra={"workers": len(self.roster.kept)})
+
+    # --- the zygote ---
+
+    def _on_zygote(self) -> None:
+        packet = self.zygote.recv(MESSAGE_BYTES)
+        if not packet:
+            log.error("the zygote died; the agent starts afresh, workers go on")
+            self.ending.set()
+            return
+        answer = decode(packet)
+        waiting = self.spawning.get(Instance(answer["worker_id"], answer["generation"]))
+        if waiting and not waiting.done():
+            waiting.set_result(answer)
+
+    async def _spawn(self, spec: WorkerSpec) -> dict[str, Any]:
+        """Fork a keeper and its worker. Raises `SpawnRefused`, `BackendUnavailable`."""
+        instance = spec.instance
+        kept = self.roster.kept.get(instance.worker_id)
+        if kept and kept.alive.instance == instance:
+            return alive_to(kept.alive)
+        if kept:
+            raise BackendUnavailable(f"{instance.worker_id} still runs as {kept.alive.instance}")
+        spawn = self.home.spawn_dir(instance)
+        if spawn.gone() is not None:
+            raise BackendUnavailable(f"{instance} has ended already")
+        spawn.create(spec)
+        waiting = self.spawning[instance] = asyncio.get_running_loop().create_future()
+        try:
+            request = {"worker_id": instance.worker_id, "generation": instance.generation}
+            self.zygote.send(encode(request))
+            answer = await asyncio.wait_for(waiting, SPAWN_TIMEOUT_S)
+        except (OSError, TimeoutError) as error:
+            raise BackendUnavailable(f"the zygote did not start {instance}: {error!r}") from error
+        finally:
+            del self.spawning[instance]
+        if answer["refused"]:
+            spawn.remove()
+            raise SpawnRefused(answer["refused"])
+        if answer["busy"]:
+            spawn.remove()
+            raise BackendUnavailable(f"a process of {instance.worker_id} still holds its lock")
+        adopted = self.roster.adopt(spawn)
+        if adopted is None:
+            raise BackendUnavailable(f"{instance} left no record")
+        log.info("worker started: %s pid %s", instance, adopted.alive.process.pid)
+        return alive_to(adopted.alive)
+
+    # --- verbs ---
+
+    async def _start(self, request: dict[str, Any]) -> dict[str, Any]:
+        return await self._spawn(spec_from(request["spec"]))
+
+    async def _stop(self, request: dict[str, Any]) -> dict[str, Any]:
+        instance = Instance(**request["instance"])
+        timeout_s = float(request["timeout_s"])
+        return {
+            "runs": self.roster.stop(instance, graceful=request["graceful"], timeout_s=timeout_s)
+        }
+
+    async def _acknowledge(self, request: dict[str, Any]) -> dict[str, Any]:
+        self.roster.acknowledge(Instance(**request["instance"]))
+        return {}
+
+    async def _status(self, _request: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "pid": os.getpid(),
+            "zygote_pid": self.zygote_pid,
+            "workers": [
+                {
+                    "worker_id": worker_id,
+                    "generation": kept.alive.instance.generation,
+                    "pid": kept.alive.process.pid,
+                    "keeper_pid": kept.keeper.pid,
+                    "started_at": kept.alive.started_at.isoformat(),
+                }
+                for worker_id, kept in sorted(self.roster.kept.items())
+            ],
+        }
+
+    async def _read_log(self, request: dict[str, Any]) -> dict[str, Any]:
+        if request["stream"] not in STREAMS:
+            raise ValueError(f"stream is one of {', '.join(STREAMS)}")
+        path = self.home.log_file(str(request["worker_id"]), request["stream"])
+        return {"lines": await asyncio.to_thread(output.tail, path, int(request["tail"]))}
+
+    # --- connections ---
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while line := await reader.readline():
+                request = decode(line)
+                if request.get("verb") == "watch":
+                    await self._watch(writer)
+                else:
+                    writer.write(encode(await self._answer(request)))
+                    await writer.drain()
+        except (ConnectionError, ValueError) as error:
+            log.info("a connection ended: %s", error)
+        except asyncio.CancelledError:
+            log.debug("a connection is closed, the agent ends")
+        finally:
+            writer.close()
+
+    async def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        verbs: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {
+            "start": self._start,
+            "stop": self._stop,
+            "acknowledge": self._acknowledge,
+            "status": self._status,
+            "read_log": self._read_log,
+        }
+        try:
+            return {"ok": await verbs[request["verb"]](request)}
+        except SpawnRefused as error:
+            return {"error": "refused", "message": str(error)}
+        except (LifecycleError, OSError) as error:
+            return {"error": "busy", "message": str(error)}
+        except (KeyError, TypeError, ValueError) as error:
+            return {"error": "bad_request", "message": f"{type(error).__name__}: {error}"}
+
+    async def _watch(self, writer: asyncio.StreamWriter) -> None:
+        events: asyncio.Queue[dict[str, Any]] = asyncio.Queue(WATCHER_BACKLOG)
+        self.watchers.add(events)
+        try:
+            message = self.roster.snapshot()
+            while True:
+                writer.write(encode(message))
+                await writer.drain()
+                try:
+                    message = await asyncio.wait_for(events.get(), SIGN_OF_LIFE_S)
+                except TimeoutError:
+                    message = {"event": "alive"}
+        finally:
+            self.watchers.discard(events)
+
+    def _publish(self, event: dict[str, Any]) -> None:
+        """To every watcher; one that is hopelessly behind is let go and will ask for a snapshot."""
+        for events in list(self.watchers):
+            try:
+                events.put_nowait(event)
+            except asyncio.QueueFull:
+                self.watchers.discard(events)
+
+    async def _sample(self) -> None:
+        usage = sampling.Usage()
+        while True:
+            await asyncio.sleep(SAMPLE_S)
+            workers = [(k.alive.instance, k.alive.process) for k in self.roster.kept.values()]
+            samples = await asyncio.to_thread(usage.sample, workers)
+            if samples:
+                self._publish({"event": "samples", "samples": samples})
+
+
+def take_agent_lock(socket_path: Path) -> int:
+    """One agent per home: the operating system holds the lock. Raises `BackendUnavailable`."""
+    path = socket_path.with_suffix(".lock")
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise BackendUnavailable(f"another agent holds {path}") from None
+    return descriptor

@@ -1,0 +1,64 @@
+"""What the views and serializers of the API share; `sync.api` uses it as well."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
+from rest_framework import serializers
+from rest_framework.exceptions import ErrorDetail, ValidationError
+from rest_framework.request import Request
+
+UNKNOWN = _("There is no such field.")
+READ_ONLY = _("This field can't be written.")
+NOT_FINITE = _("Must be a finite number.")
+
+SECRET_NAME = re.compile(
+    r"pass(word|wd|phrase)?$|pwd|secret|token|credential|authorization|api_?key|private_?key|_key$"
+    r"|_dsn$|^key$|^client_keys?$",
+    re.IGNORECASE,
+)
+URL_WITH_PASSWORD = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/@]*:[^/@]*@")
+MASK = "********"
+
+
+class Strict(serializers.Serializer[Any]):
+    """A body may hold the declared writable fields only; each other one is named in the error."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        errors: dict[str, list[ErrorDetail]] = {}
+        for name in data if isinstance(data, Mapping) else ():
+            if name not in self.fields:
+                errors[str(name)] = [ErrorDetail(str(UNKNOWN), "unknown")]
+            elif self.fields[name].read_only:
+                errors[name] = [ErrorDetail(str(READ_ONLY), "read_only")]
+        try:
+            value = super().to_internal_value(data)
+        except ValidationError as found:
+            raise ValidationError({**found.detail, **errors}) from None  # type: ignore[dict-item]
+        if errors:
+            raise ValidationError(errors)
+        return value
+
+
+class NoBody(Strict):
+    """An empty body, or an empty object."""
+
+
+def actor(request: Request) -> str:
+    """Who it is that the log rows name."""
+    return str(request.user.get_username())
+
+
+def masked(value: Any) -> Any:
+    """A copy in which every value whose name, or form, says that it is a secret is hidden."""
+    if isinstance(value, Mapping):
+        return {
+            name: MASK if inner and SECRET_NAME.search(str(name)) else masked(inner)
+            for name, inner in value.items()
+        }
+    if isinstance(value, list):
+        return [masked(inner) for inner in value]
+    return MASK if isinstance(value, str) and URL_WITH_PASSWORD.match(value) else value

@@ -1,0 +1,73 @@
+"""Examples in the OpenAPI schema: the bodies that existing scripts send and read."""
+
+from __future__ import annotations
+
+from drf_spectacular.utils import OpenApiExample
+
+CONFIG = OpenApiExample(
+    "A local worker",
+    request_only=True,
+    value={
+        "worker_id": "worker-1",
+        "name": "主 Worker",
+        "deployment_type": "local",
+        "host": "localhost",
+        "port": 4001,
+        "max_accounts": 10,
+        "auto_start": True,
+        "auto_restart": True,
+    },
+)
+STARTED = OpenApiExample(
+    "Started",
+    response_only=True,
+    status_codes=["202"],
+    value={
+        "success": True,
+        "worker_id": "worker-1",
+        "status": "starting",
+        "process_id": 12345,
+        "reason": "",
+    },
+)
+STOP = OpenApiExample("Within 30 s", request_only=True, value={"graceful": True, "timeout": 30000})
+RESTART = OpenApiExample("Gracefully", request_only=True, value={"graceful": True})
+BATCH = OpenApiExample(
+    "Restart two workers",
+    request_only=True,
+    value={
+        "action": "restart",
+        "worker_ids": ["worker-1", "worker-2"],
+        "options": {"graceful": True},
+    },
+)
+HEALTHY = OpenApiExample(
+    "Healthy",
+    response_only=True,
+    status_codes=["200"],
+    value={
+        "healthy": True,
+        "status": "running",
+        "reason": "",
+        "checks": {"heartbeat": "ok", "memory": "ok", "cpu": "ok", "tasks": "ok"},
+    },
+)
+OVERVIEW = OpenApiExample(
+    "Five workers",
+    response_only=True,
+    status_codes=["200"],
+    value={
+        "total": 5,
+        "stopped": 1,
+        "starting": 0,
+        "running": 3,
+        "stopping": 0,
+        "error": 1,
+        "crashed": 0,
+        "total_accounts": 25,
+        "total_capacity": 50,
+        "cpu_usage_avg": 25.5,
+        "memory_usage_total_mb": 2560,
+        "active_tasks": 3,
+    },
+)

@@ -1,0 +1,259 @@
+"""The bodies of the lifecycle's API. They validate and show; `lifecycle.services` writes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from lifecycle.api.base import NOT_FINITE, READ_ONLY, Strict, masked
+from lifecycle.models import DEPLOYMENT_TYPES, LEVELS, STATES, WISHES, WorkerConfig, WorkerLog
+from lifecycle.validators import validate_env_variables, validate_options
+
+MAX_BATCH = 10_000
+MAX_TIMEOUT_MS = 3_600_000
+MAX_LINES = 10_000
+STREAMS = ["stdout", "stderr"]
+STRINGS = {"type": "object", "additionalProperties": {"type": "string"}}
+ANYTHING = {"type": "object", "additionalProperties": {}}
+
+
+@extend_schema_field(STRINGS)
+class EnvVariables(serializers.JSONField):
+    pass
+
+
+@extend_schema_field(ANYTHING)
+class Options(serializers.JSONField):
+    pass
+
+
+class WorkerConfigSerializer(Strict, serializers.ModelSerializer[WorkerConfig]):
+    """A config. Secrets in it are masked for everybody who may not change configs.
+
+    `version` is shown; in a PATCH it may say which version was edited, and a stale one is a 409.
+    """
+
+    env_variables = EnvVariables(required=False, validators=[validate_env_variables])
+    deployment_options = Options(required=False, validators=[validate_options])
+    version = serializers.IntegerField(required=False, min_value=1)
+
+    class Meta:
+        model = WorkerConfig
+        fields: ClassVar[list[str]] = [
+            *("worker_id", "name", "description", "deployment_type", "host", "port"),
+            *("max_accounts", "max_memory_mb", "cpu_cores", "pool", "concurrency", "queues"),
+            *("env_variables", "command_args", "working_directory", "deployment_options"),
+            *("auto_start", "auto_restart", "restart_delay_ms", "max_restart_attempts", "enabled"),
+            *("version", "created_at", "updated_at"),
+        ]
+
+    def validate_cpu_cores(self, value: float) -> float:
+        if not math.isfinite(value):  # "nan" passes every bound
+            raise serializers.ValidationError(NOT_FINITE, code="not_finite")
+        return value
+
+    def validate_version(self, value: int) -> int:
+        if self.instance is None:
+            raise serializers.ValidationError(READ_ONLY, code="read_only")
+        return value
+
+    def to_representation(self, instance: WorkerConfig) -> dict[str, Any]:
+        shown = super().to_representation(instance)
+        request = self.context.get("request")
+        if request is None or not request.user.has_perm("lifecycle.change_workerconfig"):
+            for name in ("env_variables", "deployment_options"):
+                shown[name] = masked(shown[name])
+        return shown
+
+
+class ConfigVersionSerializer(serializers.Serializer[Any]):
+    """One kept version of a config."""
+
+    version = serializers.IntegerField()
+    change = serializers.ChoiceField(
+        [("+", "created"), ("~", "changed"), ("-", "deleted")], source="history_type"
+    )
+    changed_at = serializers.DateTimeField(source="history_date")
+    changed_by = serializers.CharField(
+        source="history_user.username", default=None, allow_null=True
+    )
+    config = WorkerConfigSerializer(source="*")
+
+
+class RestoreSerializer(Strict):
+    version = serializers.IntegerField(min_value=1)
+
+
+class ByDeploymentTypeSerializer(serializers.Serializer[Any]):
+    local = serializers.IntegerField()
+    ssh = serializers.IntegerField()
+    docker = serializers.IntegerField()
+    kubernetes = serializers.IntegerField()
+
+
+class ConfigSummarySerializer(serializers.Serializer[Any]):
+    total = serializers.IntegerField()
+    enabled = serializers.IntegerField()
+    disabled = serializers.IntegerField()
+    auto_start = serializers.IntegerField()
+    total_capacity = serializers.IntegerField(help_text="Accounts that enabled workers can take.")
+    by_deployment_type = ByDeploymentTypeSerializer()
+
+
+class OverviewSerializer(serializers.Serializer[Any]):
+    total = serializers.IntegerField()
+    stopped = serializers.IntegerField()
+    starting = serializers.IntegerField()
+    running = serializers.IntegerField()
+    stopping = serializers.IntegerField()
+    error = serializers.IntegerField()
+    crashed = serializers.IntegerField()
+    total_accounts = serializers.IntegerField()
+    total_capacity = serializers.IntegerField()
+    cpu_usage_avg = serializers.FloatField(help_text="% of one core, over workers with a process.")
+    memory_usage_total_mb = serializers.FloatField()
+    active_tasks = serializers.IntegerField()
+
+
+class StatusSerializer(serializers.Serializer[Any]):
+    """A worker as it is [L3]."""
+
+    worker_id = serializers.CharField()
+    status = serializers.ChoiceField(STATES)
+    desired_state = serializers.ChoiceField(WISHES)
+    reason = serializers.CharField(help_text="Why it is so, where there is more to say.")
+    generation = serializers.IntegerField(help_text="How often it was started.")
+    process_id = serializers.IntegerField(allow_null=True)
+    container_id = serializers.CharField()
+    pod_name = serializers.CharField()
+    uptime = serializers.IntegerField(help_text="Seconds.")
+    started_at = serializers.DateTimeField(allow_null=True)
+    ready_at = serializers.DateTimeField(allow_null=True)
+    stopped_at = serializers.DateTimeField(allow_null=True)
+    last_heartbeat_at = serializers.DateTimeField(allow_null=True)
+    cpu_usage = serializers.FloatField(help_text="% of one core.")
+    memory_usage_mb = serializers.FloatField()
+    assigned_accounts = serializers.IntegerField()
+    max_accounts = serializers.IntegerField()
+    active_tasks = serializers.IntegerField()
+    tasks_total = serializers.IntegerField()
+    error_count = serializers.IntegerField()
+    last_error = serializers.CharField()
+    restart_count = serializers.IntegerField()
+    restart_attempts = serializers.IntegerField(help_text="Since the last stable run.")
+    last_restart_at = serializers.DateTimeField(allow_null=True)
+    restart_at = serializers.DateTimeField(allow_null=True, help_text="When it will be restarted.")
+    exit_code = serializers.IntegerField(allow_null=True)
+    exit_signal = serializers.CharField()
+    worker_version = serializers.CharField()
+    python_version = serializers.CharField()
+    celery_version = serializers.CharField()
+
+
+class WorkerSerializer(StatusSerializer):
+    """A line of the list of workers."""
+
+    name = serializers.CharField()
+    deployment_type = serializers.ChoiceField(DEPLOYMENT_TYPES)
+    enabled = serializers.BooleanField()
+
+
+class WishedSerializer(serializers.Serializer[Any]):
+    """What became of a start, stop or restart."""
+
+    success = serializers.BooleanField()
+    worker_id = serializers.CharField()
+    status = serializers.ChoiceField(STATES)
+    process_id = serializers.IntegerField(allow_null=True)
+    reason = serializers.CharField()
+
+
+class StopSerializer(Strict):
+    graceful = serializers.BooleanField(default=True, help_text="False kills at once.")
+    timeout = serializers.IntegerField(
+        default=30_000,
+        min_value=0,
+        max_value=MAX_TIMEOUT_MS,
+        help_text="Milliseconds until a graceful stop becomes a kill.",
+    )
+
+
+class BatchSerializer(Strict):
+    action = serializers.ChoiceField(["start", "stop", "restart"])
+    worker_ids = serializers.ListField(
+        child=serializers.CharField(max_length=200), min_length=1, max_length=MAX_BATCH
+    )
+    options = StopSerializer(required=False)
+
+
+class BatchErrorSerializer(serializers.Serializer[Any]):
+    code = serializers.CharField()
+    detail = serializers.CharField()
+
+
+class BatchResultSerializer(serializers.Serializer[Any]):
+    worker_id = serializers.CharField()
+    success = serializers.BooleanField()
+    changed = serializers.BooleanField(help_text="False: it was so already, or could not be done.")
+    status = serializers.ChoiceField(STATES, allow_null=True)
+    error = BatchErrorSerializer(allow_null=True)
+
+
+class BatchAnswerSerializer(serializers.Serializer[Any]):
+    success = serializers.BooleanField(help_text="All of them went well.")
+    action = serializers.CharField()
+    succeeded = serializers.IntegerField()
+    failed = serializers.IntegerField()
+    results = BatchResultSerializer(many=True)
+
+
+class ChecksSerializer(serializers.Serializer[Any]):
+    heartbeat = serializers.CharField()
+    memory = serializers.CharField()
+    cpu = serializers.CharField()
+    tasks = serializers.CharField()
+
+
+class HealthSerializer(serializers.Serializer[Any]):
+    """Each check is "ok" or says what is wrong."""
+
+    healthy = serializers.BooleanField()
+    status = serializers.ChoiceField(STATES)
+    reason = serializers.CharField()
+    checks = ChecksSerializer()
+
+
+class LogQuerySerializer(Strict):
+    """`tail` and `stream` read the process's log; `level`, `limit` and `since` the lifecycle's."""
+
+    tail = serializers.IntegerField(
+        required=False, min_value=1, max_value=MAX_LINES, help_text="The last lines; default 100."
+    )
+    stream = serializers.ChoiceField(STREAMS, required=False, help_text="Default stdout.")
+    level = serializers.ChoiceField(LEVELS, required=False, help_text="This level and above.")
+    limit = serializers.IntegerField(
+        required=False, min_value=1, max_value=MAX_LINES, help_text="The newest rows; default 100."
+    )
+    since = serializers.DateTimeField(required=False)
+
+
+class ProcessLogSerializer(serializers.Serializer[Any]):
+    worker_id = serializers.CharField()
+    stream = serializers.ChoiceField(STREAMS)
+    lines = serializers.ListField(child=serializers.CharField())
+
+
+class LogRowSerializer(serializers.ModelSerializer[WorkerLog]):
+    class Meta:
+        model = WorkerLog
+        fields: ClassVar[list[str]] = [
+            *("time", "level", "event", "from_state", "to_state", "generation", "message", "actor")
+        ]
+
+
+class LifecycleLogSerializer(serializers.Serializer[Any]):
+    worker_id = serializers.CharField()
+    logs = LogRowSerializer(many=True, help_text="Newest first.")

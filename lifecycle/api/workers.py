@@ -1,0 +1,221 @@
+"""Workers over HTTP [C1]: what they are, and wishes for what they should be."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from drf_spectacular.utils import OpenApiResponse, PolymorphicProxySerializer, extend_schema
+from rest_framework.decorators import action
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.viewsets import GenericViewSet
+
+from lifecycle import queries, services
+from lifecycle.api import examples
+from lifecycle.api import serializers as bodies
+from lifecycle.api.base import NoBody, actor
+from lifecycle.api.errors import answer
+from lifecycle.api.filters import WorkerFilter
+from lifecycle.backends import backend_for
+from lifecycle.errors import LifecycleError, Rejected
+from lifecycle.models import WorkerRuntime
+from lifecycle.types import State
+
+OPERATE = {"POST": "lifecycle.operate_worker"}
+STREAM, LINES = "stdout", 100
+WISHED = {
+    202: OpenApiResponse(bodies.WishedSerializer, "The wish was taken."),
+    200: OpenApiResponse(bodies.WishedSerializer, "It was so already."),
+}
+
+
+class WorkerViewSet(GenericViewSet[WorkerRuntime]):
+    """Workers as they are."""
+
+    queryset = WorkerRuntime.objects.select_related("config")
+    serializer_class = bodies.WorkerSerializer
+    filterset_class: type[WorkerFilter] | None = WorkerFilter
+    lookup_field = "worker_id"
+    lookup_value_regex = "[^/]+"
+    orderings: ClassVar[dict[str, str]] = {
+        "worker_id": "config__worker_id",
+        "state": "state",
+        "started_at": "started_at",
+        "last_heartbeat_at": "last_heartbeat_at",
+        "cpu_usage": "cpu_usage",
+        "memory_usage_mb": "memory_usage_mb",
+        "assigned_accounts": "assigned_accounts",
+        "restart_count": "restart_count",
+    }
+    permissions: ClassVar[dict[str, str]] = {"GET": "lifecycle.view_workerruntime"}
+
+    def list(self, request: Request) -> Response:
+        rows = self.paginate_queryset(self.filter_queryset(self.get_queryset())) or []
+        now = timezone.now()
+        lines = [
+            {
+                **queries.status(runtime, now),
+                "name": runtime.config.name,
+                "deployment_type": runtime.config.deployment_type,
+                "enabled": runtime.config.enabled,
+            }
+            for runtime in rows
+        ]
+        return self.get_paginated_response(self.get_serializer(lines, many=True).data)
+
+    @extend_schema(
+        request=NoBody,
+        responses=WISHED,
+        examples=[examples.STARTED],
+        description="Answers once the process exists, or after 5 s with what is known.",
+    )
+    @action(detail=True, methods=["post"], permissions=OPERATE)
+    def start(self, request: Request, worker_id: str) -> Response:
+        NoBody(data=request.data).is_valid(raise_exception=True)
+        wished = services.request_start(worker_id, actor(request))
+        runtime = services.wait_for_process(worker_id)
+        if runtime.state == State.ERROR:
+            raise Rejected(worker_id, runtime.reason)
+        return _wished(wished, runtime)
+
+    @extend_schema(request=bodies.StopSerializer, responses=WISHED, examples=[examples.STOP])
+    @action(detail=True, methods=["post"], permissions=OPERATE)
+    def stop(self, request: Request, worker_id: str) -> Response:
+        """Gracefully: running tasks may end within `timeout` ms. Forced: at once."""
+        wished = services.request_stop(worker_id, actor(request), **_how(request))
+        return _wished(wished, queries.runtime(worker_id))
+
+    @extend_schema(request=bodies.StopSerializer, responses=WISHED, examples=[examples.RESTART])
+    @action(detail=True, methods=["post"], permissions=OPERATE)
+    def restart(self, request: Request, worker_id: str) -> Response:
+        """Stop as asked, then start with the present config. A stopped worker is started."""
+        wished = services.request_restart(worker_id, actor(request), **_how(request))
+        return _wished(wished, queries.runtime(worker_id))
+
+    @extend_schema(responses=bodies.StatusSerializer)
+    @action(detail=True)
+    def status(self, request: Request, worker_id: str) -> Response:
+        """Everything that is known of the worker now."""
+        found = queries.status(queries.runtime(worker_id), timezone.now())
+        return Response(bodies.StatusSerializer(found).data)
+
+    @extend_schema(responses=bodies.HealthSerializer, examples=[examples.HEALTHY])
+    @action(detail=True)
+    def health(self, request: Request, worker_id: str) -> Response:
+        """Whether the worker does its work, check by check."""
+        found = queries.health(queries.runtime(worker_id), timezone.now())
+        return Response(bodies.HealthSerializer(found).data)
+
+    @extend_schema(
+        parameters=[bodies.LogQuerySerializer],
+        responses=PolymorphicProxySerializer(
+            "WorkerLogs", [bodies.ProcessLogSerializer, bodies.LifecycleLogSerializer], None
+        ),
+    )
+    @action(detail=True)
+    def logs(self, request: Request, worker_id: str) -> Response:
+        """What the process printed (`tail`, `stream`), or what happened to it (`level`, `limit`,
+        `since`). Without parameters: the last 100 lines of its standard output."""
+        query = bodies.LogQuerySerializer(data=request.query_params.dict())
+        query.is_valid(raise_exception=True)
+        asked: dict[str, Any] = query.validated_data
+        of_process = asked.keys() & {"tail", "stream"}
+        of_lifecycle = asked.keys() - of_process
+        if of_process and of_lifecycle:
+            raise ValidationError(
+                _(
+                    "'tail' and 'stream' read the log of the process, 'level', 'limit' and 'since' "
+                    "that of the lifecycle: ask for one of them at a time."
+                ),
+                code="mixed",
+            )
+        config = queries.runtime(worker_id).config
+        if of_lifecycle:
+            return _lifecycle_log(worker_id, asked)
+        stream, tail = asked.get("stream", STREAM), asked.get("tail", LINES)
+        lines = backend_for(config).read_log(worker_id, stream, tail)
+        found = {"worker_id": worker_id, "stream": stream, "lines": lines}
+        return Response(bodies.ProcessLogSerializer(found).data)
+
+    @extend_schema(
+        request=bodies.BatchSerializer,
+        responses=bodies.BatchAnswerSerializer,
+        examples=[examples.BATCH],
+    )
+    @action(detail=False, methods=["post"], permissions=OPERATE)
+    def batch(self, request: Request) -> Response:
+        """Start, stop or restart many workers. One that can't be doesn't hold up the others."""
+        body = bodies.BatchSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        verb, options = body.validated_data["action"], _options(body.validated_data.get("options"))
+        ids = dict.fromkeys(body.validated_data["worker_ids"])
+        results = [_one(verb, worker_id, actor(request), options) for worker_id in ids]
+        failed = sum(not result["success"] for result in results)
+        found = {
+            "success": not failed,
+            "action": verb,
+            "succeeded": len(results) - failed,
+            "failed": failed,
+            "results": results,
+        }
+        return Response(bodies.BatchAnswerSerializer(found).data)
+
+    @extend_schema(responses=bodies.OverviewSerializer, examples=[examples.OVERVIEW])
+    @action(detail=False, url_path="stats/overview")
+    def overview(self, request: Request) -> Response:
+        """The fleet in figures."""
+        return Response(bodies.OverviewSerializer(queries.overview()).data)
+
+
+def _how(request: Request) -> dict[str, Any]:
+    body = bodies.StopSerializer(data=request.data)
+    body.is_valid(raise_exception=True)
+    return _options(body.validated_data)
+
+
+def _options(given: dict[str, Any] | None) -> dict[str, Any]:
+    """`graceful` and `timeout` of a body as the services call them."""
+    given = given or {}
+    return {"graceful": given.get("graceful", True), "timeout_ms": given.get("timeout", 30_000)}
+
+
+def _wished(wished: services.Wished, runtime: WorkerRuntime) -> Response:
+    found = {
+        "success": True,
+        "worker_id": wished.worker_id,
+        "status": runtime.state,
+        "process_id": runtime.process_id,
+        "reason": runtime.reason,
+    }
+    return Response(bodies.WishedSerializer(found).data, 202 if wished.changed else 200)
+
+
+def _lifecycle_log(worker_id: str, asked: dict[str, Any]) -> Response:
+    rows = queries.lifecycle_log(
+        worker_id,
+        level=asked.get("level"),
+        since=asked.get("since"),
+        limit=asked.get("limit", LINES),
+    )
+    return Response(bodies.LifecycleLogSerializer({"worker_id": worker_id, "logs": rows}).data)
+
+
+def _one(verb: str, worker_id: str, who: str, options: dict[str, Any]) -> dict[str, Any]:
+    """One worker's part of a batch."""
+    try:
+        match verb:
+            case "start":
+                wished = services.request_start(worker_id, who)
+            case "stop":
+                wished = services.request_stop(worker_id, who, **options)
+            case _:
+                wished = services.request_restart(worker_id, who, **options)
+    except LifecycleError as error:
+        failure = {"code": answer(error)[1], "detail": str(error)}
+        nothing = {"worker_id": worker_id, "success": False, "changed": False, "status": None}
+        return {**nothing, "error": failure}
+    done = {"worker_id": worker_id, "success": True, "changed": wished.changed}
+    return {**done, "status": wished.state, "error": None}

@@ -1,0 +1,64 @@
+"""Workers on this host, through its agent's Unix socket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, ClassVar
+
+from lifecycle.agent.client import AgentClient
+from lifecycle.agent.layout import alive_from, gone_from
+from lifecycle.backends.base import BackendEvent, Sampled, Snapshot
+from lifecycle.types import Alive, DeploymentType, Instance, WorkerSpec
+
+
+class LocalBackend:
+    deployment_type: ClassVar[DeploymentType] = DeploymentType.LOCAL
+
+    def __init__(self, socket_path: Path) -> None:
+        self.agent = AgentClient(socket_path)
+
+    def start(self, spec: WorkerSpec) -> Alive:
+        return alive_from(self.agent.call("start", spec=asdict(spec)))
+
+    def stop(self, instance: Instance, *, graceful: bool, timeout_s: float) -> bool:
+        answer = self.agent.call(
+            "stop", instance=asdict(instance), graceful=graceful, timeout_s=timeout_s
+        )
+        return bool(answer["runs"])
+
+    def watch(self) -> Iterator[BackendEvent]:
+        for message in self.agent.watch():
+            event = _event(message)
+            if event is not None:
+                yield event
+
+    def acknowledge(self, instance: Instance) -> None:
+        self.agent.call("acknowledge", instance=asdict(instance))
+
+    def read_log(self, worker_id: str, stream: str, tail: int) -> list[str]:
+        lines: list[str] = self.agent.call(
+            "read_log", worker_id=worker_id, stream=stream, tail=tail
+        )["lines"]
+        return lines
+
+
+def _event(message: dict[str, Any]) -> BackendEvent | None:
+    match message["event"]:
+        case "snapshot":
+            return Snapshot(
+                tuple(alive_from(row) for row in message["alive"]),
+                tuple(gone_from(row) for row in message["gone"]),
+            )
+        case "gone":
+            return gone_from(message)
+        case "samples":
+            return Sampled(
+                tuple(
+                    (Instance(worker_id, generation), cpu, memory)
+                    for worker_id, generation, cpu, memory in message["samples"]
+                )
+            )
+        case _:
+            return None

@@ -1,0 +1,49 @@
+"""Runs one duty on a thread of its own, for as long as this master leads."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import timedelta
+
+from django.db import close_old_connections
+from django.utils import timezone
+
+from lifecycle.duties import Duty
+
+log = logging.getLogger(__name__)
+
+AFTER_FAILURE = timedelta(seconds=5)
+
+
+class DutyRunner:
+    def __init__(self, duty: Duty) -> None:
+        self.duty = duty
+        self._wake = threading.Event()
+        self._ended = False
+        self._thread = threading.Thread(target=self._run, name=f"duty-{duty.name}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def notified(self, channel: str) -> None:
+        if channel in self.duty.channels:
+            self._wake.set()
+
+    def end(self) -> None:
+        """No further round; one that is under way may finish."""
+        self._ended = True
+        self._wake.set()
+
+    def _run(self) -> None:
+        while not self._ended:
+            self._wake.clear()
+            now = timezone.now()
+            try:
+                next_at = self.duty.run(now)
+            except Exception:
+                log.exception("duty %s failed, trying again", self.duty.name)
+                next_at = timezone.now() + AFTER_FAILURE
+            finally:
+                close_old_connections()
+            self._wake.wait(max(0.0, (next_at - timezone.now()).total_seconds()))

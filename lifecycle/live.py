@@ -1,0 +1,117 @@
+"""Building blocks of admin pages that keep themselves up to date: lists, badges, times.
+
+A live list polls its own address with htmx. The answer is the same list without the page around it;
+the extension `rows` in `console.js` merges it into the table, so that checked boxes, filters, focus
+and scroll position stay as they are.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin, messages
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.utils import formats, timezone
+from django.utils.cache import patch_vary_headers
+from django.utils.functional import Promise
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django_htmx.http import trigger_client_event
+from unfold.admin import ModelAdmin
+
+Text = str | Promise
+
+if TYPE_CHECKING:
+    AdminBase = admin.ModelAdmin[Any]
+else:
+    AdminBase = object
+
+LIVE_ROWS = "live-rows"  # the id of the element that polls, in console/live_list.html
+DASH = "–"
+
+
+def polls(request: HttpRequest, target: str) -> bool:
+    """Whether this is the poll of the element with the id `target`, and not a visit."""
+    return request.headers.get("HX-Target") == target
+
+
+class LiveList(AdminBase):
+    """A change list that is merged anew every two seconds."""
+
+    change_list_template = "console/live_list.html"
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        response = super().changelist_view(request, extra_context)
+        if polls(request, LIVE_ROWS) and isinstance(response, TemplateResponse):
+            response.template_name = "console/live_rows.html"
+        patch_vary_headers(response, ["HX-Target"])
+        return response
+
+
+class ReadOnlyAdmin(ModelAdmin):  # type: ignore[misc]  # unfold is untyped
+    """Rows that people read and nobody edits here."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return False
+
+
+def answer(request: HttpRequest, level: int, text: str, back_to: str) -> HttpResponse:
+    """The end of a button's POST: a toast and a poll at once, or without htmx message and redirect.
+
+    `level` is one of `django.contrib.messages.constants`.
+    """
+    if not request.headers.get("HX-Request"):
+        messages.add_message(request, level, text)
+        return HttpResponseRedirect(back_to)
+    response = HttpResponse(status=204)
+    trigger_client_event(response, "toast", {"level": messages.DEFAULT_TAGS[level], "text": text})
+    trigger_client_event(response, "refresh", {})
+    return response
+
+
+def badge(text: Text, tone: str, title: Text = "") -> SafeString:
+    """A coloured word. `tone`: green, blue, amber, red or grey; with " live" its dot pulses."""
+    return format_html('<span class="m-badge m-{}" title="{}">{}</span>', tone, title, text)
+
+
+def two_lines(first: object, second: object) -> SafeString:
+    """A cell with a main line and a quiet one below it."""
+    return format_html(
+        '<span class="m-two"><b>{}</b><small>{}</small></span>', str(first), str(second)
+    )
+
+
+def moment(time: datetime | None) -> SafeString | str:
+    """A point in time, shown by the browser in the reader's own time zone."""
+    if time is None:
+        return DASH
+    shown = formats.date_format(timezone.localtime(time), "DATETIME_FORMAT")
+    return format_html('<time datetime="{}">{}</time>', time.isoformat(), shown)
+
+
+def age(time: datetime | None, now: datetime) -> str:
+    """How long ago, in the largest unit that fits: `12 s`, `5 min`."""
+    return DASH if time is None else span((now - time).total_seconds())
+
+
+def span(seconds: float) -> str:
+    """A length of time for a narrow column: `12 s`, `5 min`, `3 h`, `2 d`."""
+    whole = max(0, int(seconds))
+    if whole < 60:
+        return _("%(n)d s") % {"n": whole}
+    if whole < 3600:
+        return _("%(n)d min") % {"n": whole // 60}
+    if whole < 86_400:
+        return _("%(h)d h %(m)d min") % {"h": whole // 3600, "m": whole % 3600 // 60}
+    return _("%(d)d d %(h)d h") % {"d": whole // 86_400, "h": whole % 86_400 // 3600}

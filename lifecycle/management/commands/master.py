@@ -1,0 +1,119 @@
+"""`manage.py master`: the process that decides."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import threading
+import time
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.db import Error as DatabaseError
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+from django.utils import timezone
+from kombu.exceptions import OperationalError as BrokerError
+from setproctitle import setproctitle
+
+from crm.celery import app
+from lifecycle import duties, leadership, services
+from lifecycle.backends import backends
+from lifecycle.duty_runner import DutyRunner
+from lifecycle.master import Leave, Master, Notified, ShutDown
+
+log = logging.getLogger(__name__)
+
+BROKER_PATIENCE_S = 10
+LEAD_LOST = 75  # EX_TEMPFAIL: start me again
+
+
+class Command(BaseCommand):
+    help = (
+        "Decide which workers run. One master leads, others stand by. "
+        "SIGTERM ends the master and leaves workers running; SIGUSR2 ends the fleet first."
+    )
+    requires_system_checks: list[str] = []
+
+    def handle(self, *_args: Any, **_options: Any) -> None:
+        setproctitle("muster: master")
+        master = Master(backends())
+        _on_signals(master)
+        runners = [DutyRunner(duty) for duty in duties.registered()]
+        channels = {services.CHANNEL, *(c for runner in runners for c in runner.duty.channels)}
+        lead = leadership.acquire(settings.MUSTER.resolved_database_url, sorted(channels))
+        _wait_until_migrated()
+        _wait_for_broker()
+        lost = threading.Event()
+
+        def listen() -> None:
+            for channel, payload in lead.notifications():
+                if channel == services.CHANNEL:
+                    master.items.put(Notified(payload))
+                for runner in runners:
+                    runner.notified(channel)
+            lost.set()
+            master.depose()
+
+        threading.Thread(target=listen, name="listen", daemon=True).start()
+        for runner in runners:
+            runner.start()
+        _say_leading()
+        try:
+            master.run()
+        except DatabaseError as error:
+            log.warning("the database is away, the lead is given up: %s", error)
+            lost.set()
+        for runner in runners:
+            runner.end()
+        lead.give_up()
+        if lost.is_set():
+            raise CommandError("the lead is lost", returncode=LEAD_LOST)
+
+
+def _on_signals(master: Master) -> None:
+    """Handlers only enqueue; the deciding thread acts."""
+
+    def leave(*_: object) -> None:
+        if not master.started:
+            raise SystemExit(0)
+        master.items.put(Leave())
+
+    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGINT, leave)
+    signal.signal(signal.SIGUSR2, lambda *_: master.items.put(ShutDown()))
+
+
+def _wait_until_migrated() -> None:
+    """Workers start only once the database is as this code expects it [L4]."""
+    said = False
+    while True:
+        executor = MigrationExecutor(connection)
+        if not executor.migration_plan(executor.loader.graph.leaf_nodes()):
+            return
+        if not said:
+            log.warning("waiting for migrations")
+            said = True
+        time.sleep(0.5)
+
+
+def _wait_for_broker() -> None:
+    """Workers start only once the broker answers [L4]; one that stays away must not stop us from
+    looking after those that run already, and new ones wait for it by themselves [L5]."""
+    try:
+        with app.connection_for_write(connect_timeout=2) as broker:
+            broker.ensure_connection(timeout=BROKER_PATIENCE_S, max_retries=5, interval_step=1)
+    except (BrokerError, OSError) as error:
+        log.warning("the broker does not answer, going on without it: %s", error)
+
+
+def _say_leading() -> None:
+    """For `up` and for people: who leads on this machine."""
+    path = settings.MUSTER.home / "run" / "master.json"
+    draft = path.with_suffix(f".{os.getpid()}")
+    draft.write_text(json.dumps({"pid": os.getpid(), "leads_since": timezone.now().isoformat()}))
+    draft.rename(path)
+    log.info("this master leads")

@@ -1,0 +1,297 @@
+"""Workers: what people configured, what is, and what happened [L1, L2, L3]."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.postgres.fields import ArrayField
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy as _
+from simple_history.models import HistoricalRecords
+
+from lifecycle.types import WORKER_ID, DeploymentType, Level, Pool, State, Wish
+from lifecycle.validators import validate_env_variables, validate_options
+
+
+def choices(enum: Any, *labels: Any) -> list[tuple[str, Any]]:
+    """Pairs for a Django field, one label for each member in order."""
+    return [(member.value, label) for member, label in zip(enum, labels, strict=True)]
+
+
+STATES = choices(
+    State, _("stopped"), _("starting"), _("running"), _("stopping"), _("error"), _("crashed")
+)
+WISHES = choices(Wish, _("running"), _("stopped"))
+LEVELS = choices(Level, _("debug"), _("info"), _("warning"), _("error"))
+POOLS = choices(Pool, _("threads"), _("prefork (processes)"), _("solo"))
+DEPLOYMENT_TYPES = choices(DeploymentType, _("local"), _("SSH"), _("Docker"), _("Kubernetes"))
+
+
+def one_of(field: str, enum: Any) -> Q:
+    return Q(**{f"{field}__in": [member.value for member in enum]})
+
+
+def default_queues() -> list[str]:
+    return ["default"]
+
+
+class WorkerConfig(models.Model):
+    """A worker as people want it. Old versions are kept and can be restored."""
+
+    worker_id = models.CharField(
+        _("worker id"),
+        max_length=63,
+        unique=True,
+        validators=[
+            RegexValidator(
+                WORKER_ID,
+                _(
+                    "Use lower-case letters, digits, '.', '_' and '-'; "
+                    "begin and end with a letter or digit."
+                ),
+            )
+        ],
+        help_text=_("Unique, for example worker-1. It names the Celery node and its queue."),
+    )
+    name = models.CharField(_("name"), max_length=200, blank=True)
+    description = models.TextField(_("description"), blank=True, max_length=2000)
+    deployment_type = models.CharField(
+        _("deployment type"),
+        max_length=16,
+        choices=DEPLOYMENT_TYPES,
+        default=DeploymentType.LOCAL.value,
+    )
+    host = models.CharField(_("host"), max_length=255, default="localhost")
+    port = models.PositiveIntegerField(
+        _("port"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(65535)],
+        help_text=_("The worker's own health and metrics port."),
+    )
+    max_accounts = models.PositiveIntegerField(
+        _("max. accounts"),
+        default=10,
+        validators=[MinValueValidator(0), MaxValueValidator(100_000)],
+    )
+    max_memory_mb = models.PositiveIntegerField(
+        _("max. memory (MB)"),
+        default=2048,
+        validators=[MinValueValidator(32), MaxValueValidator(4_194_304)],
+    )
+    cpu_cores = models.FloatField(
+        _("CPU cores"), default=2, validators=[MinValueValidator(0.01), MaxValueValidator(4096)]
+    )
+    pool = models.CharField(_("pool"), max_length=16, choices=POOLS, default=Pool.THREADS.value)
+    concurrency = models.PositiveIntegerField(
+        _("concurrency"),
+        default=10,
+        validators=[MinValueValidator(1), MaxValueValidator(1000)],
+        help_text=_("Threads or processes that run tasks at the same time."),
+    )
+    queues = ArrayField(
+        models.CharField(max_length=100, validators=[RegexValidator(r"^[A-Za-z0-9._-]+$")]),
+        verbose_name=_("queues"),
+        default=default_queues,
+        blank=True,
+        size=50,
+        help_text=_("Besides the worker's own queue, which it always consumes."),
+    )
+    env_variables = models.JSONField(
+        _("environment variables"),
+        default=dict,
+        blank=True,
+        help_text=_("A JSON object of strings."),
+    )
+    command_args = ArrayField(
+        models.CharField(max_length=500),
+        verbose_name=_("command arguments"),
+        default=list,
+        blank=True,
+        size=50,
+        help_text=_("Further arguments of `celery worker`, one each."),
+    )
+    working_directory = models.CharField(_("working directory"), max_length=1000, blank=True)
+    deployment_options = models.JSONField(
+        _("deployment options"),
+        default=dict,
+        blank=True,
+        help_text=_(
+            "What the deployment type needs: SSH port, user and key; image, network, volumes; "
+            "namespace, resources."
+        ),
+    )
+    auto_start = models.BooleanField(_("auto start"), default=False)
+    auto_restart = models.BooleanField(_("auto restart"), default=True)
+    restart_delay_ms = models.PositiveIntegerField(
+        _("restart delay (ms)"), default=5000, validators=[MaxValueValidator(3_600_000)]
+    )
+    max_restart_attempts = models.PositiveIntegerField(
+        _("max. restart attempts"), default=3, validators=[MaxValueValidator(1_000_000)]
+    )
+    enabled = models.BooleanField(_("enabled"), default=True)
+    version = models.PositiveIntegerField(_("version"), default=1, editable=False)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("updated"), auto_now=True)
+
+    history = HistoricalRecords(
+        verbose_name=_("config version"), verbose_name_plural=_("config versions")
+    )
+
+    runtime: WorkerRuntime
+
+    class Meta:
+        verbose_name = _("worker config")
+        verbose_name_plural = _("worker configs")
+        ordering = ["worker_id"]
+        permissions = [("operate_worker", "Can start, stop and restart workers")]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(worker_id__regex=WORKER_ID.pattern), name="worker_id_is_a_name"
+            ),
+            models.CheckConstraint(
+                condition=one_of("deployment_type", DeploymentType), name="deployment_type_is_known"
+            ),
+            models.CheckConstraint(condition=one_of("pool", Pool), name="pool_is_known"),
+            models.CheckConstraint(
+                condition=Q(port__isnull=True) | Q(port__range=(1, 65535)), name="port_is_a_port"
+            ),
+            models.CheckConstraint(condition=Q(concurrency__gte=1), name="concurrency_is_positive"),
+            models.CheckConstraint(condition=Q(cpu_cores__gt=0), name="cpu_cores_is_positive"),
+            models.CheckConstraint(
+                condition=Q(max_memory_mb__gte=32), name="max_memory_mb_is_usable"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.worker_id
+
+    def clean(self) -> None:
+        """Raises `ValidationError` naming the free-form fields that are wrong."""
+        errors = {}
+        for name, validate in (
+            ("env_variables", validate_env_variables),
+            ("deployment_options", validate_options),
+        ):
+            try:
+                validate(getattr(self, name))
+            except ValidationError as invalid:
+                errors[name] = invalid
+        if errors:
+            raise ValidationError(errors)
+
+    @property
+    def own_queue(self) -> str:
+        """The queue that only this worker consumes."""
+        return own_queue(self.worker_id)
+
+
+def own_queue(worker_id: str) -> str:
+    return f"worker.{worker_id}"
+
+
+class WorkerRuntime(models.Model):
+    """A worker as it is. Only `lifecycle.services` writes here."""
+
+    config = models.OneToOneField(
+        WorkerConfig,
+        on_delete=models.CASCADE,
+        related_name="runtime",
+        primary_key=True,
+        verbose_name=_("worker"),
+    )
+
+    desired_state = models.CharField(
+        _("desired state"), max_length=16, choices=WISHES, default=Wish.STOPPED.value
+    )
+    wanted_generation = models.PositiveBigIntegerField(
+        _("wanted generation"),
+        default=0,
+        help_text=_("A restart is a wish for a newer generation."),
+    )
+    stop_graceful = models.BooleanField(default=True, editable=False)
+    stop_timeout_ms = models.PositiveIntegerField(default=30_000, editable=False)
+
+    state = models.CharField(_("state"), max_length=16, choices=STATES, default=State.STOPPED.value)
+    reason = models.CharField(_("reason"), max_length=1000, blank=True)
+    generation = models.PositiveBigIntegerField(_("generation"), default=0)
+
+    process_id = models.PositiveBigIntegerField(_("process id"), null=True)
+    process_started_ticks = models.PositiveBigIntegerField(null=True, editable=False)
+    boot_id = models.CharField(max_length=64, blank=True, editable=False)
+    container_id = models.CharField(_("container id"), max_length=128, blank=True)
+    pod_name = models.CharField(_("pod name"), max_length=253, blank=True)
+
+    started_at = models.DateTimeField(_("started"), null=True)
+    ready_at = models.DateTimeField(_("ready"), null=True)
+    stopped_at = models.DateTimeField(_("stopped"), null=True)
+    stopping_since = models.DateTimeField(null=True, editable=False)
+    last_heartbeat_at = models.DateTimeField(_("last heartbeat"), null=True)
+
+    cpu_usage = models.FloatField(_("CPU %"), default=0)
+    memory_usage_mb = models.FloatField(_("memory (MB)"), default=0)
+    assigned_accounts = models.PositiveIntegerField(_("assigned accounts"), default=0)
+    active_tasks = models.PositiveIntegerField(_("active tasks"), default=0)
+    tasks_total = models.PositiveBigIntegerField(_("tasks"), default=0)
+    error_count = models.PositiveBigIntegerField(_("errors"), default=0)
+    last_error = models.TextField(_("last error"), blank=True)
+    last_error_at = models.DateTimeField(null=True, editable=False)
+
+    restart_attempts = models.PositiveIntegerField(
+        _("restart attempts"), default=0, help_text=_("Restarts since the last stable run.")
+    )
+    restart_at = models.DateTimeField(_("next restart"), null=True)
+    restart_count = models.PositiveIntegerField(_("restarts"), default=0)
+    last_restart_at = models.DateTimeField(_("last restart"), null=True)
+    exit_code = models.BigIntegerField(_("exit code"), null=True)
+    exit_signal = models.CharField(_("exit signal"), max_length=32, blank=True)
+
+    worker_version = models.CharField(_("worker version"), max_length=64, blank=True)
+    python_version = models.CharField(_("Python version"), max_length=64, blank=True)
+    celery_version = models.CharField(_("Celery version"), max_length=64, blank=True)
+
+    class Meta:
+        verbose_name = _("worker")
+        verbose_name_plural = _("workers")
+        ordering = ["config__worker_id"]
+        constraints = [
+            models.CheckConstraint(condition=one_of("state", State), name="state_is_known"),
+            models.CheckConstraint(condition=one_of("desired_state", Wish), name="wish_is_known"),
+            models.CheckConstraint(
+                condition=~Q(state__in=[State.STOPPED, State.ERROR, State.CRASHED])
+                | Q(process_id__isnull=True),
+                name="no_process_when_not_up",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.config.worker_id
+
+
+class WorkerLog(models.Model):
+    """What happened to a worker: one row for each transition, with its cause [L2]."""
+
+    config = models.ForeignKey(
+        WorkerConfig, on_delete=models.CASCADE, related_name="logs", verbose_name=_("worker")
+    )
+    time = models.DateTimeField(_("time"), db_default=Now())
+    level = models.CharField(_("level"), max_length=16, choices=LEVELS, default=Level.INFO.value)
+    event = models.CharField(_("event"), max_length=32)
+    from_state = models.CharField(_("from"), max_length=16, choices=STATES, blank=True)
+    to_state = models.CharField(_("to"), max_length=16, choices=STATES, blank=True)
+    generation = models.PositiveBigIntegerField(_("generation"), default=0)
+    message = models.TextField(_("message"))
+    actor = models.CharField(_("by"), max_length=200, blank=True)
+
+    class Meta:
+        verbose_name = _("worker log")
+        verbose_name_plural = _("worker logs")
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["config", "-id"]), models.Index(fields=["-time"])]
+
+    def __str__(self) -> str:
+        return f"{self.time:%Y-%m-%d %H:%M:%S} {self.message}"

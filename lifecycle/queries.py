@@ -1,0 +1,136 @@
+"""Reads of workers, for the API, the admin and the master."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import Avg, Count, Q, QuerySet, Sum
+
+from lifecycle.errors import UnknownWorker
+from lifecycle.models import WorkerConfig, WorkerLog, WorkerRuntime
+from lifecycle.types import Level, State
+
+HEARTBEAT_PERIOD = timedelta(seconds=10)
+MISSED_BEATS = 3
+
+STATUS_FIELDS = (
+    *("desired_state", "reason", "generation", "process_id", "container_id", "pod_name"),
+    *("started_at", "ready_at", "stopped_at", "last_heartbeat_at"),
+    *("assigned_accounts", "active_tasks", "tasks_total", "error_count", "last_error"),
+    *("restart_count", "restart_attempts", "last_restart_at", "restart_at"),
+    *("exit_code", "exit_signal", "worker_version", "python_version", "celery_version"),
+)
+
+SEVERITY = [Level.DEBUG, Level.INFO, Level.WARNING, Level.ERROR]
+
+
+def runtimes() -> QuerySet[WorkerRuntime]:
+    return WorkerRuntime.objects.select_related("config").order_by("config__worker_id")
+
+
+def runtime(worker_id: str) -> WorkerRuntime:
+    """Raises `UnknownWorker`."""
+    try:
+        return WorkerRuntime.objects.select_related("config").get(config__worker_id=worker_id)
+    except WorkerRuntime.DoesNotExist:
+        raise UnknownWorker(worker_id) from None
+
+
+def uptime_s(runtime: WorkerRuntime, now: datetime) -> float:
+    """Seconds since the present process started; 0 when there is none."""
+    if runtime.process_id is None or runtime.started_at is None:
+        return 0.0
+    return max(0.0, (now - runtime.started_at).total_seconds())
+
+
+def status(runtime: WorkerRuntime, now: datetime) -> dict[str, Any]:
+    """The body of `GET /workers/:id/status` [L3]; times are ISO 8601, `uptime` is whole seconds."""
+    return {
+        "worker_id": runtime.config.worker_id,
+        "status": runtime.state,
+        "uptime": int(uptime_s(runtime, now)),
+        "cpu_usage": round(runtime.cpu_usage, 1),
+        "memory_usage_mb": round(runtime.memory_usage_mb, 1),
+        "max_accounts": runtime.config.max_accounts,
+        **{name: getattr(runtime, name) for name in STATUS_FIELDS},
+    }
+
+
+def health(runtime: WorkerRuntime, now: datetime) -> dict[str, Any]:
+    """The body of `GET /workers/:id/health`: each check is "ok" or says what is wrong."""
+    checks = {
+        "heartbeat": _heartbeat_check(runtime, now),
+        "memory": _limit("MB of memory", runtime.memory_usage_mb, runtime.config.max_memory_mb),
+        "cpu": _limit("% CPU", runtime.cpu_usage, runtime.config.cpu_cores * 100),
+        "tasks": _limit("active tasks", runtime.active_tasks, runtime.config.concurrency),
+    }
+    up = runtime.state == State.RUNNING
+    return {
+        "healthy": up and all(check == "ok" for check in checks.values()),
+        "status": runtime.state,
+        "reason": runtime.reason,
+        "checks": checks,
+    }
+
+
+def _heartbeat_check(runtime: WorkerRuntime, now: datetime) -> str:
+    if runtime.state != State.RUNNING:
+        return f"worker is {runtime.state}"
+    if runtime.last_heartbeat_at is None:
+        return "no heartbeat yet"
+    age = now - runtime.last_heartbeat_at
+    if age > HEARTBEAT_PERIOD * MISSED_BEATS:
+        return f"last heartbeat {int(age.total_seconds())} s ago"
+    return "ok"
+
+
+def _limit(what: str, value: float, limit: float) -> str:
+    return "ok" if value <= limit else f"{value:.0f} {what}, the limit is {limit:.0f}"
+
+
+def overview() -> dict[str, Any]:
+    """The body of `GET /workers/stats/overview`: one query."""
+    states = {state.value: Count("pk", filter=Q(state=state.value)) for state in State}
+    row = WorkerRuntime.objects.aggregate(
+        total=Count("pk"),
+        **states,
+        total_accounts=Sum("assigned_accounts", default=0),
+        total_capacity=Sum("config__max_accounts", filter=Q(config__enabled=True), default=0),
+        cpu_usage_avg=Avg("cpu_usage", filter=Q(process_id__isnull=False), default=0.0),
+        memory_usage_total_mb=Sum("memory_usage_mb", default=0.0),
+        active_tasks=Sum("active_tasks", default=0),
+    )
+    row["cpu_usage_avg"] = round(row["cpu_usage_avg"], 1)
+    row["memory_usage_total_mb"] = round(row["memory_usage_total_mb"], 1)
+    return row
+
+
+def config_summary() -> dict[str, Any]:
+    """The body of `GET /worker-configs/stats/summary`: one query."""
+    row = WorkerConfig.objects.aggregate(
+        total=Count("pk"),
+        # Before `enabled` becomes the name of a count.
+        total_capacity=Sum("max_accounts", filter=Q(enabled=True), default=0),
+        enabled=Count("pk", filter=Q(enabled=True)),
+        auto_start=Count("pk", filter=Q(auto_start=True)),
+        local=Count("pk", filter=Q(deployment_type="local")),
+        ssh=Count("pk", filter=Q(deployment_type="ssh")),
+        docker=Count("pk", filter=Q(deployment_type="docker")),
+        kubernetes=Count("pk", filter=Q(deployment_type="kubernetes")),
+    )
+    kinds = ("local", "ssh", "docker", "kubernetes")
+    by_type = {kind: row.pop(kind) for kind in kinds}
+    return {**row, "disabled": row["total"] - row["enabled"], "by_deployment_type": by_type}
+
+
+def lifecycle_log(
+    worker_id: str, *, level: str | None = None, since: datetime | None = None, limit: int = 100
+) -> QuerySet[WorkerLog]:
+    """The newest `limit` rows, newest first; `level` is the lowest that is shown."""
+    rows = WorkerLog.objects.filter(config__worker_id=worker_id)
+    if level:
+        rows = rows.filter(level__in=SEVERITY[SEVERITY.index(Level(level)) :])
+    if since:
+        rows = rows.filter(time__gte=since)
+    return rows[:limit]

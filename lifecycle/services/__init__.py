@@ -1,0 +1,57 @@
+"""The only writer of worker configs, runtime state and lifecycle logs.
+
+People write wishes (`wishes`), the master and the workers write facts (`facts`). Each function is
+one transaction: the row is locked, the transition table asked, the row and its log row written, and
+the channel `muster_lifecycle` notified with the worker's id when the transaction commits.
+"""
+
+from lifecycle.services.configs import create_config, delete_config, update_config
+from lifecycle.services.facts import (
+    claim_start,
+    exited,
+    heartbeat,
+    ready,
+    sampled,
+    set_assigned_accounts,
+    settled,
+    shutting_down,
+    spawn_refused,
+    spawned,
+    stopping,
+    task_failed,
+)
+from lifecycle.services.rows import CHANNEL, notify
+from lifecycle.services.wishes import (
+    Wished,
+    clear_wishes_without_auto_start,
+    request_restart,
+    request_start,
+    request_stop,
+    wait_for_process,
+)
+
+__all__ = [
+    "CHANNEL",
+    "Wished",
+    "claim_start",
+    "clear_wishes_without_auto_start",
+    "create_config",
+    "delete_config",
+    "exited",
+    "heartbeat",
+    "notify",
+    "ready",
+    "request_restart",
+    "request_start",
+    "request_stop",
+    "sampled",
+    "set_assigned_accounts",
+    "settled",
+    "shutting_down",
+    "spawn_refused",
+    "spawned",
+    "stopping",
+    "task_failed",
+    "update_config",
+    "wait_for_process",
+]

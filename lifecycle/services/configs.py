@@ -1,0 +1,70 @@
+"""Worker configs: what people configure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from lifecycle.errors import LostRace, Rejected
+from lifecycle.models import WorkerConfig, WorkerRuntime
+from lifecycle.services.rows import locked, notify, record
+from lifecycle.states import WITH_PROCESS
+from lifecycle.types import Wish
+
+
+def create_config(fields: dict[str, Any], actor: str) -> WorkerConfig:
+    """A new config with its runtime row. With `auto_start` the wish is `running` from the start.
+
+    Raises `django.core.exceptions.ValidationError` naming each bad field.
+    """
+    config = WorkerConfig(**fields)
+    config.full_clean()
+    with transaction.atomic():
+        config.save()
+        wish = Wish.RUNNING if config.auto_start and config.enabled else Wish.STOPPED
+        runtime = WorkerRuntime.objects.create(config=config, desired_state=wish.value)
+        record(runtime, "created", f"config created, wish: {wish}", actor)
+        notify(config.worker_id)
+    return config
+
+
+def update_config(config: WorkerConfig, fields: dict[str, Any], actor: str) -> WorkerConfig:
+    """Change a config; what already runs keeps its old one until it is restarted.
+
+    Raises `ValidationError`; `LostRace` when somebody else saved in between.
+    """
+    if fields.get("worker_id", config.worker_id) != config.worker_id:
+        raise Rejected(
+            config.worker_id, _("The worker id can't be changed; create another config.")
+        )
+    with transaction.atomic():
+        current = WorkerConfig.objects.select_for_update().get(pk=config.pk)
+        if current.version != config.version:
+            raise LostRace(f"version {config.version} is out of date, current is {current.version}")
+        for name, value in fields.items():
+            setattr(config, name, value)
+        config.full_clean()
+        config.version += 1
+        config.save()
+        runtime = WorkerRuntime.objects.select_for_update().get(pk=config.pk)
+        record(runtime, "configured", f"config changed: {', '.join(sorted(fields))}", actor)
+        if not config.enabled and runtime.desired_state == Wish.RUNNING:
+            runtime.desired_state = Wish.STOPPED.value
+            runtime.save(update_fields=["desired_state"])
+        notify(config.worker_id)
+    return config
+
+
+def delete_config(config: WorkerConfig, actor: str) -> None:
+    """Delete a config and its runtime. Raises `Rejected` while a process may still run."""
+    with locked(config.worker_id) as runtime:
+        if runtime.state in WITH_PROCESS:
+            raise Rejected(
+                config.worker_id,
+                _("%(worker)s is %(state)s; stop it first.")
+                % {"worker": config.worker_id, "state": runtime.get_state_display()},
+            )
+        config.delete()
+        notify(config.worker_id)

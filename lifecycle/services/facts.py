@@ -1,0 +1,212 @@
+"""Facts: what the master sees of a worker, and what the worker says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from django.db import connection
+from django.db.models import F
+from django.utils import timezone
+
+from lifecycle.errors import LostRace
+from lifecycle.models import WorkerConfig, WorkerRuntime
+from lifecycle.policy import GiveUp, LeaveStopped, Restart, RestartMode, RestartPolicy, decide
+from lifecycle.services.rows import current, locked, move, notify, record, reset
+from lifecycle.states import WITH_PROCESS
+from lifecycle.types import Alive, Event, Gone, Instance, Level, State
+
+# --- seen by the master ---
+
+
+def claim_start(worker_id: str, generation: int) -> WorkerConfig:
+    """The intent to spawn, written before the spawn. Raises `LostRace`, `ImpossibleTransition`."""
+    with locked(worker_id) as runtime:
+        if runtime.generation != generation - 1:
+            raise LostRace(f"{worker_id} is at generation {runtime.generation}")
+        again = runtime.state == State.CRASHED
+        runtime.generation = generation
+        runtime.wanted_generation = max(runtime.wanted_generation, generation)
+        runtime.restart_at = None
+        runtime.started_at = runtime.ready_at = runtime.last_heartbeat_at = None
+        runtime.exit_code, runtime.exit_signal = None, ""
+        runtime.active_tasks = 0
+        if again:
+            runtime.restart_count = F("restart_count") + 1
+            runtime.last_restart_at = timezone.now()
+        move(runtime, Event.START, "restarting" if again else "starting")
+        return runtime.config
+
+
+def spawned(alive: Alive) -> None:
+    """A process exists. Raises `LostRace` when it is not the generation of the row."""
+    with current(alive.instance) as runtime:
+        runtime.process_id = alive.process.pid
+        runtime.process_started_ticks = alive.process.started_ticks
+        runtime.boot_id = alive.process.boot_id
+        runtime.started_at = alive.started_at
+        runtime.save()
+        notify(alive.instance.worker_id)
+
+
+def spawn_refused(instance: Instance, why: str) -> None:
+    """The worker can't be started as configured: `error`, with the reason, until a person acts."""
+    with current(instance) as runtime:
+        runtime.last_error, runtime.last_error_at = why, timezone.now()
+        move(runtime, Event.REFUSED, why, level=Level.ERROR)
+
+
+def stopping(instance: Instance, cause: str) -> tuple[bool, int]:
+    """The worker is about to be told to stop; returns (graceful, timeout in ms) of the wish."""
+    with current(instance) as runtime:
+        runtime.stopping_since = timezone.now()
+        move(runtime, Event.STOP, cause)
+        return runtime.stop_graceful, runtime.stop_timeout_ms
+
+
+def exited(gone: Gone, random: Callable[[], float]) -> None:
+    """A process ended: `stopped` if it was asked to, else `crashed` and the restart policy's turn.
+
+    Safe to repeat: a backend reports an exit until it is acknowledged. Raises `LostRace` when the
+    exit belongs to an older generation.
+    """
+    with current(gone.instance) as runtime:
+        if runtime.state not in WITH_PROCESS:
+            return
+        asked = runtime.state == State.STOPPING
+        runtime.process_id = runtime.process_started_ticks = None
+        runtime.boot_id = ""
+        runtime.stopped_at = gone.ended_at
+        runtime.stopping_since = None
+        runtime.active_tasks, runtime.memory_usage_mb, runtime.cpu_usage = 0, 0, 0
+        runtime.exit_code, runtime.exit_signal = gone.exit.code, gone.exit.signal_name
+        if asked:
+            runtime.restart_attempts = 0
+            move(runtime, Event.EXITED, f"stopped: {gone.exit}", reason="")
+            return
+        runtime.error_count = F("error_count") + 1
+        runtime.last_error, runtime.last_error_at = str(gone.exit), gone.ended_at
+        move(runtime, Event.EXITED, f"crashed: {gone.exit}", level=Level.ERROR)
+        runtime.refresh_from_db()
+        _apply_policy(runtime, gone, random)
+
+
+def settled(worker_id: str) -> None:
+    """A crashed worker that nobody wants any more."""
+    with locked(worker_id) as runtime:
+        reset(runtime, "master")
+
+
+def set_assigned_accounts(counts: dict[str, int]) -> None:
+    """How many accounts each worker holds; workers that are not named hold none."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE lifecycle_workerruntime r SET assigned_accounts = coalesce(n.n, 0)
+            FROM lifecycle_workerconfig c
+            LEFT JOIN unnest(%s::text[], %s::int[]) AS n(worker_id, n) ON n.worker_id = c.worker_id
+            WHERE c.id = r.config_id AND r.assigned_accounts <> coalesce(n.n, 0)
+            """,
+            [list(counts), list(counts.values())],
+        )
+
+
+def _apply_policy(runtime: WorkerRuntime, gone: Gone, random: Callable[[], float]) -> None:
+    now = timezone.now()
+    match decide(
+        policy_of(runtime.config),
+        attempts=runtime.restart_attempts,
+        uptime=gone.uptime,
+        exit=gone.exit,
+        now=now,
+        random=random,
+    ):
+        case Restart(at=at, attempts=attempts):
+            runtime.restart_at, runtime.restart_attempts = at, attempts
+            runtime.reason = _restart_reason(gone, at, now)
+            runtime.save()
+        case GiveUp(reason=reason):
+            move(runtime, Event.GIVE_UP, reason, level=Level.ERROR)
+        case LeaveStopped(reason=reason):
+            runtime.reason = reason
+            runtime.save()
+
+
+def _restart_reason(gone: Gone, at: datetime, now: datetime) -> str:
+    wait = (at - now).total_seconds()
+    return f"{gone.exit}; restart in {wait:.1f} s" if wait > 0 else f"{gone.exit}; restarting now"
+
+
+def policy_of(config: WorkerConfig) -> RestartPolicy:
+    return RestartPolicy(
+        mode=RestartMode.ALWAYS if config.auto_restart else RestartMode.NEVER,
+        delay=timedelta(milliseconds=config.restart_delay_ms),
+        max_attempts=config.max_restart_attempts,
+    )
+
+
+# --- said by the worker ---
+
+
+def ready(instance: Instance, versions: dict[str, str]) -> None:
+    """The worker consumes its queues. `versions`: worker, python, celery."""
+    with current(instance) as runtime:
+        runtime.ready_at = runtime.last_heartbeat_at = timezone.now()
+        runtime.worker_version = versions["worker"]
+        runtime.python_version = versions["python"]
+        runtime.celery_version = versions["celery"]
+        move(runtime, Event.READY, "ready", reason="")
+
+
+def heartbeat(
+    instance: Instance, *, active_tasks: int, tasks_done: int, errors: int, reason: str
+) -> bool:
+    """One statement, no log row, no notification. False when the instance is not the current one.
+
+    `tasks_done` and `errors` count what happened since the last heartbeat; `reason` says what the
+    worker waits for ("" for nothing).
+    """
+    return bool(
+        WorkerRuntime.objects.filter(
+            config__worker_id=instance.worker_id, generation=instance.generation
+        ).update(
+            last_heartbeat_at=timezone.now(),
+            reason=reason,
+            active_tasks=active_tasks,
+            tasks_total=F("tasks_total") + tasks_done,
+            error_count=F("error_count") + errors,
+        )
+    )
+
+
+def task_failed(instance: Instance, error: str) -> None:
+    """The last error of a task, for the worker's page."""
+    WorkerRuntime.objects.filter(
+        config__worker_id=instance.worker_id, generation=instance.generation
+    ).update(last_error=error[:2000], last_error_at=timezone.now())
+
+
+def shutting_down(instance: Instance, how: str) -> None:
+    """The worker says that it drains; the state is the master's to change."""
+    with current(instance) as runtime:
+        record(runtime, "draining", f"worker is shutting down ({how})", instance.worker_id)
+
+
+def sampled(samples: list[tuple[Instance, float, float]]) -> None:
+    """CPU % and memory (MB) of many workers in one statement: (instance, cpu, memory)."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE lifecycle_workerruntime r SET cpu_usage = s.cpu, memory_usage_mb = s.memory
+            FROM unnest(%s::text[], %s::bigint[], %s::float8[], %s::float8[])
+                 AS s(worker_id, generation, cpu, memory)
+            JOIN lifecycle_workerconfig c ON c.worker_id = s.worker_id
+            WHERE r.config_id = c.id AND r.generation = s.generation AND r.process_id IS NOT NULL
+            """,
+            [
+                [instance.worker_id for instance, _cpu, _memory in samples],
+                [instance.generation for instance, _cpu, _memory in samples],
+                [cpu for _instance, cpu, _memory in samples],
+                [memory for _instance, _cpu, memory in samples],
+            ],
+        )

@@ -1,0 +1,89 @@
+"""One locked row, one step, one log row: what every service is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import connection, transaction
+
+from lifecycle.errors import LostRace, UnknownWorker
+from lifecycle.models import WorkerLog, WorkerRuntime
+from lifecycle.states import advance
+from lifecycle.types import Event, Instance, Level, State
+
+CHANNEL = "muster_lifecycle"
+
+
+def notify(worker_id: str) -> None:
+    """Wake the master and whoever else listens, when this transaction commits."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, worker_id])
+
+
+@contextmanager
+def locked(worker_id: str) -> Iterator[WorkerRuntime]:
+    """The runtime row, locked for one transaction. Raises `UnknownWorker`."""
+    with transaction.atomic():
+        rows = WorkerRuntime.objects.select_related("config").select_for_update(of=("self",))
+        try:
+            runtime = rows.get(config__worker_id=worker_id)
+        except WorkerRuntime.DoesNotExist:
+            raise UnknownWorker(worker_id) from None
+        yield runtime
+
+
+@contextmanager
+def current(instance: Instance) -> Iterator[WorkerRuntime]:
+    """The locked runtime, if it still belongs to this instance: generation is the fence."""
+    with locked(instance.worker_id) as runtime:
+        if runtime.generation != instance.generation:
+            raise LostRace(f"{instance} is not current, {runtime.generation} is")
+        yield runtime
+
+
+def reset(runtime: WorkerRuntime, actor: str) -> None:
+    """A person's word ends a crash or an error and forgets the restart attempts."""
+    runtime.restart_attempts = 0
+    if runtime.state in (State.CRASHED, State.ERROR):
+        runtime.restart_at = None
+        move(runtime, Event.RESET, "reset", actor=actor, reason="")
+
+
+def move(
+    runtime: WorkerRuntime,
+    event: Event,
+    message: str,
+    *,
+    actor: str = "",
+    level: Level = Level.INFO,
+    reason: str | None = None,
+) -> None:
+    """Take one step of the transition table, and leave its log row. The caller holds the lock."""
+    before = State(runtime.state)
+    runtime.state = advance(before, event).value
+    runtime.reason = (message if reason is None else reason)[:1000]
+    runtime.save()
+    record(runtime, event, message, actor or "master", level=level, before=before)
+    notify(runtime.config.worker_id)
+
+
+def record(
+    runtime: WorkerRuntime,
+    event: str,
+    message: str,
+    actor: str,
+    *,
+    level: Level = Level.INFO,
+    before: State | None = None,
+) -> None:
+    WorkerLog.objects.create(
+        config_id=runtime.pk,
+        level=level.value,
+        event=event,
+        from_state=(before or runtime.state),
+        to_state=runtime.state,
+        generation=runtime.generation,
+        message=message,
+        actor=actor,
+    )

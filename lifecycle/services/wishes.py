@@ -1,0 +1,127 @@
+"""Wishes: what people want a worker to be. The master makes them come true."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from django.utils.translation import gettext as _
+
+from lifecycle import queries
+from lifecycle.errors import Rejected
+from lifecycle.models import WorkerRuntime
+from lifecycle.services.rows import locked, notify, record, reset
+from lifecycle.states import WITH_PROCESS
+from lifecycle.types import State, Wish
+
+
+@dataclass(frozen=True, slots=True)
+class Wished:
+    """What became of a wish. `changed`: False when the worker was (or was becoming) so already."""
+
+    worker_id: str
+    state: State
+    changed: bool
+
+
+def request_start(worker_id: str, actor: str) -> Wished:
+    """Wish for a running worker; clears a crash or an error and its restart count.
+
+    Raises `UnknownWorker`; `Rejected` when the config is disabled or the worker is stopping.
+    """
+    with locked(worker_id) as runtime:
+        _require_enabled(runtime)
+        if runtime.state == State.STOPPING and runtime.desired_state == Wish.STOPPED:
+            raise Rejected(
+                worker_id,
+                _("%(worker)s is stopping; try again when it has stopped, or force the stop.")
+                % {"worker": worker_id},
+            )
+        if runtime.state in WITH_PROCESS:
+            return Wished(worker_id, State(runtime.state), changed=False)
+        reset(runtime, actor)
+        _wish(runtime, Wish.RUNNING, actor, "asked to start")
+        return Wished(worker_id, State.STARTING, changed=True)
+
+
+def request_stop(
+    worker_id: str, actor: str, *, graceful: bool = True, timeout_ms: int = 30_000
+) -> Wished:
+    """Wish for a stopped worker: gracefully within `timeout_ms`, or at once.
+
+    A second call may force a stop that is under way. Raises `UnknownWorker`.
+    """
+    with locked(worker_id) as runtime:
+        same = runtime.desired_state == Wish.STOPPED and (
+            runtime.stop_graceful == graceful or runtime.state not in WITH_PROCESS
+        )
+        if runtime.state in (State.CRASHED, State.ERROR):
+            reset(runtime, actor)
+            same = False
+        if same:
+            return Wished(worker_id, State(runtime.state), changed=False)
+        runtime.stop_graceful, runtime.stop_timeout_ms = graceful, timeout_ms
+        _wish(
+            runtime, Wish.STOPPED, actor, "asked to stop" if graceful else "asked to stop at once"
+        )
+        return Wished(worker_id, State(runtime.state), changed=True)
+
+
+def request_restart(
+    worker_id: str, actor: str, *, graceful: bool = True, timeout_ms: int = 30_000
+) -> Wished:
+    """Wish for a newer generation of the worker; a stopped one is started.
+
+    Asking again while a restart is under way changes nothing. Raises `UnknownWorker`, `Rejected`.
+    """
+    with locked(worker_id) as runtime:
+        _require_enabled(runtime)
+        reset(runtime, actor)
+        if runtime.state not in WITH_PROCESS:
+            _wish(runtime, Wish.RUNNING, actor, "asked to restart")
+            return Wished(worker_id, State.STARTING, changed=True)
+        if runtime.desired_state == Wish.RUNNING and (
+            runtime.state == State.STARTING or runtime.wanted_generation > runtime.generation
+        ):
+            return Wished(worker_id, State(runtime.state), changed=False)
+        runtime.wanted_generation = runtime.generation + 1
+        runtime.stop_graceful, runtime.stop_timeout_ms = graceful, timeout_ms
+        _wish(runtime, Wish.RUNNING, actor, "asked to restart")
+        return Wished(worker_id, State(runtime.state), changed=True)
+
+
+def wait_for_process(worker_id: str, timeout_s: float = 5.0) -> WorkerRuntime:
+    """The runtime once a process exists or can't be had, or after `timeout_s` as it is then.
+
+    Raises `UnknownWorker`. Reads by polling: a person's click waits for a fork, some 20 ms.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        runtime = queries.runtime(worker_id)
+        up = runtime.process_id is not None and runtime.state != State.STOPPING
+        if up or runtime.state == State.ERROR or time.monotonic() >= deadline:
+            return runtime
+        time.sleep(0.01)
+
+
+def clear_wishes_without_auto_start() -> None:
+    """The system shuts down on purpose: workers without `auto_start` stay down next time."""
+    WorkerRuntime.objects.filter(config__auto_start=False, desired_state=Wish.RUNNING).update(
+        desired_state=Wish.STOPPED
+    )
+
+
+def _require_enabled(runtime: WorkerRuntime) -> None:
+    if not runtime.config.enabled:
+        worker_id = runtime.config.worker_id
+        raise Rejected(
+            worker_id,
+            _("%(worker)s is disabled; enable its config first.") % {"worker": worker_id},
+        )
+
+
+def _wish(runtime: WorkerRuntime, wish: Wish, actor: str, message: str) -> None:
+    runtime.desired_state = wish.value
+    runtime.save()
+    record(runtime, "wish", message, actor)
+    notify(runtime.config.worker_id)

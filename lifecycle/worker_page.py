@@ -1,0 +1,177 @@
+"""What the pages of one worker show and offer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from django.utils import timezone
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+
+from lifecycle import queries, services
+from lifecycle.backends import backend_for
+from lifecycle.errors import BackendError
+from lifecycle.live import DASH, Text, age, badge, moment, span
+from lifecycle.models import WorkerRuntime
+from lifecycle.services import Wished
+from lifecycle.states import WITH_PROCESS
+from lifecycle.types import Level, State, Wish
+
+TONES = {
+    State.RUNNING: "green live",
+    State.STARTING: "blue live",
+    State.STOPPING: "amber live",
+    State.STOPPED: "grey",
+    State.CRASHED: "red",
+    State.ERROR: "red",
+}
+LEVEL_TONES = {Level.DEBUG: "grey", Level.INFO: "blue", Level.WARNING: "amber", Level.ERROR: "red"}
+STREAMS = ("stdout", "stderr")
+LOG_TAIL = 400  # lines of a process log shown at once
+LIFECYCLE_ROWS = 12
+
+WISHES: dict[str, Callable[[str, str], Wished]] = {
+    "start": services.request_start,
+    "stop": services.request_stop,
+    "restart": services.request_restart,
+    "force-stop": partial(services.request_stop, graceful=False),
+}
+
+
+def wish_text(verb: str) -> str:
+    """What a taken wish is called in a message."""
+    return {
+        "start": _("asked to start"),
+        "stop": _("asked to stop"),
+        "restart": _("asked to restart"),
+        "force-stop": _("asked to stop at once"),
+    }[verb]
+
+
+def wishes_now(runtime: WorkerRuntime) -> dict[str, bool]:
+    """Which buttons make sense for a worker now."""
+    state, wanted = State(runtime.state), runtime.desired_state == Wish.RUNNING
+    up, enabled = state in WITH_PROCESS, runtime.config.enabled
+    return {
+        "start": enabled and not up and not (wanted and state == State.STOPPED),
+        "stop": (up and state != State.STOPPING) or (not up and wanted),
+        "restart": enabled and up and state != State.STOPPING,
+        "force_stop": up,
+    }
+
+
+def state_badge(runtime: WorkerRuntime) -> SafeString:
+    state = State(runtime.state)
+    return badge(runtime.get_state_display(), TONES[state], runtime.reason)
+
+
+def page(runtime: WorkerRuntime) -> dict[str, Any]:
+    """Template context of `console/worker_live.html`: state, facts, checks, lifecycle log."""
+    rows = queries.lifecycle_log(runtime.config.worker_id, limit=LIFECYCLE_ROWS)
+    return {
+        "runtime": runtime,
+        "state_badge": state_badge(runtime),
+        "facts": facts(runtime),
+        "log_rows": [
+            (row, badge(row.get_level_display(), LEVEL_TONES[Level(row.level)]), moment(row.time))
+            for row in rows
+        ],
+        "can": wishes_now(runtime),
+    }
+
+
+def facts(runtime: WorkerRuntime) -> list[tuple[str, list[tuple[Text, object]]]]:
+    """All that is known of a worker [L3]: (group, [(name, value), …])."""
+    return [
+        (_("Process"), _process(runtime)),
+        (_("Load"), _load(runtime)),
+        (_("Exits and restarts"), _exits(runtime)),
+        (_("Configuration"), _configuration(runtime)),
+    ]
+
+
+def _process(runtime: WorkerRuntime) -> list[tuple[Text, object]]:
+    now, up = timezone.now(), runtime.process_id is not None
+    beat = _("%(age)s ago") % {"age": age(runtime.last_heartbeat_at, now)}
+    known = [
+        (_("Process id"), runtime.process_id),
+        (_("Container id"), runtime.container_id),
+        (_("Pod name"), runtime.pod_name),
+    ]
+    return [
+        *[(name, value) for name, value in known if value],
+        (_("Uptime"), span(queries.uptime_s(runtime, now)) if up else DASH),
+        (_("Last heartbeat"), beat if up and runtime.last_heartbeat_at else DASH),
+        (_("Started"), moment(runtime.started_at)),
+        (_("Ready"), moment(runtime.ready_at)),
+        (_("Stopped"), moment(runtime.stopped_at)),
+        (_("Generation"), runtime.generation),
+    ]
+
+
+def _load(runtime: WorkerRuntime) -> list[tuple[Text, object]]:
+    config = runtime.config
+    checks = queries.health(runtime, timezone.now())["checks"] if runtime.process_id else {}
+    complaints = [f"{name}: {check}" for name, check in checks.items() if check != "ok"]
+    return [
+        (_("Health"), ("; ".join(complaints) or _("ok")) if checks else DASH),
+        (
+            _("CPU"),
+            _("%(now).1f %% of %(cores)g cores")
+            % {"now": runtime.cpu_usage, "cores": config.cpu_cores},
+        ),
+        (
+            _("Memory"),
+            _("%(now).0f of %(limit)d MB")
+            % {"now": runtime.memory_usage_mb, "limit": config.max_memory_mb},
+        ),
+        (_("Accounts"), f"{runtime.assigned_accounts} / {config.max_accounts}"),
+        (_("Active tasks"), f"{runtime.active_tasks} / {config.concurrency}"),
+        (_("Tasks so far"), runtime.tasks_total),
+        (_("Errors so far"), runtime.error_count),
+    ]
+
+
+def _exits(runtime: WorkerRuntime) -> list[tuple[Text, object]]:
+    limit = runtime.config.max_restart_attempts
+    code = DASH if runtime.exit_code is None else runtime.exit_code
+    return [
+        (_("Last exit"), runtime.exit_signal or code),
+        (_("Restarts"), runtime.restart_count),
+        (
+            _("Attempts since stable"),
+            f"{runtime.restart_attempts} / {limit}",
+        ),
+        (_("Last restart"), moment(runtime.last_restart_at)),
+        (_("Next restart"), moment(runtime.restart_at)),
+        (_("Last error"), runtime.last_error or DASH),
+        (_("Error at"), moment(runtime.last_error_at)),
+    ]
+
+
+def _configuration(runtime: WorkerRuntime) -> list[tuple[Text, object]]:
+    config = runtime.config
+    return [
+        (_("Deployment"), f"{config.get_deployment_type_display()} · {config.host}"),
+        (_("Pool"), f"{config.pool} × {config.concurrency}"),
+        (_("Queues"), ", ".join([config.own_queue, *config.queues])),
+        (_("Config version"), config.version),
+        (_("Worker version"), runtime.worker_version or DASH),
+        (_("Celery version"), runtime.celery_version or DASH),
+        (_("Python version"), runtime.python_version or DASH),
+    ]
+
+
+def process_log(runtime: WorkerRuntime, stream: str) -> dict[str, Any]:
+    """Template context of the log tail: `stream`, `lines`, and `trouble` when it can't be read."""
+    stream = stream if stream in STREAMS else STREAMS[0]
+    lines: list[str] = []
+    trouble = ""
+    try:
+        backend = backend_for(runtime.config)
+        lines = backend.read_log(runtime.config.worker_id, stream, LOG_TAIL)
+    except BackendError as error:
+        trouble = _("The log can't be read now: %(why)s") % {"why": error}
+    return {"stream": stream, "streams": STREAMS, "lines": lines, "trouble": trouble}

@@ -1,0 +1,256 @@
+"""Accounts in the admin, and what was read for them. The inbox is in `sync.inbox`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
+from django.template.loader import render_to_string
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.http import require_POST
+from unfold.admin import ModelAdmin
+
+from lifecycle.forms import ServiceAdmin
+from lifecycle.live import LiveList, age, answer, badge, moment, two_lines
+from sync import queries, services
+from sync.forms import AccountForm, credential_fields
+from sync.inbox import ConversationAdmin, PlatformFilter, face, platform_label
+from sync.models import Account, Comment, Conversation, DeadLetter, Post, SyncRun
+from sync.platforms import registry
+from sync.records import CommentAdmin, DeadLetterAdmin, PostAdmin, SyncRunAdmin
+from sync.types import LoginState
+
+admin.site.register(Conversation, ConversationAdmin)
+admin.site.register(Post, PostAdmin)
+admin.site.register(Comment, CommentAdmin)
+admin.site.register(SyncRun, SyncRunAdmin)
+admin.site.register(DeadLetter, DeadLetterAdmin)
+
+
+def account_badge(account: Account) -> SafeString:
+    """One word for where an account stands."""
+    if not account.enabled:
+        return badge(_("disabled"), "grey")
+    if account.login_state in (LoginState.FAILED, LoginState.EXPIRED):
+        return badge(_("login failed"), "red", account.last_error)
+    if account.error_count:
+        return badge(_("error"), "red", account.last_error)
+    if account.worker_id is None:
+        return badge(_("no worker"), "amber", _("No running worker has room for it."))
+    if account.last_sync_at is None:
+        return badge(_("first sync"), "blue live")
+    return badge(_("in step"), "green live")
+
+
+class AccountPlatformFilter(PlatformFilter):
+    field = "platform"
+
+
+@admin.register(Account)
+class AccountAdmin(ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
+    """Accounts are written through `sync.services` alone; credentials are never shown back."""
+
+    form = AccountForm
+    list_display = [
+        "who",
+        "standing",
+        "last_sync",
+        "stored",
+        "unread",
+        "worker",
+        "buttons",
+    ]
+    list_filter = ["enabled", AccountPlatformFilter, "login_state", "worker"]
+    search_fields = ["name", "identifier", "endpoint", "last_error"]
+    list_fullwidth = True
+    list_per_page = 50
+    warn_unsaved_form = True
+    actions = ["check_selected", "enable_selected", "disable_selected"]
+    FACTS = [
+        "state",
+        "worker",
+        "last_synced",
+        "last_error",
+        "error_count",
+        "conversations_total",
+        "messages_total",
+        "posts_total",
+        "comments_total",
+        "unread_total",
+    ]
+    readonly_fields = FACTS
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Account]:
+        return queries.accounts()
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("sync.operate_account")
+
+    # --- columns ---
+
+    @admin.display(description=_("account"), ordering="name")
+    def who(self, account: Account) -> SafeString:
+        said = f"{account.identifier} · {platform_label(account.platform)}"
+        return format_html(
+            '<span class="m-who">{}<span class="m-two"><b>{}</b><small>{}</small></span></span>',
+            face(str(account)),
+            str(account),
+            said if account.name else platform_label(account.platform),
+        )
+
+    @admin.display(description=_("state"), ordering="error_count")
+    def standing(self, account: Account) -> SafeString:
+        """The state, and below it the last error where there is one."""
+        return format_html(
+            '<span class="m-two m-state">{}<small class="m-clip" title="{}">{}</small></span>',
+            account_badge(account),
+            account.last_error,
+            account.last_error,
+        )
+
+    @admin.display(description=_("state"))
+    def state(self, account: Account) -> SafeString:
+        return account_badge(account)
+
+    @admin.display(description=_("messages"), ordering="messages_total")
+    def stored(self, account: Account) -> SafeString:
+        n = account.conversations_total
+        text = ngettext("in %(n)d conversation", "in %(n)d conversations", n) % {"n": n}
+        return two_lines(account.messages_total, text)
+
+    @admin.display(description=_("last sync"), ordering="last_sync_at")
+    def last_sync(self, account: Account) -> str:
+        return age(account.last_sync_at, timezone.now())
+
+    @admin.display(description=_("last sync"))
+    def last_synced(self, account: Account) -> SafeString | str:
+        return moment(account.last_sync_at)
+
+    @admin.display(description=_("unread"), ordering="unread_total")
+    def unread(self, account: Account) -> SafeString | str:
+        if not account.unread_total:
+            return ""
+        return format_html('<span class="m-count">{}</span>', account.unread_total)
+
+    @admin.display(description="")
+    def buttons(self, account: Account) -> SafeString:
+        return render_to_string("console/account_buttons.html", {"account": account})
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        shown = list(super().get_list_display(request))
+        return shown if self.has_operate_permission(request) else shown[:-1]
+
+    # --- form ---
+
+    def get_fieldsets(self, request: HttpRequest, obj: Account | None = None) -> Any:
+        editable = self.has_change_permission(request, obj) if obj else True
+        place = ["platform", "identifier", "endpoint", "name", ("interval_s", "enabled")]
+        inputs = [
+            name
+            for platform in registry().values()
+            for name in credential_fields(platform.name, platform.credentials)
+        ]
+        kept = _("Stored encrypted and never shown. Leave all empty to keep what is stored.")
+        fresh = _("Stored encrypted and never shown again.")
+        return [
+            (None, {"fields": place}),
+            *(
+                [(_("Credentials"), {"fields": inputs, "description": kept if obj else fresh})]
+                if editable
+                else []
+            ),
+            *([(_("State"), {"fields": self.FACTS})] if obj else []),
+        ]
+
+    def get_form(
+        self, request: HttpRequest, obj: Account | None = None, change: bool = False, **kwargs: Any
+    ) -> Any:
+        """The inputs of credentials are made by the form itself: the model has no such fields."""
+        kwargs["fields"] = [] if obj and not self.has_change_permission(request, obj) else None
+        if kwargs["fields"] is None:
+            kwargs["fields"] = list(AccountForm.Meta.fields)
+        return super().get_form(request, obj, change=change, **kwargs)
+
+    @property
+    def conditional_fields(self) -> dict[str, str]:
+        """Shows the inputs of the chosen platform alone (unfold, Alpine expressions)."""
+        return {
+            name: f"platform == '{platform.name}'"
+            for platform in registry().values()
+            for name in credential_fields(platform.name, platform.credentials)
+        }
+
+    def save_model(self, request: HttpRequest, obj: Account, form: Any, change: bool) -> None:
+        if change:
+            services.update_account(Account.objects.get(pk=obj.pk), form.fields_to_save)
+        else:
+            obj.pk = services.create_account(form.fields_to_save).pk
+
+    def delete_model(self, request: HttpRequest, obj: Account) -> None:
+        services.delete_account(obj)
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """Accounts are deleted one by one: each takes its conversations along."""
+        return {k: v for k, v in super().get_actions(request).items() if k != "delete_selected"}
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> tuple[Any, ...]:
+        """What goes with an account, as numbers: it can be a million messages."""
+        accounts = list(objs)
+        counts = {
+            gettext("accounts"): len(accounts),
+            gettext("conversations"): sum(account.conversations_total for account in accounts),
+            gettext("messages"): sum(account.messages_total for account in accounts),
+        }
+        return [str(account) for account in accounts], counts, set(), []
+
+    # --- actions ---
+
+    def get_urls(self) -> list[URLPattern]:
+        check = self.admin_site.admin_view(require_POST(self.check_view))
+        return [path("<int:pk>/check/", check, name="sync_account_check"), *super().get_urls()]
+
+    def check_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        if not self.has_operate_permission(request):
+            raise PermissionDenied
+        account = get_object_or_404(Account, pk=pk)
+        back_to = reverse("admin:sync_account_changelist")
+        if not account.enabled:
+            text = gettext("%(account)s is disabled; enable it first.") % {"account": account}
+            return answer(request, messages.ERROR, text, back_to)
+        services.check_now(account.pk)
+        text = gettext("%(account)s is checked now.") % {"account": account}
+        return answer(request, messages.SUCCESS, text, back_to)
+
+    @admin.action(description=_("Check now"), permissions=["operate"])
+    def check_selected(self, request: HttpRequest, rows: QuerySet[Account]) -> None:
+        chosen = list(rows.filter(enabled=True).values_list("pk", flat=True))
+        for pk in chosen:
+            services.check_now(pk)
+        text = ngettext(
+            "%(n)d account is checked now.", "%(n)d accounts are checked now.", len(chosen)
+        )
+        messages.success(request, text % {"n": len(chosen)})
+
+    @admin.action(description=_("Enable"), permissions=["change"])
+    def enable_selected(self, request: HttpRequest, rows: QuerySet[Account]) -> None:
+        self._set_enabled(request, rows, enabled=True)
+
+    @admin.action(description=_("Disable"), permissions=["change"])
+    def disable_selected(self, request: HttpRequest, rows: QuerySet[Account]) -> None:
+        self._set_enabled(request, rows, enabled=False)
+
+    def _set_enabled(self, request: HttpRequest, rows: QuerySet[Account], *, enabled: bool) -> None:
+        changed = list(rows.filter(enabled=not enabled))
+        for account in changed:
+            services.update_account(account, {"enabled": enabled})
+        text = ngettext("%(n)d account changed.", "%(n)d accounts changed.", len(changed))
+        messages.success(request, text % {"n": len(changed)})

@@ -1,0 +1,112 @@
+"""Accounts, their receipts and their dead letters over HTTP."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.db.models import QuerySet
+from drf_spectacular.utils import extend_schema
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
+
+from lifecycle.api.base import NoBody
+from sync import queries, services, store
+from sync.api import serializers as bodies
+from sync.api.base import Rows
+from sync.api.filters import AccountFilter, DeadLetterFilter, SyncRunFilter
+from sync.models import Account, DeadLetter, SyncRun
+
+OPERATE = {"POST": "sync.operate_account"}
+
+
+class AccountViewSet(Rows[Account]):
+    """Accounts that are watched. Credentials go in and never come out."""
+
+    serializer_class = bodies.AccountSerializer
+    filterset_class = AccountFilter
+    orderings: ClassVar[dict[str, str]] = {
+        "identifier": "identifier",
+        "name": "name",
+        "created_at": "created_at",
+        "last_sync_at": "last_sync_at",
+        "unread_total": "unread_total",
+    }
+    permissions: ClassVar[dict[str, str]] = {
+        "GET": "sync.view_account",
+        "POST": "sync.add_account",
+        "PATCH": "sync.change_account",
+        "DELETE": "sync.delete_account",
+    }
+
+    def get_queryset(self) -> QuerySet[Account]:
+        return queries.accounts()
+
+    def create(self, request: Request) -> Response:
+        body = self.get_serializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        account = services.create_account(body.validated_data)
+        where = reverse("account-detail", [account.pk], request=request)
+        return Response(self._shown(account), 201, headers={"Location": where})
+
+    def partial_update(self, request: Request, pk: str) -> Response:
+        """Changed credentials, endpoint or `enabled` end the session: the account logs in anew."""
+        account = self.get_object()
+        body = self.get_serializer(account, data=request.data, partial=True)
+        body.is_valid(raise_exception=True)
+        return Response(self._shown(services.update_account(account, body.validated_data)))
+
+    @extend_schema(responses={204: None})
+    def destroy(self, request: Request, pk: str) -> Response:
+        """Everything that was stored of the account goes with it."""
+        services.delete_account(self.get_object())
+        return Response(status=204)
+
+    @extend_schema(request=NoBody, responses={202: bodies.CheckSerializer})
+    @action(detail=True, methods=["post"], permissions=OPERATE)
+    def check(self, request: Request, pk: str) -> Response:
+        """Have the account checked now instead of at its next turn."""
+        NoBody(data=request.data).is_valid(raise_exception=True)
+        account = self.get_object()
+        services.check_now(account.pk)
+        return Response({"success": True, "id": account.pk}, 202)
+
+    @extend_schema(request=NoBody, responses=bodies.ReadSerializer)
+    @action(detail=True, methods=["post"], permissions=OPERATE)
+    def read(self, request: Request, pk: str) -> Response:
+        """Mark every message of the account read."""
+        NoBody(data=request.data).is_valid(raise_exception=True)
+        account = self.get_object()
+        read = store.mark_all_read(account.pk)
+        account.refresh_from_db(fields=["unread_total"])
+        return Response({"read": read, "unread": account.unread_total})
+
+    def _shown(self, account: Account) -> Any:
+        """As a later GET shows it: with what the database filled in."""
+        return self.get_serializer(self.get_queryset().get(pk=account.pk)).data
+
+
+class SyncRunViewSet(Rows[SyncRun]):
+    """Receipts: what each committed batch did, and why a check failed."""
+
+    queryset = SyncRun.objects.all()
+    serializer_class = bodies.SyncRunSerializer
+    filterset_class = SyncRunFilter
+    permissions: ClassVar[dict[str, str]] = {"GET": "sync.view_syncrun"}
+
+
+class DeadLetterViewSet(Rows[DeadLetter]):
+    """Records that could not be stored, with the reason."""
+
+    filterset_class = DeadLetterFilter
+    permissions: ClassVar[dict[str, str]] = {"GET": "sync.view_deadletter"}
+
+    def get_queryset(self) -> QuerySet[DeadLetter]:
+        rows = DeadLetter.objects.all()
+        return rows.defer("raw") if self.action == "list" else rows
+
+    def get_serializer_class(self) -> type[bodies.DeadLetterSerializer]:
+        if self.action == "list":
+            return bodies.DeadLetterSerializer
+        return bodies.DeadLetterDetailSerializer

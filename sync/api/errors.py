@@ -1,0 +1,28 @@
+"""How the errors of sync answer over HTTP."""
+
+from __future__ import annotations
+
+from sync.errors import (
+    CursorMoved,
+    LoginExpired,
+    LoginFailed,
+    PlatformError,
+    PlatformUnavailable,
+    RateLimited,
+    StaleEpoch,
+    SyncError,
+    UnknownPlatform,
+)
+
+# The first kind that fits counts.
+ANSWERS: dict[type[Exception], tuple[int, str]] = {
+    UnknownPlatform: (400, "unknown_platform"),
+    StaleEpoch: (409, "try_again"),
+    CursorMoved: (409, "try_again"),
+    LoginFailed: (409, "login_failed"),
+    LoginExpired: (409, "login_expired"),
+    RateLimited: (503, "rate_limited"),
+    PlatformUnavailable: (503, "platform_unavailable"),
+    PlatformError: (502, "platform_error"),
+    SyncError: (409, "rejected"),
+}

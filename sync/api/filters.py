@@ -1,0 +1,105 @@
+"""The filters of sync's lists."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import Q, QuerySet
+from django_filters import rest_framework as filters
+
+from lifecycle.api.filters import Filters, true_or_false
+from sync.models import DIRECTIONS, LOGIN_STATES, OUTCOMES
+
+Rows = QuerySet[Any]
+
+
+def number(field: str) -> Any:
+    return filters.NumberFilter(
+        field_name=field, min_value=1, max_value=2**63 - 1, decimal_places=0
+    )
+
+
+class AccountFilter(Filters):
+    platform = filters.CharFilter()
+    enabled = true_or_false()
+    login_state = filters.ChoiceFilter(choices=LOGIN_STATES)
+    worker_id = filters.CharFilter(field_name="worker__worker_id")
+    failing = true_or_false(method="is_failing", help_text="The last check failed.")
+    search = filters.CharFilter(method="in_names", help_text="Part of the name or the identifier.")
+
+    def is_failing(self, rows: Rows, _name: str, yes: bool) -> Rows:
+        return rows.filter(error_count__gt=0) if yes else rows.filter(error_count=0)
+
+    def in_names(self, rows: Rows, _name: str, text: str) -> Rows:
+        return rows.filter(Q(name__icontains=text) | Q(identifier__icontains=text))
+
+
+class ConversationFilter(Filters):
+    account = number("account_id")
+    platform = filters.CharFilter(field_name="account__platform")
+    unread = true_or_false(method="is_unread", help_text="With, or without, unread messages.")
+    is_group = true_or_false()
+    search = filters.CharFilter(
+        method="in_texts", help_text="Part of the title, the last message or its sender's name."
+    )
+
+    def is_unread(self, rows: Rows, _name: str, yes: bool) -> Rows:
+        return rows.filter(unread_count__gt=0) if yes else rows.filter(unread_count=0)
+
+    def in_texts(self, rows: Rows, _name: str, text: str) -> Rows:
+        return rows.filter(
+            Q(title__icontains=text)
+            | Q(last_message_text__icontains=text)
+            | Q(last_sender_name__icontains=text)
+        )
+
+
+class ConversationMessageFilter(Filters):
+    since = filters.IsoDateTimeFilter(field_name="sent_at", lookup_expr="gte")
+    until = filters.IsoDateTimeFilter(field_name="sent_at", lookup_expr="lt")
+    direction = filters.ChoiceFilter(choices=DIRECTIONS)
+    search = filters.CharFilter(
+        method="in_texts", help_text="Part of the text or the sender's name."
+    )
+
+    def in_texts(self, rows: Rows, _name: str, text: str) -> Rows:
+        return rows.filter(Q(text__icontains=text) | Q(sender_name__icontains=text))
+
+
+class MessageFilter(Filters):
+    """No search here: over all messages it would read the whole table."""
+
+    account = number("account_id")
+    conversation = number("conversation_id")
+    direction = filters.ChoiceFilter(choices=DIRECTIONS)
+    is_read = true_or_false()
+    since = filters.IsoDateTimeFilter(field_name="sent_at", lookup_expr="gte")
+    until = filters.IsoDateTimeFilter(field_name="sent_at", lookup_expr="lt")
+
+
+class PostFilter(Filters):
+    account = number("account_id")
+    since = filters.IsoDateTimeFilter(field_name="published_at", lookup_expr="gte")
+    search = filters.CharFilter(method="in_texts", help_text="Part of the title or the text.")
+
+    def in_texts(self, rows: Rows, _name: str, text: str) -> Rows:
+        return rows.filter(Q(title__icontains=text) | Q(text__icontains=text))
+
+
+class CommentFilter(Filters):
+    account = number("account_id")
+    post = number("post_id")
+    direction = filters.ChoiceFilter(choices=DIRECTIONS)
+    since = filters.IsoDateTimeFilter(field_name="published_at", lookup_expr="gte")
+
+
+class SyncRunFilter(Filters):
+    account = number("account_id")
+    worker_id = filters.CharFilter()
+    outcome = filters.ChoiceFilter(choices=OUTCOMES)
+    since = filters.IsoDateTimeFilter(field_name="finished_at", lookup_expr="gte")
+
+
+class DeadLetterFilter(Filters):
+    account = number("account_id")
+    kind = filters.CharFilter()

@@ -1,0 +1,178 @@
+"""The bodies of sync's API. They validate and show; `sync.services` and `sync.store` write."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from lifecycle.api.base import Strict
+from sync.models import Account, Comment, Conversation, DeadLetter, Message, Post, SyncRun
+
+ANYTHING = {"type": "object", "additionalProperties": {}}
+
+
+@extend_schema_field(ANYTHING)
+class Credentials(serializers.JSONField):
+    """What the platform asks for; its shape is checked by the service. Never in an answer."""
+
+
+class AccountSerializer(Strict, serializers.ModelSerializer[Account]):
+    """An account, without its credentials: those are taken and never shown."""
+
+    credentials = Credentials(write_only=True)
+    worker_id = serializers.CharField(
+        source="worker.worker_id",
+        read_only=True,
+        default=None,
+        allow_null=True,
+        help_text="The worker that watches it now.",
+    )
+
+    class Meta:
+        model = Account
+        written: ClassVar[list[str]] = [
+            *("name", "platform", "identifier", "endpoint", "credentials", "enabled", "interval_s")
+        ]
+        read_only_fields: ClassVar[list[str]] = [
+            *("id", "worker_id", "epoch", "sequence", "next_due_at"),
+            *("login_state", "last_sync_at", "last_error", "last_error_at", "error_count"),
+            *("conversations_total", "messages_total", "posts_total", "comments_total"),
+            *("unread_total", "created_at", "updated_at"),
+        ]
+        fields: ClassVar[list[str]] = ["id", *written, *read_only_fields[1:]]
+        # "There once" is the service's and the database's to say: a PATCH of one part of the key
+        # must not ask for the others.
+        validators: ClassVar[list[Any]] = []
+
+
+class ConversationSerializer(serializers.ModelSerializer[Conversation]):
+    account_name = serializers.CharField(source="account", read_only=True)
+    platform = serializers.CharField(source="account.platform", read_only=True)
+
+    class Meta:
+        model = Conversation
+        fields: ClassVar[list[str]] = [
+            *("id", "account", "account_name", "platform", "external_id", "title", "is_group"),
+            *("last_message_at", "last_message_text", "last_sender_name"),
+            *("messages_total", "unread_count", "created_at", "updated_at"),
+        ]
+        read_only_fields = fields
+
+
+class AttachmentSerializer(serializers.Serializer[Any]):
+    """A reference to a file on the platform."""
+
+    url = serializers.CharField()
+    name = serializers.CharField()
+    media_type = serializers.CharField()
+    size = serializers.IntegerField(allow_null=True)
+
+
+class MessageSerializer(serializers.ModelSerializer[Message]):
+    attachments = AttachmentSerializer(many=True, read_only=True)
+
+    class Meta:
+        model = Message
+        fields: ClassVar[list[str]] = [
+            *("id", "account", "conversation", "external_id", "direction"),
+            *("sender_id", "sender_name", "text", "content_type", "attachments"),
+            *("sent_at", "edited_at", "is_deleted", "is_read", "stored_at"),
+        ]
+        read_only_fields = fields
+
+
+class PostSerializer(serializers.ModelSerializer[Post]):
+    class Meta:
+        model = Post
+        fields: ClassVar[list[str]] = [
+            *("id", "account", "external_id", "author_id", "author_name", "title", "text", "url"),
+            *("published_at", "stored_at"),
+        ]
+        read_only_fields = fields
+
+
+class CommentSerializer(serializers.ModelSerializer[Comment]):
+    class Meta:
+        model = Comment
+        fields: ClassVar[list[str]] = [
+            *("id", "account", "post", "external_id", "parent_external_id", "direction"),
+            *("author_id", "author_name", "text", "published_at", "stored_at"),
+        ]
+        read_only_fields = fields
+
+
+class SyncRunSerializer(serializers.ModelSerializer[SyncRun]):
+    """The receipt of a batch (`read = new + changed + same + refused`), or a failed check."""
+
+    class Meta:
+        model = SyncRun
+        fields: ClassVar[list[str]] = [
+            *("id", "account", "sequence", "epoch", "worker_id", "outcome"),
+            *("read", "new", "changed", "same", "refused"),
+            *("duration_ms", "error", "finished_at"),
+        ]
+        read_only_fields = fields
+
+
+class DeadLetterSerializer(serializers.ModelSerializer[DeadLetter]):
+    class Meta:
+        model = DeadLetter
+        fields: ClassVar[list[str]] = [
+            *("id", "account", "kind", "external_id", "error", "created_at")
+        ]
+        read_only_fields = fields
+
+
+class DeadLetterDetailSerializer(DeadLetterSerializer):
+    """With the record as it came, for those who operate accounts."""
+
+    raw = serializers.SerializerMethodField()
+
+    class Meta(DeadLetterSerializer.Meta):
+        fields: ClassVar[list[str]] = [*DeadLetterSerializer.Meta.fields, "raw"]
+        read_only_fields = fields
+
+    @extend_schema_field({**ANYTHING, "nullable": True})
+    def get_raw(self, letter: DeadLetter) -> dict[str, Any] | None:
+        if not self.context["request"].user.has_perm("sync.operate_account"):
+            return None
+        return dict(letter.raw)
+
+
+class UpToSerializer(Strict):
+    up_to = serializers.IntegerField(
+        required=False, min_value=1, help_text="Id of the last message that was read; default: all."
+    )
+
+
+class ReadSerializer(serializers.Serializer[Any]):
+    read = serializers.IntegerField(help_text="Messages that became read by this.")
+    unread = serializers.IntegerField(help_text="Messages that are still unread.")
+
+
+class CheckSerializer(serializers.Serializer[Any]):
+    success = serializers.BooleanField()
+    id = serializers.IntegerField()
+
+
+class PlatformSerializer(serializers.Serializer[Any]):
+    """A platform that accounts can be on."""
+
+    name = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]  # a field, not the property
+    needs_endpoint = serializers.BooleanField()
+    can_wait = serializers.BooleanField(help_text="News arrive at once.")
+    credentials = serializers.DictField(help_text="JSON schema of an account's `credentials`.")
+
+
+class TotalsSerializer(serializers.Serializer[Any]):
+    accounts = serializers.IntegerField()
+    syncing = serializers.IntegerField(help_text="Enabled accounts whose last check was good.")
+    failing = serializers.IntegerField(help_text="Enabled accounts whose check or login is not.")
+    conversations = serializers.IntegerField()
+    messages = serializers.IntegerField()
+    posts = serializers.IntegerField()
+    comments = serializers.IntegerField()
+    unread = serializers.IntegerField(help_text="Messages that nobody has read yet.")

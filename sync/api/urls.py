@@ -1,0 +1,20 @@
+"""Addresses of sync's API, below /api/v1."""
+
+from __future__ import annotations
+
+from rest_framework.routers import SimpleRouter
+
+from sync.api import accounts, inbox
+
+router = SimpleRouter(trailing_slash=False)
+router.register("accounts", accounts.AccountViewSet, basename="account")
+router.register("conversations", inbox.ConversationViewSet, basename="conversation")
+router.register("messages", inbox.MessageViewSet, basename="message")
+router.register("posts", inbox.PostViewSet, basename="post")
+router.register("comments", inbox.CommentViewSet, basename="comment")
+router.register("sync-runs", accounts.SyncRunViewSet, basename="sync-run")
+router.register("dead-letters", accounts.DeadLetterViewSet, basename="dead-letter")
+router.register("platforms", inbox.PlatformViewSet, basename="platform")
+router.register("inbox", inbox.InboxViewSet, basename="inbox")
+
+urlpatterns = router.urls

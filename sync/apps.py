@@ -1,0 +1,13 @@
+from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
+
+
+class SyncConfig(AppConfig):
+    name = "sync"
+    verbose_name = _("Accounts and inbox")
+
+    def ready(self) -> None:
+        from lifecycle import duties
+        from sync.duties import AccountsDuty
+
+        duties.register(AccountsDuty())

@@ -1,0 +1,201 @@
+"""The master's duty for accounts: give each a worker, send what is due to that worker's queue.
+
+Each run costs a handful of statements whatever the number of accounts, and no heartbeat wakes it.
+The row is the truth: a message is a hint that names a claim, and the claim's lease brings back what
+the broker lost.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import kombu.exceptions
+from celery import current_app
+from django.db import connection, transaction
+
+from lifecycle.models import own_queue
+from lifecycle.services import CHANNEL as LIFECYCLE
+from lifecycle.services import set_assigned_accounts
+from sync import schedule, sql
+from sync.schedule import Place, Slot
+from sync.services import ACCOUNTS
+from sync.tasks import monitor_account
+
+log = logging.getLogger(__name__)
+
+POLL_S = 5.0  # behind the notifications, which are hints
+SPIN_S = 0.1
+CLAIM_LEASE_S = 60.0  # how long a sent check may wait in the worker's queue
+MOST_AT_ONCE = 500
+# A worker that is about to be back keeps its accounts for this long.
+RETURNING_S = 5.0
+LONGEST_BROKER_RETRY_S = 10.0
+# kombu tries for ever to connect, `retry=False` or not, unless the transport says otherwise.
+BROKER_PATIENCE = {
+    "max_retries": 1,
+    "interval_start": 0.1,
+    "interval_step": 0.1,
+    "interval_max": 0.2,
+    "socket_connect_timeout": 3,
+    "socket_timeout": 5,
+}
+BROKER_ERRORS = (kombu.exceptions.OperationalError, OSError)
+
+
+class Claim(NamedTuple):
+    """The right of one check, good until its account's epoch rises again."""
+
+    account_id: int
+    epoch: int
+    worker_id: str
+
+
+class AccountsDuty:
+    """Assigns accounts and sends their checks; one instance, in the leading master's thread."""
+
+    name = "accounts"
+    channels: tuple[str, ...] = (ACCOUNTS, LIFECYCLE)
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._broker_back_at: datetime | None = None
+
+    def run(self, now: datetime) -> datetime:
+        """Assign, claim, send; returns when the next account is due, at most 5 s from now."""
+        assign(now)
+        if self._broker_back_at is not None and now < self._broker_back_at:
+            return self._broker_back_at
+        claims = claim(now)
+        if claims and not self._send(claims, now):
+            assert self._broker_back_at is not None  # noqa: S101 - it just failed
+            return self._broker_back_at
+        return next_run(now, full=len(claims) == MOST_AT_ONCE)
+
+    def _send(self, claims: list[Claim], now: datetime) -> bool:
+        """Send the claims; what could not be sent is due again when the broker may be back."""
+        sent = 0
+        try:
+            for sent in publish(claims, now):  # noqa: B007 - needed if it raises
+                pass
+        except BROKER_ERRORS as error:
+            self._failures += 1
+            wait = schedule.backoff_s(self._failures, _random(), LONGEST_BROKER_RETRY_S)
+            self._broker_back_at = now + timedelta(seconds=wait)
+            release(claims[sent:], self._broker_back_at)
+            if self._failures == 1:  # once for each outage
+                log.warning("the broker can't be reached, checks wait: %s", error)
+            return False
+        if self._failures:
+            log.info("the broker answers again")
+        self._failures, self._broker_back_at = 0, None
+        return True
+
+
+def assign(now: datetime) -> list[schedule.Move]:
+    """Give every account that needs one a worker, and tell the workers how many they hold."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        returning_since = now - timedelta(seconds=RETURNING_S)
+        cursor.execute(sql.WORKERS, {"returning_since": returning_since})
+        rows = cursor.fetchall()
+        names = {row[0]: row[1] for row in rows}
+        slots = [Slot(row[0], row[2], bool(row[3]), row[4], row[5]) for row in rows]
+        moves = schedule.assign(_places(cursor, slots), slots)
+        loads = {slot.worker: slot.load for slot in slots}
+        if moves:
+            _apply(cursor, moves, now)
+            cursor.execute(sql.WORKERS, {"returning_since": returning_since})
+            loads = {row[0]: row[5] for row in cursor.fetchall()}
+            log.info("gave %s accounts another worker", len(moves))
+    set_assigned_accounts({names[worker]: load for worker, load in loads.items() if load})
+    return moves
+
+
+def _places(cursor: Any, slots: list[Slot]) -> list[Place]:
+    """The accounts that `schedule.assign` has to look at: none, as a rule."""
+    crowded = [slot for slot in slots if slot.ready and slot.load > slot.max_accounts]
+    cursor.execute(
+        sql.HOMELESS,
+        {
+            "gone": [slot.worker for slot in slots if not slot.ready and not slot.returning],
+            "room": sum(max(slot.max_accounts - slot.load, 0) for slot in slots if slot.ready),
+            "crowded": [slot.worker for slot in crowded],
+            "limits": [slot.max_accounts for slot in crowded],
+        },
+    )
+    return [Place(*row) for row in cursor.fetchall()]
+
+
+def _apply(cursor: Any, moves: list[schedule.Move], now: datetime) -> None:
+    cursor.execute(
+        sql.ASSIGN,
+        {
+            "now": now,
+            "ids": [move.account_id for move in moves],
+            "epochs": [move.epoch for move in moves],
+            "workers": [move.worker for move in moves],
+        },
+    )
+
+
+def claim(now: datetime, most: int = MOST_AT_ONCE) -> list[Claim]:
+    """Take what is due for workers that run; each is due again when its lease is over."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            sql.CLAIM,
+            {"now": now, "lease_until": now + timedelta(seconds=CLAIM_LEASE_S), "most": most},
+        )
+        return [Claim(*row) for row in cursor.fetchall()]
+
+
+def publish(claims: list[Claim], now: datetime) -> Any:
+    """Send a reference to each claim to its worker's own queue; yields how many are out.
+
+    A message is worthless when its claim's lease is over and expires with it. Raises
+    `BROKER_ERRORS` within seconds when the broker is away.
+    """
+    expires = now + timedelta(seconds=CLAIM_LEASE_S)
+    with current_app.connection_for_write(transport_options=BROKER_PATIENCE) as broker:
+        broker.ensure_connection(max_retries=1, interval_start=0, timeout=3)
+        with current_app.amqp.Producer(broker) as producer:
+            for number, one in enumerate(claims, start=1):
+                monitor_account.apply_async(
+                    args=(one.account_id, one.epoch),
+                    queue=own_queue(one.worker_id),
+                    expires=expires,
+                    producer=producer,
+                    retry=False,
+                    ignore_result=True,
+                )
+                yield number
+
+
+def release(claims: list[Claim], at: datetime) -> None:
+    """Give claims back, to be taken again at a given time."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            sql.RELEASE,
+            {
+                "at": at,
+                "ids": [one.account_id for one in claims],
+                "epochs": [one.epoch for one in claims],
+            },
+        )
+
+
+def next_run(now: datetime, *, full: bool) -> datetime:
+    """When the next account is due; at once when there was more than one run may claim."""
+    if full:
+        return now
+    with connection.cursor() as cursor:
+        cursor.execute(sql.NEXT_DUE)
+        (due,) = cursor.fetchone()
+    latest = now + timedelta(seconds=POLL_S)
+    # What is due already was locked just now: somebody writes for it, don't spin meanwhile.
+    return min(max(due, now + timedelta(seconds=SPIN_S)), latest) if due else latest
+
+
+def _random() -> float:
+    return secrets.randbelow(1_000_000) / 1_000_000

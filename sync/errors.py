@@ -1,0 +1,78 @@
+"""The errors of sync: one tree. `permanent` says whether trying again can help."""
+
+from __future__ import annotations
+
+
+class SyncError(Exception):
+    """Something about an account could not be done."""
+
+    permanent = False
+
+
+class StaleEpoch(SyncError):
+    """The account was given to somebody else: this writer must stop [S5]."""
+
+    def __init__(self, account_id: int, held: int, current: int | None) -> None:
+        self.account_id, self.held, self.current = account_id, held, current
+        super().__init__(f"account {account_id}: epoch {held} is stale, current is {current}")
+
+
+class CursorMoved(SyncError):
+    """Another run committed first: read again from the account's present cursor."""
+
+
+class CountsDisagree(SyncError):
+    """A batch's counts do not add up; nothing of it was written."""
+
+    permanent = True
+
+
+class PlatformError(SyncError):
+    """A platform did not do what was asked."""
+
+
+class PlatformUnavailable(PlatformError):
+    """Can't be reached, timed out, or answered 5xx."""
+
+
+class RateLimited(PlatformError):
+    """The platform asks us to slow down."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(message)
+
+
+class LoginFailed(PlatformError):
+    """The credentials are wrong: a person has to act."""
+
+    permanent = True
+
+
+class LoginExpired(PlatformError):
+    """The session is no longer valid; logging in again may help."""
+
+
+class CursorInvalid(PlatformError):
+    """The platform does not know our cursor any more."""
+
+
+class RequestRejected(PlatformError):
+    """The platform understood the request and refuses it: sending it again will not help."""
+
+    permanent = True
+
+    def __init__(self, message: str, status: int, code: str = "") -> None:
+        self.status, self.code = status, code  # HTTP status; the platform's own error code
+        super().__init__(message)
+
+
+class UnknownPlatform(SyncError):
+    permanent = True
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no platform '{name}'")
+
+
+class Interrupted(SyncError):
+    """The check was ended from outside: the worker stops, or a newer check took its place."""

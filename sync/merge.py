@@ -1,0 +1,228 @@
+"""From what a platform sent to what can be written: each record once, and only what fits a row.
+
+Two records of one message are one message: the one with the earlier `sent_at` says who wrote it
+and where, the newer version (deleted before edited before original; the later on a tie) says what
+it reads now. `sync.sql` applies the same rules against the stored row, so that the order in which
+versions arrive does not matter [S4].
+
+PostgreSQL stores neither NUL nor half of a surrogate pair: both become U+FFFD in what people read.
+In an id they would change what the id names, so such a record is refused, as is one whose id is too
+long, whose time has no zone, or whose kind nobody knows [S6]. Names and titles are cut.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from sync.types import (
+    Attachment,
+    Batch,
+    CommentRecord,
+    ConversationRecord,
+    Merged,
+    MessageRecord,
+    PostRecord,
+    Record,
+    RecordKind,
+    Refused,
+)
+
+# What the columns hold (characters); tests compare them with the models.
+LONGEST_ID = 500
+LONGEST_NAME = 500
+LONGEST_CONTENT_TYPE = 100
+LONGEST_POST_TITLE = 1000
+LONGEST_ADDRESS = 2000
+LONGEST_KIND = 50
+
+UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+NEVER = datetime.min.replace(tzinfo=UTC)
+
+R = TypeVar("R", ConversationRecord, MessageRecord, PostRecord, CommentRecord)
+
+
+class Unfit(ValueError):
+    """The record can't become a row; the message tells people why."""
+
+
+def merge(batch: Batch) -> Merged:
+    """Each record of the batch once. Total: whatever does not fit ends in `refused`.
+
+    `read == len(conversations + messages + posts + comments) + len(refused) + repeated`.
+    """
+    fit: list[Record] = []
+    refused = [_storable(one) for one in batch.refused]
+    for record in batch.records:
+        try:
+            fit.append(_fit(record))
+        except Unfit as why:
+            refused.append(_refusal(record, str(why)))
+    conversations = _once((r for r in fit if isinstance(r, ConversationRecord)), _last)
+    messages = _once((r for r in fit if isinstance(r, MessageRecord)), combine)
+    posts = _once((r for r in fit if isinstance(r, PostRecord)), _last)
+    comments = _once((r for r in fit if isinstance(r, CommentRecord)), _last)
+    kept = len(conversations) + len(messages) + len(posts) + len(comments)
+    return Merged(
+        cursor=batch.cursor,
+        conversations=conversations,
+        messages=messages,
+        posts=posts,
+        comments=comments,
+        refused=tuple(refused),
+        read=len(batch.records) + len(batch.refused),
+        repeated=len(fit) - kept,
+    )
+
+
+def combine(earlier: MessageRecord, later: MessageRecord) -> MessageRecord:
+    """One message out of two records of it, `later` having arrived after `earlier`."""
+    origin, other = (earlier, later) if earlier.sent_at < later.sent_at else (later, earlier)
+    content = earlier if version(earlier) > version(later) else later
+    return replace(
+        origin,
+        sender_name=origin.sender_name or other.sender_name,
+        text=content.text,
+        content_type=content.content_type,
+        attachments=content.attachments,
+        edited_at=content.edited_at,
+        is_deleted=content.is_deleted,
+    )
+
+
+def version(message: MessageRecord) -> tuple[bool, datetime]:
+    """The order of a message's versions: an edit follows all before it, nothing a deletion."""
+    return message.is_deleted, message.edited_at or NEVER
+
+
+def _last(_earlier: R, later: R) -> R:
+    return later
+
+
+def _once(records: Iterable[R], join: Callable[[R, R], R]) -> tuple[R, ...]:
+    """One record for each id, in the order in which the ids came."""
+    kept: dict[str, R] = {}
+    for record in records:
+        known = kept.get(record.external_id)
+        kept[record.external_id] = record if known is None else join(known, record)
+    return tuple(kept.values())
+
+
+def _fit(record: Record) -> Record:
+    """The record as its row can hold it. Raises `Unfit`."""
+    match record:
+        case ConversationRecord():
+            _require_id("external_id", record.external_id)
+            return replace(record, title=clean(record.title, LONGEST_NAME))
+        case MessageRecord():
+            return _fit_message(record)
+        case PostRecord():
+            return _fit_post(record)
+        case CommentRecord():
+            return _fit_comment(record)
+        case _:
+            raise Unfit(f"unknown record kind '{type(record).__name__}'")
+
+
+def _fit_message(record: MessageRecord) -> MessageRecord:
+    _require_id("external_id", record.external_id)
+    _require_id("conversation_id", record.conversation_id)
+    _require_id("sender_id", record.sender_id, blank=True)
+    _require_zone("sent_at", record.sent_at)
+    _require_zone("edited_at", record.edited_at)
+    return replace(
+        record,
+        sender_name=clean(record.sender_name, LONGEST_NAME),
+        text=clean(record.text),
+        content_type=clean(record.content_type, LONGEST_CONTENT_TYPE),
+        attachments=tuple(_fit_attachment(one) for one in record.attachments),
+    )
+
+
+def _fit_attachment(attachment: Attachment) -> Attachment:
+    return replace(
+        attachment,
+        url=clean(attachment.url),
+        name=clean(attachment.name),
+        media_type=clean(attachment.media_type),
+    )
+
+
+def _fit_post(record: PostRecord) -> PostRecord:
+    _require_id("external_id", record.external_id)
+    _require_id("author_id", record.author_id, blank=True)
+    _require_zone("published_at", record.published_at)
+    url = clean(record.url)
+    return replace(
+        record,
+        author_name=clean(record.author_name, LONGEST_NAME),
+        title=clean(record.title, LONGEST_POST_TITLE),
+        text=clean(record.text),
+        url=url if len(url) <= LONGEST_ADDRESS else "",  # half an address leads nowhere
+    )
+
+
+def _fit_comment(record: CommentRecord) -> CommentRecord:
+    _require_id("external_id", record.external_id)
+    _require_id("post_id", record.post_id)
+    _require_id("parent_id", record.parent_id, blank=True)
+    _require_id("author_id", record.author_id, blank=True)
+    _require_zone("published_at", record.published_at)
+    return replace(
+        record,
+        author_name=clean(record.author_name, LONGEST_NAME),
+        text=clean(record.text),
+    )
+
+
+def clean(text: str, longest: int | None = None) -> str:
+    """The text without what PostgreSQL can't store, cut to `longest` characters."""
+    return UNSTORABLE.sub(REPLACEMENT, text)[:longest]
+
+
+def _require_id(field: str, value: str, *, blank: bool = False) -> None:
+    if not value and not blank:
+        raise Unfit(f"{field} is empty")
+    if len(value) > LONGEST_ID:
+        raise Unfit(f"{field} has {len(value)} characters, at most {LONGEST_ID} fit")
+    if UNSTORABLE.search(value):
+        raise Unfit(f"{field} has a character that can't be stored")
+
+
+def _require_zone(field: str, value: datetime | None) -> None:
+    if value is not None and value.utcoffset() is None:
+        raise Unfit(f"{field} has no time zone")
+
+
+def _refusal(record: object, why: str) -> Refused:
+    """The refused record as it came, for the dead-letter table."""
+    kinds: dict[type, str] = {
+        ConversationRecord: RecordKind.CONVERSATION,
+        MessageRecord: RecordKind.MESSAGE,
+        PostRecord: RecordKind.POST,
+        CommentRecord: RecordKind.COMMENT,
+    }
+    known = isinstance(record, ConversationRecord | MessageRecord | PostRecord | CommentRecord)
+    raw = asdict(record) if known else {"repr": repr(record)}  # type: ignore[call-overload]
+    return _storable(
+        Refused(
+            kind=kinds.get(type(record), type(record).__name__),
+            external_id=str(getattr(record, "external_id", "")),
+            raw=json.dumps(raw, default=str),
+            error=why,
+        )
+    )
+
+
+def _storable(refused: Refused) -> Refused:
+    return replace(
+        refused,
+        kind=clean(refused.kind, LONGEST_KIND),
+        external_id=clean(refused.external_id, LONGEST_ID),
+        error=clean(refused.error),
+    )

@@ -1,0 +1,120 @@
+"""The Matrix adapter: a platform, and the connection of one account."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import ClassVar
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from sync.errors import LoginExpired, LoginFailed, RequestRejected
+from sync.platforms.matrix.batches import cut
+from sync.platforms.matrix.client import MatrixClient
+from sync.platforms.matrix.credentials import MatrixCredentials
+from sync.platforms.matrix.place import Place
+from sync.platforms.matrix.reader import Reader
+from sync.types import AccountRef, Batch
+
+# One long poll; proxies in front of homeservers cut connections that are silent for a minute.
+LONGEST_POLL_S = 30.0
+
+
+class Matrix:
+    """Rooms are conversations; every m.room.message of a room is a message."""
+
+    name: ClassVar[str] = "matrix"
+    label: ClassVar[str] = "Matrix"
+    can_wait: ClassVar[bool] = True
+    needs_endpoint: ClassVar[bool] = True
+    credentials: ClassVar[type[BaseModel]] = MatrixCredentials
+
+    @asynccontextmanager
+    async def connect(self, account: AccountRef) -> AsyncIterator[MatrixConnection]:
+        async with httpx.AsyncClient(
+            base_url=account.endpoint.rstrip("/"),
+            headers={"User-Agent": "Muster"},
+            limits=httpx.Limits(max_connections=4),
+        ) as http:
+            yield MatrixConnection(account, MatrixClient(http))
+
+
+class MatrixConnection:
+    """One account's requests. See `sync.platforms.base.Connection` for what the methods promise."""
+
+    def __init__(self, account: AccountRef, client: MatrixClient) -> None:
+        self._account = account
+        self._client = client
+        self.session: dict[str, object] = dict(account.session)
+        client.token = self._word("access_token")
+
+    async def login(self) -> dict[str, object]:
+        """The new session: access_token, device_id, user_id.
+
+        Also raises `LoginFailed` when the credentials belong to somebody else than the account:
+        better to watch nobody than the wrong one.
+        """
+        try:
+            credentials = MatrixCredentials.model_validate(dict(self._account.credentials))
+        except ValidationError as error:
+            raise LoginFailed(f"the credentials are not usable: {error}") from None
+        try:
+            session = await self._log_in(credentials)
+        except (RequestRejected, LoginExpired) as error:
+            raise LoginFailed(str(error)) from error
+        expected = self._account.identifier
+        if expected.startswith("@") and expected != session["user_id"]:
+            raise LoginFailed(f"these credentials are {session['user_id']}'s, not {expected}'s")
+        self.session = session
+        self._client.token = self._word("access_token")
+        return session
+
+    async def _log_in(self, credentials: MatrixCredentials) -> dict[str, object]:
+        if credentials.access_token:
+            self._client.token = credentials.access_token
+            owner = await self._client.whoami()
+            return {"access_token": credentials.access_token, **owner.model_dump()}
+        self._client.token = ""
+        answer = await self._client.login(
+            credentials.username or "", credentials.password or "", self._word("device_id")
+        )
+        return answer.model_dump()
+
+    async def read(self, cursor: str, wait_s: float) -> AsyncIterator[Batch]:
+        """News first, then one page of what is owed, and so on until nothing is; then wait.
+
+        A batch carries the cursor from before the answer it was cut from, except the last of that
+        answer: so a crash anywhere reads again and never skips.
+        """
+        if not self._word("access_token"):
+            raise LoginExpired("not logged in")
+        reader = Reader(self._client, me=self._word("user_id"))
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + wait_s
+        place = Place.parse(cursor)
+        while True:
+            is_waiting = bool(place.since) and not place.gaps
+            left_s = max(0.0, deadline - clock())
+            poll_s = min(left_s, LONGEST_POLL_S) if is_waiting else 0.0
+            step = await reader.news(place, poll_s)
+            for batch in cut(step.rows, place, step.place):
+                yield batch
+            place = step.place
+            if place.gaps:
+                page = await reader.page(place)
+                for batch in cut(page.rows, place, page.place):
+                    yield batch
+                place = page.place
+            elif is_waiting and not step.entered and (step.rows or left_s <= poll_s):
+                return
+
+    async def send(self, conversation_id: str, text: str, key: str) -> str:
+        """Also raises `RequestRejected`, e.g. M_TOO_LARGE, M_FORBIDDEN."""
+        content = {"msgtype": "m.text", "body": text}
+        return await self._client.send(conversation_id, "m.room.message", content, key)
+
+    def _word(self, key: str) -> str:
+        """A text of the session, "" when it isn't there."""
+        return str(self.session.get(key) or "")

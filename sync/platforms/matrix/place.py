@@ -1,0 +1,56 @@
+"""The cursor: where we stand in an account, as JSON text. Nobody but this adapter reads it.
+
+It holds the `since` token and what is still owed below it: stretches of history that a limited
+timeline left out, and invitations that could not be followed yet. So backfill can be resumed after
+a crash at any point, and nothing but one page is ever held in memory.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sync.errors import CursorInvalid
+
+
+class Gap(BaseModel):
+    """History of a room that we don't have: older than `start`, not older than `stop`.
+
+    Both are the server's pagination tokens; without `stop` the gap reaches to the room's beginning.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    room: str
+    start: str = Field(alias="from")
+    stop: str | None = Field(None, alias="to")
+
+
+class Invitation(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    room: str
+    tries: int = 0
+
+
+class Place(BaseModel):
+    """What a cursor says. The empty place stands for having nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    since: str = ""
+    gaps: tuple[Gap, ...] = ()
+    invitations: tuple[Invitation, ...] = ()
+
+    @classmethod
+    def parse(cls, cursor: str) -> Place:
+        """Raises `CursorInvalid` for a text that is not one of ours."""
+        if not cursor:
+            return cls()
+        try:
+            return cls.model_validate_json(cursor)
+        except ValidationError as error:
+            raise CursorInvalid(f"this is not a cursor of the Matrix adapter: {error}") from error
+
+    def text(self) -> str:
+        """The cursor; "" for the empty place."""
+        return self.model_dump_json(by_alias=True, exclude_defaults=True) if self.since else ""

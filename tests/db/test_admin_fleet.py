@@ -1,0 +1,331 @@
+"""The fleet in the admin: who sees what, which service a button calls, and how many queries it takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
+
+from lifecycle import services
+from lifecycle.errors import BackendUnavailable
+from lifecycle.models import WorkerConfig, WorkerRuntime
+from lifecycle.types import Instance
+
+pytestmark = pytest.mark.django_db
+
+FLEET = reverse("admin:lifecycle_workerruntime_changelist")
+CONFIGS = reverse("admin:lifecycle_workerconfig_changelist")
+ADD = reverse("admin:lifecycle_workerconfig_add")
+MakeConfig = Callable[..., WorkerConfig]
+
+
+def wish(config: WorkerConfig, verb: str) -> str:
+    return reverse("admin:lifecycle_worker_wish", args=[config.pk, verb])
+
+
+def page(config: WorkerConfig) -> str:
+    return reverse("admin:lifecycle_workerruntime_change", args=[config.pk])
+
+
+def filled(**changed: object) -> dict[str, object]:
+    """What a browser posts for a new config."""
+    return {
+        "worker_id": "worker-9",
+        "deployment_type": "local",
+        "host": "localhost",
+        "max_accounts": 10,
+        "max_memory_mb": 2048,
+        "cpu_cores": 2,
+        "pool": "threads",
+        "concurrency": 10,
+        "queues": "default",
+        "env_variables": "{}",
+        "deployment_options": "{}",
+        "restart_delay_ms": 5000,
+        "max_restart_attempts": 3,
+        "enabled": "on",
+        **changed,
+    }
+
+
+def test_every_role_sees_the_fleet(
+    client: Client, viewer: User, operator: User, administrator: User, make_config: MakeConfig
+) -> None:
+    config = make_config(worker_id="seen")
+    for user in (viewer, operator, administrator):
+        client.force_login(user)
+        for address in (FLEET, CONFIGS, page(config), reverse("admin:index")):
+            answer = client.get(address)
+            assert answer.status_code == 200
+            assert "seen" in answer.content.decode()
+
+
+def test_only_those_who_may_operate_get_buttons(
+    client: Client, viewer: User, operator: User, make_config: MakeConfig
+) -> None:
+    config = make_config()
+    for user, given in ((viewer, False), (operator, True)):
+        client.force_login(user)
+        assert (wish(config, "start") in client.get(FLEET).content.decode()) is given
+
+
+@pytest.mark.parametrize("verb", ["start", "stop", "restart", "force-stop"])
+def test_a_viewer_may_not_operate(
+    client: Client, viewer: User, make_config: MakeConfig, verb: str
+) -> None:
+    client.force_login(viewer)
+    assert client.post(wish(make_config(), verb)).status_code == 403
+
+
+def test_a_button_wishes_and_answers_with_a_toast(
+    client: Client, operator: User, make_config: MakeConfig
+) -> None:
+    config = make_config(worker_id="w")
+    client.force_login(operator)
+    answer = client.post(wish(config, "start"), headers={"HX-Request": "true"})
+    assert answer.status_code == 204
+    said = json.loads(answer["HX-Trigger"])
+    assert said["toast"] == {"level": "success", "text": "w: asked to start."}
+    assert "refresh" in said
+    assert WorkerRuntime.objects.get(config=config).desired_state == "running"
+    log = config.logs.get(event="wish")
+    assert log.actor == "operator"
+
+
+def test_without_htmx_a_button_leads_back_to_the_worker(
+    client: Client, operator: User, make_config: MakeConfig
+) -> None:
+    config = make_config()
+    client.force_login(operator)
+    answer = client.post(wish(config, "start"), follow=True)
+    assert answer.redirect_chain == [(page(config), 302)]
+    assert "asked to start" in answer.content.decode()
+
+
+def test_a_refused_wish_says_why(client: Client, operator: User, make_config: MakeConfig) -> None:
+    config = make_config(enabled=False)
+    client.force_login(operator)
+    answer = client.post(wish(config, "start"), headers={"HX-Request": "true"})
+    toast = json.loads(answer["HX-Trigger"])["toast"]
+    assert toast["level"] == "error"
+    assert "disabled" in toast["text"]
+
+
+def test_a_wish_is_no_get(client: Client, operator: User, make_config: MakeConfig) -> None:
+    client.force_login(operator)
+    assert client.get(wish(make_config(), "start")).status_code == 405
+
+
+def test_bulk_actions_wish_for_all_and_name_the_refused(
+    client: Client, operator: User, make_config: MakeConfig
+) -> None:
+    good, bad = make_config(worker_id="good"), make_config(worker_id="bad", enabled=False)
+    client.force_login(operator)
+    answer = client.post(
+        FLEET, {"action": "start_selected", "_selected_action": [good.pk, bad.pk]}, follow=True
+    )
+    text = answer.content.decode()
+    assert "1 worker: asked to start." in text
+    assert "bad: bad is disabled" in text
+    assert WorkerRuntime.objects.get(config=good).desired_state == "running"
+
+
+def test_a_force_stop_is_asked_for_twice(
+    client: Client, operator: User, make_config: MakeConfig
+) -> None:
+    config = make_config(worker_id="w", auto_start=True)
+    services.claim_start("w", 1)
+    client.force_login(operator)
+    chosen = {"action": "force_stop_selected", "_selected_action": [config.pk]}
+    asked = client.post(FLEET, chosen)
+    assert "Force these workers to stop?" in asked.content.decode()
+    assert WorkerRuntime.objects.get(config=config).desired_state == "running"
+    client.post(FLEET, {**chosen, "confirmed": "1"})
+    runtime = WorkerRuntime.objects.get(config=config)
+    assert (runtime.desired_state, runtime.stop_graceful) == ("stopped", False)
+
+
+def test_the_list_answers_a_poll_with_rows_alone_and_keeps_its_filters(
+    client: Client, viewer: User, make_config: MakeConfig
+) -> None:
+    make_config(worker_id="stays")
+    make_config(worker_id="up", auto_start=True)
+    services.claim_start("up", 1)
+    client.force_login(viewer)
+    answer = client.get(FLEET, {"state": "starting"}, headers={"HX-Target": "live-rows"})
+    text = answer.content.decode()
+    assert "<html" not in text
+    assert "up" in text
+    assert "stays" not in text
+
+
+def test_queries_do_not_grow_with_the_fleet(
+    client: Client,
+    operator: User,
+    make_config: MakeConfig,
+    django_assert_num_queries: Any,
+    django_assert_max_num_queries: Any,
+) -> None:
+    client.force_login(operator)
+    make_config()
+    with django_assert_max_num_queries(12) as few:
+        client.get(FLEET, headers={"HX-Target": "live-rows"})
+    for _ in range(8):
+        make_config()
+    with django_assert_num_queries(len(few.captured_queries)):
+        client.get(FLEET, headers={"HX-Target": "live-rows"})
+
+
+def test_the_page_shows_the_tail_of_the_process_log(
+    client: Client, viewer: User, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Written:
+        def read_log(self, worker_id: str, stream: str, tail: int) -> list[str]:
+            return [f"<{worker_id} {stream}>"]
+
+    monkeypatch.setattr("lifecycle.worker_page.backend_for", lambda _config: Written())
+    config = make_config(worker_id="w")
+    client.force_login(viewer)
+    log = reverse("admin:lifecycle_worker_log", args=[config.pk])
+    assert "&lt;w stdout&gt;" in client.get(page(config)).content.decode()
+    polled = client.get(log, {"stream": "stderr"}, headers={"HX-Target": "live-log"})
+    assert "&lt;w stderr&gt;" in polled.content.decode()
+    assert "<html" not in polled.content.decode()
+
+
+def test_a_log_that_can_not_be_read_is_said_in_words(
+    client: Client, viewer: User, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Away:
+        def read_log(self, worker_id: str, stream: str, tail: int) -> list[str]:
+            raise BackendUnavailable("the agent does not answer")
+
+    monkeypatch.setattr("lifecycle.worker_page.backend_for", lambda _config: Away())
+    client.force_login(viewer)
+    text = client.get(page(make_config())).content.decode()
+    assert "the agent does not answer" in text
+
+
+def test_an_unknown_worker_is_not_found(client: Client, viewer: User) -> None:
+    client.force_login(viewer)
+    for pk in ("999999", "nonsense"):
+        assert client.get(f"{FLEET}{pk}/change/").status_code == 404
+
+
+def test_an_admin_makes_and_changes_a_config_through_the_service(
+    client: Client, administrator: User
+) -> None:
+    client.force_login(administrator)
+    assert client.post(ADD, filled(env_variables='{"TZ": "UTC"}')).status_code == 302
+    config = WorkerConfig.objects.get(worker_id="worker-9")
+    assert config.env_variables == {"TZ": "UTC"}
+    assert config.runtime.state == "stopped"
+    change = reverse("admin:lifecycle_workerconfig_change", args=[config.pk])
+    assert client.post(change, filled(max_accounts=20)).status_code == 302
+    config.refresh_from_db()
+    assert (config.max_accounts, config.version) == (20, 2)
+
+
+def test_an_old_version_can_be_read_and_restored(client: Client, administrator: User) -> None:
+    client.force_login(administrator)
+    client.post(ADD, filled(max_accounts=7))
+    config = WorkerConfig.objects.get(worker_id="worker-9")
+    client.post(
+        reverse("admin:lifecycle_workerconfig_change", args=[config.pk]), filled(max_accounts=20)
+    )
+    history = reverse("admin:lifecycle_workerconfig_history", args=[config.pk])
+    assert client.get(history).status_code == 200
+    first = config.history.earliest()
+    old = reverse("admin:lifecycle_workerconfig_simple_history", args=[config.pk, first.pk])
+    assert 'value="7"' in client.get(old).content.decode()
+    assert client.post(old, filled(max_accounts=7)).status_code == 302
+    config.refresh_from_db()
+    assert (config.max_accounts, config.version) == (7, 3)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("[1]", "Give a JSON object"),
+        ('{"1X": "a"}', "“1X” is no name of an environment variable"),
+        ('{"X": 1}', "The value of “X” is no string"),
+        ("{", "Enter a valid JSON"),
+    ],
+)
+def test_bad_environment_variables_are_named(
+    client: Client, administrator: User, given: str, said: str
+) -> None:
+    client.force_login(administrator)
+    answer = client.post(ADD, filled(env_variables=given))
+    assert answer.status_code == 200
+    assert said in answer.content.decode()
+    assert not WorkerConfig.objects.exists()
+
+
+def test_what_the_service_refuses_stands_in_the_form_with_the_input_kept(
+    client: Client, administrator: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from django.core.exceptions import ValidationError
+
+    def refuse(_fields: object, _actor: str) -> WorkerConfig:
+        raise ValidationError({"host": ["that host is full"]})
+
+    monkeypatch.setattr(services, "create_config", refuse)
+    client.force_login(administrator)
+    text = client.post(ADD, filled(name="kept")).content.decode()
+    assert "that host is full" in text
+    assert 'value="kept"' in text
+
+
+@pytest.mark.parametrize("role", ["viewer", "operator"])
+def test_only_admins_edit_configs(
+    client: Client, make_user: Callable[..., User], make_config: MakeConfig, role: str
+) -> None:
+    config = make_config()
+    client.force_login(make_user("somebody", role))
+    change = reverse("admin:lifecycle_workerconfig_change", args=[config.pk])
+    delete = reverse("admin:lifecycle_workerconfig_delete", args=[config.pk])
+    assert client.get(change).status_code == 200  # to read
+    assert client.post(ADD, filled()).status_code == 403
+    assert client.post(change, filled()).status_code == 403
+    assert client.post(delete, {"post": "yes"}).status_code == 403
+
+
+def test_a_running_worker_is_not_deleted_and_the_page_says_why(
+    client: Client, administrator: User, make_config: MakeConfig
+) -> None:
+    config = make_config(worker_id="busy", auto_start=True)
+    services.claim_start("busy", 1)
+    services.ready(Instance("busy", 1), {"worker": "1", "python": "3", "celery": "5"})
+    client.force_login(administrator)
+    delete = reverse("admin:lifecycle_workerconfig_delete", args=[config.pk])
+    answer = client.post(delete, {"post": "yes"}, follow=True)
+    assert "busy" in answer.content.decode()
+    assert WorkerConfig.objects.filter(pk=config.pk).exists()
+
+
+def test_a_stopped_one_is_deleted(
+    client: Client, administrator: User, make_config: MakeConfig
+) -> None:
+    config = make_config()
+    client.force_login(administrator)
+    delete = reverse("admin:lifecycle_workerconfig_delete", args=[config.pk])
+    assert client.get(delete).status_code == 200
+    assert client.post(delete, {"post": "yes"}).status_code == 302
+    assert not WorkerConfig.objects.exists()
+
+
+def test_runtime_and_log_are_neither_added_nor_deleted(
+    client: Client, admin_user: User, make_config: MakeConfig
+) -> None:
+    config = make_config()
+    client.force_login(admin_user)
+    for model in ("workerruntime", "workerlog"):
+        assert client.get(reverse(f"admin:lifecycle_{model}_add")).status_code == 403
+    gone = reverse("admin:lifecycle_workerruntime_delete", args=[config.pk])
+    assert client.post(gone, {"post": "yes"}).status_code == 403

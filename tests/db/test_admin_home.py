@@ -1,0 +1,117 @@
+"""The operators' home and the frame around every page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
+
+from lifecycle.models import WorkerConfig
+from sync import services
+from sync.models import Account
+
+pytestmark = pytest.mark.django_db
+
+HOME = reverse("admin:index")
+
+
+def connect(number: int) -> Account:
+    return services.create_account(
+        {
+            "platform": "matrix",
+            "identifier": f"@{number}:example.org",
+            "endpoint": "https://matrix.example.org",
+            "credentials": {"username": "a", "password": "b"},
+        }
+    )
+
+
+def test_a_fresh_home_says_what_to_do_next(client: Client, administrator: User) -> None:
+    client.force_login(administrator)
+    text = client.get(HOME).content.decode()
+    assert "What to do next" in text
+    assert reverse("admin:sync_account_add") in text
+    assert "make demo" in text
+    connect(1)
+    assert "What to do next" not in client.get(HOME).content.decode()
+
+
+def test_it_names_failing_accounts(client: Client, viewer: User) -> None:
+    account = connect(1)
+    Account.objects.update(error_count=1, last_error="<no route>", login_state="none")
+    client.force_login(viewer)
+    text = client.get(HOME).content.decode()
+    assert "&lt;no route&gt;" in text
+    assert reverse("admin:sync_account_change", args=[account.pk]) in text
+
+
+def test_a_poll_is_small_and_its_queries_do_not_grow(
+    client: Client,
+    viewer: User,
+    make_config: Callable[..., WorkerConfig],
+    django_assert_max_num_queries: Any,
+) -> None:
+    client.force_login(viewer)
+    make_config()
+    connect(1)
+    with django_assert_max_num_queries(8) as few:
+        answer = client.get(HOME, headers={"HX-Target": "live-home"})
+    assert "<html" not in answer.content.decode()
+    for number in range(2, 8):
+        make_config()
+        connect(number)
+    with django_assert_max_num_queries(len(few.captured_queries)):
+        client.get(HOME, headers={"HX-Target": "live-home"})
+
+
+def test_staff_without_a_role_see_no_figures(
+    client: Client, make_user: Callable[..., User]
+) -> None:
+    client.force_login(make_user("nobody", is_staff=True))
+    text = client.get(HOME).content.decode()
+    assert "Workers running" not in text
+    assert reverse("admin:lifecycle_workerruntime_changelist") not in text
+
+
+def test_the_sidebar_shows_what_a_role_may_open(
+    client: Client, viewer: User, admin_user: User
+) -> None:
+    users = reverse("admin:auth_user_changelist")
+    client.force_login(viewer)
+    text = client.get(HOME).content.decode()
+    assert reverse("flower", args=[""]) in text
+    assert users not in text
+    client.force_login(admin_user)
+    assert users in client.get(HOME).content.decode()
+
+
+def test_a_login_leads_home(client: Client, admin_user: User) -> None:
+    given = {"username": "admin", "password": "password"}
+    answer = client.post(reverse("admin:login"), given)
+    assert (answer.status_code, answer["Location"]) == (302, HOME)
+
+
+def test_it_speaks_chinese(client: Client, viewer: User) -> None:
+    client.force_login(viewer)
+    client.cookies["django_language"] = "zh-hans"
+    assert "工作进程" in client.get(HOME).content.decode()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "auth_user_changelist",
+        "auth_user_add",
+        "auth_group_changelist",
+        "django_celery_beat_periodictask_changelist",
+        "django_celery_beat_periodictask_add",
+        "django_celery_results_taskresult_changelist",
+    ],
+)
+def test_pages_of_other_packages_render(client: Client, admin_user: User, name: str) -> None:
+    client.force_login(admin_user)
+    assert client.get(reverse(f"admin:{name}")).status_code == 200

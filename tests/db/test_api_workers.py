@@ -1,0 +1,394 @@
+"""Worker configs and workers over the API [C1]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from rest_framework.test import APIClient
+
+from lifecycle import services
+from lifecycle.errors import BackendUnavailable
+from lifecycle.models import WorkerConfig, WorkerLog, WorkerRuntime
+from tests.db.api_helpers import V1, detail_of, errors_of, run, spawn
+
+CONFIGS, WORKERS = f"{V1}/worker-configs", f"{V1}/workers"
+Maker = Callable[..., Any]
+
+
+def runtime(worker_id: str) -> WorkerRuntime:
+    return WorkerRuntime.objects.select_related("config").get(config__worker_id=worker_id)
+
+
+# --- configs ---------------------------------------------------------------------------------
+
+
+def test_create_read_change_delete(api_client: APIClient) -> None:
+    body = {"worker_id": "a.b-1", "name": "客服", "env_variables": {"LANG": "zh"}, "port": 4001}
+    created = api_client.post(CONFIGS, body, format="json")
+    assert created.status_code == 201
+    assert created["Location"].endswith(f"{CONFIGS}/a.b-1")
+    assert created.json().items() >= {**body, "version": 1, "max_accounts": 10}.items()
+
+    changed = api_client.patch(f"{CONFIGS}/a.b-1", {"port": None, "version": 1}, format="json")
+    assert changed.status_code == 200
+    assert changed.json()["version"] == 2
+    assert api_client.get(f"{CONFIGS}/a.b-1").json() == changed.json()
+
+    assert api_client.delete(f"{CONFIGS}/a.b-1").status_code == 204
+    assert errors_of(api_client.get(f"{CONFIGS}/a.b-1"), 404)
+
+
+def test_the_log_says_who_did_it(api: Maker, administrator: Any) -> None:
+    api(administrator).post(CONFIGS, {"worker_id": "worker-1"}, format="json")
+    assert WorkerLog.objects.get().actor == "administrator"
+
+
+def test_auto_start_becomes_the_wish(api_client: APIClient) -> None:
+    api_client.post(CONFIGS, {"worker_id": "w", "auto_start": True}, format="json")
+    assert runtime("w").desired_state == "running"
+
+
+def test_an_edit_that_is_out_of_date_is_409_with_both_versions(
+    api_client: APIClient, make_config: Maker
+) -> None:
+    make_config(worker_id="worker-1")
+    api_client.patch(f"{CONFIGS}/worker-1", {"name": "first"}, format="json")
+    late = api_client.patch(f"{CONFIGS}/worker-1", {"name": "late", "version": 1}, format="json")
+    assert errors_of(late, 409) == {None: "try_again"}
+    assert "1" in detail_of(late)
+    assert "2" in detail_of(late)
+    assert WorkerConfig.objects.get().name == "first"
+
+
+def test_the_worker_id_stays(api_client: APIClient, make_config: Maker) -> None:
+    make_config(worker_id="worker-1")
+    response = api_client.patch(f"{CONFIGS}/worker-1", {"worker_id": "other"}, format="json")
+    assert errors_of(response, 409) == {None: "rejected"}
+
+
+def test_a_running_worker_is_not_deleted(api_client: APIClient, make_config: Maker) -> None:
+    make_config(worker_id="worker-1")
+    run("worker-1")
+    response = api_client.delete(f"{CONFIGS}/worker-1")
+    assert errors_of(response, 409) == {None: "rejected"}
+    assert "running" in detail_of(response)
+
+
+def test_version_can_not_be_chosen_at_birth(api_client: APIClient) -> None:
+    response = api_client.post(CONFIGS, {"worker_id": "w", "version": 9}, format="json")
+    assert errors_of(response, 400) == {"version": "read_only"}
+
+
+def test_old_versions_can_be_read_and_restored(api: Maker, administrator: Any) -> None:
+    client = api(administrator)
+    client.post(CONFIGS, {"worker_id": "w", "name": "one", "max_accounts": 3}, format="json")
+    client.patch(f"{CONFIGS}/w", {"name": "two", "max_accounts": 4}, format="json")
+    history = client.get(f"{CONFIGS}/w/versions").json()["results"]
+    assert [(row["version"], row["change"]) for row in history] == [(2, "~"), (1, "+")]
+    assert [row["config"]["name"] for row in history] == ["two", "one"]
+    assert {row["changed_by"] for row in history} == {"administrator"}
+
+    restored = client.post(f"{CONFIGS}/w/versions", {"version": 1}, format="json")
+    assert restored.status_code == 200
+    assert restored.json().items() >= {"name": "one", "max_accounts": 3, "version": 3}.items()
+    missing = client.post(f"{CONFIGS}/w/versions", {"version": 8}, format="json")
+    assert errors_of(missing, 400) == {"version": "unknown_version"}
+    assert errors_of(client.post(f"{CONFIGS}/w/versions", {}, format="json"), 400)
+
+
+SECRETS = {
+    "DB_PASSWORD": "hunter2",
+    "API_TOKEN": "hunter2",
+    "SSH_PRIVATE_KEY": "hunter2",
+    "DATABASE_URL": "postgres://me:hunter2@db/x",
+}
+
+
+def test_secrets_are_masked_for_all_but_admins(
+    api: Maker, viewer: Any, operator: Any, administrator: Any, make_config: Maker
+) -> None:
+    options = {"ssh": {"user": "deploy", "password": "hunter2"}, "port": 22}
+    environment = {**SECRETS, "LANG": "zh_CN.UTF-8", "HOMEPAGE": "https://example.org/a@b"}
+    make_config(worker_id="w", env_variables=environment, deployment_options=options)
+    for user in (viewer, operator):
+        for path in (CONFIGS, f"{CONFIGS}/w", f"{CONFIGS}/w/versions"):
+            response = api(user).get(path)
+            assert "hunter2" not in response.content.decode(), path
+        shown = api(user).get(f"{CONFIGS}/w").json()
+        assert shown["env_variables"]["LANG"] == "zh_CN.UTF-8"
+        assert shown["env_variables"]["HOMEPAGE"] == "https://example.org/a@b"
+        assert set(shown["env_variables"]) == set(environment)
+        assert shown["deployment_options"]["ssh"]["user"] == "deploy"
+        assert shown["deployment_options"]["port"] == 22
+    assert api(administrator).get(f"{CONFIGS}/w").json()["env_variables"] == environment
+
+
+def test_summary(api_client: APIClient, make_config: Maker) -> None:
+    make_config(max_accounts=3)
+    make_config(max_accounts=4, deployment_type="ssh")
+    make_config(max_accounts=5, enabled=False, auto_start=True)
+    assert api_client.get(f"{CONFIGS}/stats/summary").json() == {
+        "total": 3,
+        "enabled": 2,
+        "disabled": 1,
+        "auto_start": 1,
+        "total_capacity": 7,
+        "by_deployment_type": {"local": 2, "ssh": 1, "docker": 0, "kubernetes": 0},
+    }
+
+
+# --- workers ---------------------------------------------------------------------------------
+
+
+def test_list_filters_and_orders(api_client: APIClient, make_config: Maker) -> None:
+    for name, kind in (("b", "local"), ("a", "ssh"), ("c", "local")):
+        make_config(worker_id=name, name=f"Worker {name.upper()}", deployment_type=kind)
+    run("c")
+
+    def ids(query: str) -> list[str]:
+        found = api_client.get(f"{WORKERS}?{query}").json()["results"]
+        return [row["worker_id"] for row in found]
+
+    assert ids("") == ["a", "b", "c"]
+    assert ids("ordering=-worker_id") == ["c", "b", "a"]
+    assert ids("state=running") == ["c"]
+    assert ids("state=running&state=stopped") == ["a", "b", "c"]
+    assert ids("deployment_type=local") == ["b", "c"]
+    assert ids("search=worker+A") == ["a"]
+    assert ids("desired_state=running") == ["c"]
+
+
+def test_status_has_everything(api_client: APIClient, make_config: Maker) -> None:
+    make_config(worker_id="w")
+    run("w")
+    body = api_client.get(f"{WORKERS}/w/status").json()
+    assert body["status"] == "running"
+    assert body["process_id"] == 4242
+    assert body["celery_version"] == "5.6"
+    assert body["desired_state"] == "running"
+    listed = api_client.get(WORKERS).json()["results"][0]
+    assert body.keys() <= listed.keys()
+
+
+def test_stop_and_restart_are_idempotent(api_client: APIClient, make_config: Maker) -> None:
+    make_config(worker_id="w")
+    assert api_client.post(f"{WORKERS}/w/stop").status_code == 200
+    run("w")
+    codes = [api_client.post(f"{WORKERS}/w/restart").status_code for _ in range(2)]
+    assert codes == [202, 200]
+    body = {"graceful": True, "timeout": 1500}
+    codes = [
+        api_client.post(f"{WORKERS}/w/stop", body, format="json").status_code for _ in range(2)
+    ]
+    assert codes == [202, 200]
+    assert runtime("w").stop_timeout_ms == 1500
+    forced = api_client.post(f"{WORKERS}/w/stop", {"graceful": False}, format="json")
+    assert forced.status_code == 202
+    assert forced.json()["success"] is True
+
+
+def test_start_of_what_can_not_be_spawned_says_why(
+    api_client: APIClient, make_config: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_config(worker_id="w", working_directory="/nowhere")
+    wait = services.wait_for_process
+
+    def refuse(worker_id: str) -> WorkerRuntime:
+        services.claim_start(worker_id, 1)
+        services.spawn_refused(spawn_instance(worker_id), "/nowhere is not a directory")
+        return wait(worker_id)
+
+    monkeypatch.setattr(services, "wait_for_process", refuse)
+    response = api_client.post(f"{WORKERS}/w/start")
+    assert errors_of(response, 409) == {None: "rejected"}
+    assert "/nowhere" in detail_of(response)
+
+
+def spawn_instance(worker_id: str) -> Any:
+    from lifecycle.types import Instance
+
+    return Instance(worker_id, 1)
+
+
+def test_start_without_a_master_answers_with_what_is_known(
+    api_client: APIClient, make_config: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_config(worker_id="w")
+    wait = services.wait_for_process
+    monkeypatch.setattr(services, "wait_for_process", lambda worker_id: wait(worker_id, 0))
+    response = api_client.post(f"{WORKERS}/w/start")
+    assert response.status_code == 202
+    assert response.json()["status"] == "stopped"
+    assert response.json()["process_id"] is None
+    assert runtime("w").desired_state == "running"
+
+
+def test_health_names_each_check(api_client: APIClient, make_config: Maker) -> None:
+    make_config(worker_id="w")
+    run("w")
+    healthy = api_client.get(f"{WORKERS}/w/health").json()
+    assert healthy["healthy"] is True
+    assert healthy["checks"] == dict.fromkeys(["heartbeat", "memory", "cpu", "tasks"], "ok")
+
+
+# --- logs ------------------------------------------------------------------------------------
+
+
+class Printed:
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, int]] = []
+
+    def read_log(self, worker_id: str, stream: str, tail: int) -> list[str]:
+        self.asked.append((worker_id, stream, tail))
+        return ["one", "two"]
+
+
+def test_process_log(
+    api_client: APIClient, make_config: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_config(worker_id="w")
+    printed = Printed()
+    monkeypatch.setattr("lifecycle.api.workers.backend_for", lambda _config: printed)
+    assert api_client.get(f"{WORKERS}/w/logs").json() == {
+        "worker_id": "w",
+        "stream": "stdout",
+        "lines": ["one", "two"],
+    }
+    api_client.get(f"{WORKERS}/w/logs?tail=10000&stream=stderr")
+    assert printed.asked == [("w", "stdout", 100), ("w", "stderr", 10_000)]
+
+
+def test_lifecycle_log(api_client: APIClient, make_config: Maker) -> None:
+    make_config(worker_id="w")
+    run("w")
+    rows = api_client.get(f"{WORKERS}/w/logs?limit=2").json()["logs"]
+    assert [row["to_state"] for row in rows] == ["running", "starting"]
+    assert api_client.get(f"{WORKERS}/w/logs?level=error").json()["logs"] == []
+    later = f"{WORKERS}/w/logs?since=2100-01-01T00:00:00Z"
+    assert api_client.get(later).json() == {"worker_id": "w", "logs": []}
+    earlier = f"{WORKERS}/w/logs?level=info&since=2000-01-01T00:00:00%2B08:00"
+    assert api_client.get(earlier).json()["logs"]
+
+
+def test_the_two_logs_do_not_mix(api_client: APIClient, make_config: Maker) -> None:
+    make_config(worker_id="w")
+    response = api_client.get(f"{WORKERS}/w/logs?tail=5&level=info")
+    assert errors_of(response, 400) == {"non_field_errors": "mixed"} or errors_of(response, 400)
+    assert "one of them at a time" in detail_of(response)
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["tail=0", "tail=10001", "tail=x", "stream=stdin", "level=loud", "limit=0", "since=x", "n=1"],
+)
+def test_bad_log_queries(api_client: APIClient, make_config: Maker, query: str) -> None:
+    make_config(worker_id="w")
+    found = errors_of(api_client.get(f"{WORKERS}/w/logs?{query}"), 400)
+    assert set(found) == {query.split("=")[0]}
+
+
+def test_a_backend_that_is_away_is_503(
+    api_client: APIClient, make_config: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Away:
+        def read_log(self, worker_id: str, stream: str, tail: int) -> list[str]:
+            raise BackendUnavailable("the agent does not answer")
+
+    make_config(worker_id="w")
+    monkeypatch.setattr("lifecycle.api.workers.backend_for", lambda _config: Away())
+    response = api_client.get(f"{WORKERS}/w/logs")
+    assert errors_of(response, 503) == {None: "backend_unavailable"}
+    assert response["Retry-After"]
+
+
+def test_a_deployment_type_that_is_not_there_yet_says_so(
+    api_client: APIClient, make_config: Maker
+) -> None:
+    make_config(worker_id="w", deployment_type="kubernetes")
+    response = api_client.get(f"{WORKERS}/w/logs")
+    assert errors_of(response, 409) == {None: "spawn_refused"}
+    assert "kubernetes" in detail_of(response)
+
+
+# --- batch -----------------------------------------------------------------------------------
+
+
+def batch(client: APIClient, **body: Any) -> Any:
+    return client.post(f"{WORKERS}/batch", body, format="json")
+
+
+def test_batch_has_a_result_for_each(api_client: APIClient, make_config: Maker) -> None:
+    make_config(worker_id="a")
+    make_config(worker_id="b", enabled=False)
+    make_config(worker_id="c")
+    run("c")
+    response = batch(api_client, action="start", worker_ids=["a", "b", "nobody", "c", "a"])
+    assert response.status_code == 200
+    body = response.json()
+    assert body["success"] is False
+    assert (body["succeeded"], body["failed"]) == (2, 2)
+    results = {row["worker_id"]: row for row in body["results"]}
+    assert list(results) == ["a", "b", "nobody", "c"]
+    assert len(body["results"]) == 4
+    assert results["a"]["changed"] is True
+    assert results["c"] == {
+        "worker_id": "c",
+        "success": True,
+        "changed": False,
+        "status": "running",
+        "error": None,
+    }
+    assert results["b"]["error"]["code"] == "rejected"
+    assert "disabled" in results["b"]["error"]["detail"]
+    assert results["nobody"]["error"]["code"] == "unknown_worker"
+    assert runtime("a").desired_state == "running"
+
+
+def test_batch_passes_its_options_on(api_client: APIClient, make_config: Maker) -> None:
+    make_config(worker_id="a")
+    run("a")
+    options = {"graceful": False, "timeout": 7}
+    assert batch(api_client, action="stop", worker_ids=["a"], options=options).status_code == 200
+    assert (runtime("a").stop_graceful, runtime("a").stop_timeout_ms) == (False, 7)
+
+
+@pytest.mark.parametrize(
+    ("body", "names"),
+    [
+        ({"action": "explode", "worker_ids": ["a"]}, {"action"}),
+        ({"action": "stop", "worker_ids": []}, {"worker_ids"}),
+        ({"action": "stop", "worker_ids": ["a"] * 10_001}, {"worker_ids"}),
+        ({"action": "stop", "worker_ids": "a"}, {"worker_ids"}),
+        ({"action": "stop", "worker_ids": [{}]}, {"worker_ids.0"}),
+        ({}, {"action", "worker_ids"}),
+        ({"action": "stop", "worker_ids": ["a"], "options": {"now": True}}, {"options.now"}),
+        ({"action": "stop", "worker_ids": ["a"], "options": {"timeout": -1}}, {"options.timeout"}),
+        ({"action": "stop", "worker_ids": ["a"], "wait": True}, {"wait"}),
+    ],
+)
+def test_bad_batches(api_client: APIClient, body: dict[str, Any], names: set[str]) -> None:
+    assert set(errors_of(batch(api_client, **body), 400)) == names
+
+
+def test_overview(api_client: APIClient, make_config: Maker) -> None:
+    make_config(max_accounts=3)
+    make_config(worker_id="w", max_accounts=4)
+    run("w")
+    body = api_client.get(f"{WORKERS}/stats/overview").json()
+    expected = {"total": 2, "running": 1, "stopped": 1, "error": 0, "total_capacity": 7}
+    assert body.items() >= expected.items()
+
+
+def test_a_worker_may_have_the_name_of_an_address(
+    api_client: APIClient, make_config: Maker
+) -> None:
+    for name in ("stats", "batch", "versions", "overview"):
+        make_config(worker_id=name)
+        assert api_client.get(f"{CONFIGS}/{name}").json()["worker_id"] == name
+        assert api_client.get(f"{WORKERS}/{name}/status").json()["worker_id"] == name
+    spawned = spawn_instance("stats")
+    services.request_start("stats", "test")
+    spawn(spawned.worker_id)
+    assert api_client.get(f"{WORKERS}/stats/status").json()["status"] == "starting"

@@ -1,0 +1,262 @@
+"""The master over a real agent: wishes come true, crashes are restarted, masters come and go."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from django.db import connection
+
+from lifecycle import backends, leadership, queries, services
+from lifecycle.agent import process
+from lifecycle.backends.local import LocalBackend
+from lifecycle.errors import Rejected
+from lifecycle.master import Leave, Master, Notified, ShutDown
+from lifecycle.models import WorkerConfig, WorkerLog, WorkerRuntime
+from lifecycle.types import DeploymentType, Instance, State
+from tests.host import Host, eventually, running_host
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+MakeConfig = Callable[..., WorkerConfig]
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
+    with running_host() as made:
+        mine = {DeploymentType.LOCAL: LocalBackend(made.socket)}
+        monkeypatch.setattr(backends, "backends", lambda: mine)
+        yield made
+
+
+@contextmanager
+def leading() -> Iterator[Master]:
+    """A master that decides, on a thread, until the block ends."""
+    master = Master(backends.backends())
+    lead = leadership.acquire(database_url(), [services.CHANNEL])
+
+    def decide() -> None:
+        try:
+            master.run()
+        finally:
+            connection.close()
+
+    def listen() -> None:
+        for _channel, worker_id in lead.notifications():
+            master.items.put(Notified(worker_id))
+
+    threads = [threading.Thread(target=decide), threading.Thread(target=listen, daemon=True)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield master
+    finally:
+        master.items.put(Leave())
+        threads[0].join()
+        lead.give_up()
+
+
+def database_url() -> str:
+    """libpq parameters of the tests' own database."""
+    wanted = connection.settings_dict
+    return f"host={wanted['HOST']} dbname={wanted['NAME']} user={wanted['USER']}"
+
+
+def runtime_when(
+    worker_id: str, is_so: Callable[[WorkerRuntime], bool], what: str
+) -> WorkerRuntime:
+    def look() -> WorkerRuntime | None:
+        found = queries.runtime(worker_id)
+        return found if is_so(found) else None
+
+    return eventually(look, f"{worker_id}: {what}")
+
+
+def with_process(worker_id: str, generation: int = 1) -> WorkerRuntime:
+    return runtime_when(
+        worker_id,
+        lambda r: r.generation >= generation and r.process_id is not None,
+        f"has a process of generation {generation}",
+    )
+
+
+def in_state(worker_id: str, state: State) -> WorkerRuntime:
+    return runtime_when(worker_id, lambda r: r.state == state, state)
+
+
+def test_an_auto_start_worker_starts_and_a_wish_stops_it(
+    host: Host, make_config: MakeConfig
+) -> None:
+    make_config(worker_id="w", auto_start=True, command_args=["lines=1"])
+    with leading():
+        started = with_process("w")
+        assert host.snapshot().alive[0].process.pid == started.process_id
+        services.request_stop("w", "ann", timeout_ms=5000)
+        in_state("w", State.STOPPED)
+        assert host.snapshot().alive == ()
+
+
+def test_a_wish_that_comes_while_a_master_leads_is_seen_at_once(
+    host: Host, make_config: MakeConfig
+) -> None:
+    make_config(worker_id="w")
+    with leading():
+        services.request_start("w", "ann")
+        assert services.wait_for_process("w").process_id is not None
+
+
+def test_a_killed_worker_comes_back_as_the_next_generation(
+    host: Host, make_config: MakeConfig
+) -> None:
+    """[L6]"""
+    make_config(worker_id="w", auto_start=True, restart_delay_ms=0)
+    with leading():
+        first = with_process("w")
+        assert first.process_id is not None
+        os.kill(first.process_id, signal.SIGKILL)
+        second = with_process("w", generation=2)
+        assert second.process_id != first.process_id
+        assert second.restart_count == 1
+    crash = WorkerLog.objects.get(event="exited")
+    assert (crash.to_state, crash.message) == ("crashed", "crashed: killed by SIGKILL")
+
+
+def test_a_worker_that_always_crashes_ends_in_error(host: Host, make_config: MakeConfig) -> None:
+    make_config(
+        worker_id="w",
+        auto_start=True,
+        command_args=["exit=7"],
+        restart_delay_ms=0,
+        max_restart_attempts=3,
+    )
+    with leading():
+        ended = in_state("w", State.ERROR)
+    assert ended.restart_count == 3
+    assert ended.exit_code == 7
+    assert "exit code 7" in ended.reason
+
+
+def test_a_config_that_cannot_start_is_in_error_with_the_reason(
+    host: Host, make_config: MakeConfig
+) -> None:
+    make_config(worker_id="w", auto_start=True, working_directory="/nowhere")
+    with leading():
+        ended = in_state("w", State.ERROR)
+    assert ended.reason == "working_directory /nowhere does not exist or is not a folder"
+
+
+def test_a_restart_replaces_the_process(host: Host, make_config: MakeConfig) -> None:
+    make_config(worker_id="w", auto_start=True)
+    with leading():
+        first = with_process("w")
+        services.ready(Instance("w", 1), {"worker": "1", "python": "3", "celery": "5"})
+        services.request_restart("w", "ann", timeout_ms=2000)
+        assert with_process("w", generation=2).process_id != first.process_id
+
+
+def test_a_new_master_takes_over_what_runs(host: Host, make_config: MakeConfig) -> None:
+    """[L10] Nothing is started twice, and what ended meanwhile is known with its exit."""
+    for name in ("stays", "dies"):
+        make_config(worker_id=name, auto_start=True, auto_restart=False)
+    with leading():
+        stays, dies = with_process("stays"), with_process("dies")
+    assert dies.process_id is not None
+    os.kill(dies.process_id, signal.SIGSEGV)
+    host.gone(Instance("dies", 1))
+    with leading():
+        ended = in_state("dies", State.CRASHED)
+    assert ended.exit_signal == "SIGSEGV"
+    kept = queries.runtime("stays")
+    assert (kept.process_id, kept.generation) == (stays.process_id, 1)
+    assert [alive.process.pid for alive in host.snapshot().alive] == [stays.process_id]
+
+
+def test_a_claim_that_was_never_spawned_is_spawned_by_the_next_master(
+    host: Host, make_config: MakeConfig
+) -> None:
+    """The master was killed between its commit and the spawn."""
+    make_config(worker_id="w", auto_start=True)
+    services.claim_start("w", 1)
+    with leading():
+        assert with_process("w").generation == 1
+
+
+def test_a_killed_agent_comes_back_and_nothing_is_started_twice(
+    host: Host, make_config: MakeConfig
+) -> None:
+    make_config(worker_id="w", auto_start=True)
+    with leading():
+        first = with_process("w")
+        host.kill_agent()
+        host.start_agent()
+        services.request_stop("w", "ann", timeout_ms=2000)
+        in_state("w", State.STOPPED)
+        assert queries.runtime("w").generation == first.generation
+
+
+def test_the_system_shuts_down_in_order(host: Host, make_config: MakeConfig) -> None:
+    """[L13] Every worker stops; those with auto_start will start again, the others not."""
+    make_config(worker_id="auto", auto_start=True)
+    make_config(worker_id="manual")
+    services.request_start("manual", "ann")
+    with leading() as master:
+        with_process("auto")
+        with_process("manual")
+        master.items.put(ShutDown())
+        in_state("auto", State.STOPPED)
+        in_state("manual", State.STOPPED)
+    assert host.snapshot().alive == ()
+    wishes = {r.config.worker_id: r.desired_state for r in queries.runtimes()}
+    assert wishes == {"auto": "running", "manual": "stopped"}
+
+
+def test_a_deleted_config_leaves_no_process(host: Host, make_config: MakeConfig) -> None:
+    config = make_config(worker_id="w", auto_start=True)
+    with leading():
+        running = with_process("w")
+        with pytest.raises(Rejected):
+            services.delete_config(config, "ann")
+        alive = host.snapshot().alive[0]
+        config.delete()  # somebody reached around the service
+        services.notify("w")
+    with leading():
+        eventually(lambda: not process.is_alive(alive.process), "the process is ended")
+    assert running.process_id == alive.process.pid
+
+
+def test_two_masters_one_leads(host: Host) -> None:
+    """[L11] The second waits, and leads as soon as the first is gone."""
+    first = leadership.acquire(database_url(), [services.CHANNEL])
+    led = threading.Event()
+
+    def second() -> None:
+        leadership.acquire(database_url(), [services.CHANNEL]).give_up()
+        led.set()
+
+    thread = threading.Thread(target=second)
+    thread.start()
+    assert not led.wait(1.5)
+    first.give_up()
+    assert led.wait(5)
+    thread.join()
+
+
+def test_the_lead_ends_with_the_connection(host: Host) -> None:
+    lead = leadership.acquire(database_url(), [services.CHANNEL])
+    pid = lead.connection.info.backend_pid
+    ended = threading.Event()
+
+    def listen() -> None:
+        list(lead.notifications())
+        ended.set()
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
+    assert ended.wait(5)
+    thread.join()

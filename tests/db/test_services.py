@@ -1,0 +1,296 @@
+"""Wishes and facts: what each service writes, and what it refuses."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.db import connection
+from django.utils import timezone
+
+from lifecycle import queries, services
+from lifecycle.errors import LostRace, Rejected, UnknownWorker
+from lifecycle.models import WorkerConfig, WorkerLog, WorkerRuntime
+from lifecycle.types import Alive, Exit, Gone, Instance, ProcessRef, State, Wish
+
+pytestmark = pytest.mark.django_db
+
+VERSIONS = {"worker": "1", "python": "3", "celery": "5"}
+KILLED = Exit(signal=9)
+
+
+def crashed_after(
+    instance: Instance, seconds: float, how: Exit = KILLED, random: float = 0.0
+) -> None:
+    now = timezone.now()
+    services.exited(Gone(instance, how, now - timedelta(seconds=seconds), now), lambda: random)
+
+
+def bring_up(config: WorkerConfig) -> Instance:
+    """Take a worker to `running`, as master and worker would."""
+    runtime = queries.runtime(config.worker_id)
+    instance = Instance(config.worker_id, runtime.generation + 1)
+    services.request_start(config.worker_id, "ann")
+    services.claim_start(config.worker_id, instance.generation)
+    services.spawned(Alive(instance, ProcessRef(4711, 1, "boot"), timezone.now()))
+    services.ready(instance, VERSIONS)
+    return instance
+
+
+def test_a_new_config_has_a_runtime_and_a_log_row(make_config: Callable[..., WorkerConfig]) -> None:
+    config = make_config(worker_id="w")
+    runtime = queries.runtime("w")
+    assert (runtime.state, runtime.desired_state) == (State.STOPPED, Wish.STOPPED)
+    assert WorkerLog.objects.get(config=config).event == "created"
+
+
+def test_auto_start_is_a_wish_from_the_start(make_config: Callable[..., WorkerConfig]) -> None:
+    make_config(worker_id="w", auto_start=True)
+    make_config(worker_id="off", auto_start=True, enabled=False)
+    assert queries.runtime("w").desired_state == Wish.RUNNING
+    assert queries.runtime("off").desired_state == Wish.STOPPED
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"worker_id": "Not A Name"}, "worker_id"),
+        ({"worker_id": "../../etc"}, "worker_id"),
+        ({"deployment_type": "cloud"}, "deployment_type"),
+        ({"port": 0}, "port"),
+        ({"port": 70000}, "port"),
+        ({"max_memory_mb": 0}, "max_memory_mb"),
+        ({"concurrency": 0}, "concurrency"),
+        ({"cpu_cores": -1}, "cpu_cores"),
+        ({"pool": "gevent"}, "pool"),
+        ({"queues": ["a b"]}, "queues"),
+    ],
+)
+def test_a_bad_config_names_the_field(
+    make_config: Callable[..., WorkerConfig], fields: dict[str, object], named: str
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        make_config(**fields)
+    assert named in caught.value.message_dict
+
+
+def test_the_way_up_leaves_one_log_row_for_each_step(
+    make_config: Callable[..., WorkerConfig],
+) -> None:
+    config = make_config(worker_id="w")
+    bring_up(config)
+    runtime = queries.runtime("w")
+    assert runtime.state == State.RUNNING
+    assert runtime.process_id == 4711
+    moves = WorkerLog.objects.filter(event__in=["start", "ready"]).order_by("id")
+    assert [(row.from_state, row.to_state) for row in moves] == [
+        ("stopped", "starting"),
+        ("starting", "running"),
+    ]
+
+
+def test_start_is_idempotent(make_config: Callable[..., WorkerConfig]) -> None:
+    bring_up(make_config(worker_id="w"))
+    assert services.request_start("w", "ann") == services.Wished("w", State.RUNNING, changed=False)
+
+
+def test_rejections_say_why(make_config: Callable[..., WorkerConfig]) -> None:
+    config = make_config(worker_id="off", enabled=False)
+    with pytest.raises(Rejected, match="disabled"):
+        services.request_start(config.worker_id, "ann")
+    with pytest.raises(UnknownWorker):
+        services.request_stop("nobody", "ann")
+    running = make_config(worker_id="w")
+    instance = bring_up(running)
+    with pytest.raises(Rejected, match="running"):
+        services.delete_config(running, "ann")
+    services.request_stop("w", "ann")
+    services.stopping(instance, "asked to stop")
+    with pytest.raises(Rejected, match="stopping"):
+        services.request_start("w", "ann")
+
+
+def test_an_exit_that_was_asked_for_is_a_stop(make_config: Callable[..., WorkerConfig]) -> None:
+    instance = bring_up(make_config(worker_id="w"))
+    services.request_stop("w", "ann")
+    services.stopping(instance, "asked to stop")
+    crashed_after(instance, 5, Exit(code=0))
+    runtime = queries.runtime("w")
+    assert (runtime.state, runtime.process_id, runtime.exit_code) == (State.STOPPED, None, 0)
+    assert runtime.error_count == 0
+
+
+def test_an_exit_that_nobody_asked_for_is_a_crash_with_a_restart(
+    make_config: Callable[..., WorkerConfig],
+) -> None:
+    instance = bring_up(make_config(worker_id="w", restart_delay_ms=4000))
+    before = timezone.now()
+    crashed_after(instance, 5)
+    runtime = queries.runtime("w")
+    assert runtime.state == State.CRASHED
+    assert runtime.exit_signal == "SIGKILL"
+    assert runtime.restart_at is not None
+    assert 3.5 < (runtime.restart_at - before).total_seconds() < 4.6
+    assert "killed by SIGKILL" in runtime.reason
+    crashed_after(instance, 5)  # a repeated report changes nothing
+    assert queries.runtime("w").error_count == 1
+
+
+def test_after_the_last_attempt_the_worker_is_in_error_until_a_person_acts(
+    make_config: Callable[..., WorkerConfig],
+) -> None:
+    config = make_config(worker_id="w", restart_delay_ms=0, max_restart_attempts=2)
+    instance = bring_up(config)
+    for _ in range(2):
+        crashed_after(instance, 1)
+        instance = Instance("w", instance.generation + 1)
+        services.claim_start("w", instance.generation)
+    crashed_after(instance, 1)
+    runtime = queries.runtime("w")
+    assert runtime.state == State.ERROR
+    assert runtime.restart_count == 2
+    assert "gave up" in runtime.reason
+    services.request_start("w", "ann")
+    runtime = queries.runtime("w")
+    assert (runtime.state, runtime.restart_attempts) == (State.STOPPED, 0)
+
+
+def test_without_auto_restart_a_crash_stays_a_crash(
+    make_config: Callable[..., WorkerConfig],
+) -> None:
+    instance = bring_up(make_config(worker_id="w", auto_restart=False))
+    crashed_after(instance, 1)
+    runtime = queries.runtime("w")
+    assert (runtime.state, runtime.restart_at) == (State.CRASHED, None)
+    assert "automatic restart is off" in runtime.reason
+
+
+def test_a_config_that_cannot_start_ends_in_error_with_the_reason(
+    make_config: Callable[..., WorkerConfig],
+) -> None:
+    make_config(worker_id="w")
+    services.request_start("w", "ann")
+    services.claim_start("w", 1)
+    services.spawn_refused(Instance("w", 1), "working_directory /nowhere does not exist")
+    runtime = queries.runtime("w")
+    assert runtime.state == State.ERROR
+    assert "/nowhere" in runtime.reason
+
+
+def test_an_old_generation_can_not_touch_the_row(make_config: Callable[..., WorkerConfig]) -> None:
+    config = make_config(worker_id="w")
+    old = bring_up(config)
+    crashed_after(old, 1)
+    services.claim_start("w", 2)
+    before = WorkerRuntime.objects.values().get()
+    with pytest.raises(LostRace):
+        services.ready(old, VERSIONS)
+    with pytest.raises(LostRace):
+        crashed_after(old, 1)
+    assert not services.heartbeat(old, active_tasks=9, tasks_done=9, errors=9, reason="x")
+    services.sampled([(old, 99.0, 99.0)])
+    assert WorkerRuntime.objects.values().get() == before
+    with pytest.raises(LostRace):
+        services.claim_start("w", 2)
+
+
+def test_a_restart_wishes_for_the_next_generation_once(
+    make_config: Callable[..., WorkerConfig],
+) -> None:
+    bring_up(make_config(worker_id="w"))
+    assert services.request_restart("w", "ann").changed
+    assert not services.request_restart("w", "ann").changed
+    assert queries.runtime("w").wanted_generation == 2
+
+
+def test_disabling_a_config_wishes_its_worker_stopped(
+    make_config: Callable[..., WorkerConfig],
+) -> None:
+    config = make_config(worker_id="w", auto_start=True)
+    services.update_config(config, {"enabled": False}, "ann")
+    assert queries.runtime("w").desired_state == Wish.STOPPED
+
+
+def test_a_config_edit_that_is_out_of_date_is_refused(
+    make_config: Callable[..., WorkerConfig],
+) -> None:
+    config = make_config(worker_id="w")
+    stale = WorkerConfig.objects.get(pk=config.pk)
+    services.update_config(config, {"name": "first"}, "ann")
+    with pytest.raises(LostRace, match="out of date"):
+        services.update_config(stale, {"name": "second"}, "ben")
+    assert WorkerConfig.objects.get(pk=config.pk).name == "first"
+
+
+def test_heartbeats_add_up(make_config: Callable[..., WorkerConfig]) -> None:
+    instance = bring_up(make_config(worker_id="w"))
+    for _ in range(2):
+        services.heartbeat(instance, active_tasks=3, tasks_done=5, errors=1, reason="")
+    runtime = queries.runtime("w")
+    assert (runtime.active_tasks, runtime.tasks_total, runtime.error_count) == (3, 10, 2)
+
+
+def test_samples_of_many_workers_are_one_statement(
+    make_config: Callable[..., WorkerConfig],
+    django_assert_num_queries: Callable[[int], object],
+) -> None:
+    instances = [bring_up(make_config(worker_id=f"w{n}")) for n in range(5)]
+    with django_assert_num_queries(1):  # type: ignore[attr-defined]
+        services.sampled([(instance, 10.0, 20.5) for instance in instances])
+    assert {runtime.memory_usage_mb for runtime in queries.runtimes()} == {20.5}
+
+
+def test_assigned_accounts(make_config: Callable[..., WorkerConfig]) -> None:
+    make_config(worker_id="a")
+    make_config(worker_id="b")
+    services.set_assigned_accounts({"a": 3})
+    services.set_assigned_accounts({"b": 2})
+    assert [runtime.assigned_accounts for runtime in queries.runtimes()] == [0, 2]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_masters_claim_one_start_once(make_config: Callable[..., WorkerConfig]) -> None:
+    """[L11] The row decides who spawns, whatever two masters believe."""
+    make_config(worker_id="w")
+    won: list[bool] = []
+    barrier = threading.Barrier(2)
+
+    def claim() -> None:
+        barrier.wait()
+        try:
+            services.claim_start("w", 1)
+            won.append(True)
+        except LostRace:
+            won.append(False)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=claim) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(won) == [False, True]
+
+
+def test_overview_is_one_query(
+    make_config: Callable[..., WorkerConfig],
+    django_assert_num_queries: Callable[[int], object],
+) -> None:
+    bring_up(make_config(worker_id="a"))
+    make_config(worker_id="b", max_accounts=5)
+    with django_assert_num_queries(1):  # type: ignore[attr-defined]
+        overview = queries.overview()
+    assert (overview["total"], overview["running"], overview["stopped"]) == (2, 1, 1)
+    assert overview["total_capacity"] == 15
+
+
+def test_the_lifecycle_log_can_be_narrowed(make_config: Callable[..., WorkerConfig]) -> None:
+    instance = bring_up(make_config(worker_id="w"))
+    crashed_after(instance, 1)
+    assert [row.level for row in queries.lifecycle_log("w", level="error")] == ["error"]
+    assert queries.lifecycle_log("w", since=timezone.now()).count() == 0
+    assert len(queries.lifecycle_log("w", limit=2)) == 2

@@ -1,0 +1,259 @@
+"""`sync.duties`: who checks an account, and that it is told once it is due."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import kombu.exceptions
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from lifecycle import duties as lifecycle_duties
+from lifecycle.models import WorkerConfig, WorkerRuntime
+from sync import duties, services, tasks
+from sync.duties import AccountsDuty, Claim
+from sync.models import Account
+from sync.schedule import DueAt
+from tests.db.sync_stage import lease, make_account
+
+pytestmark = pytest.mark.django_db
+
+Sent = list[tuple[tuple[int, int], dict[str, Any]]]
+
+
+@pytest.fixture
+def now() -> datetime:
+    """Later than the creation of anything in a test: what is new is due."""
+    return timezone.now() + timedelta(minutes=1)
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
+    """What was sent, instead of sending it."""
+    messages: Sent = []
+
+    def keep(args: tuple[int, int], **options: Any) -> None:
+        messages.append((args, options))
+
+    monkeypatch.setattr(tasks.monitor_account, "apply_async", keep)
+    return messages
+
+
+@pytest.fixture
+def make_worker(make_config: Callable[..., WorkerConfig]) -> Callable[..., WorkerConfig]:
+    def make(state: str = "running", **fields: Any) -> WorkerConfig:
+        config = make_config(**fields)
+        wish = "running" if state == "running" else "stopped"
+        set_state(config, state, desired_state=wish, generation=1)
+        return config
+
+    return make
+
+
+def set_state(config: WorkerConfig, state: str, **fields: Any) -> None:
+    WorkerRuntime.objects.filter(pk=config.pk).update(state=state, **fields)
+
+
+def homes() -> dict[int, int | None]:
+    return dict(Account.objects.order_by("pk").values_list("pk", "worker_id"))
+
+
+def test_the_duty_is_registered() -> None:
+    (duty,) = [one for one in lifecycle_duties.registered() if one.name == "accounts"]
+    assert duty.channels == ("muster_accounts", "muster_lifecycle")
+
+
+def test_accounts_get_workers_and_are_sent(make_worker: Any, sent: Sent, now: datetime) -> None:
+    first, second = make_worker(), make_worker()
+    accounts = [make_account() for _ in range(4)]
+    AccountsDuty().run(now)
+    assert [*homes().values()] == [first.pk, second.pk, first.pk, second.pk]
+    assert sorted(args for args, _ in sent) == [(account.pk, 2) for account in accounts]
+    queues = {args[0]: options["queue"] for args, options in sent}
+    assert queues[accounts[0].pk] == f"worker.{first.worker_id}"
+    assert all(o["expires"] == now + timedelta(seconds=60) and not o["retry"] for _, o in sent)
+    for account in accounts:
+        account.refresh_from_db()
+        assert (account.epoch, account.claimed_generation) == (2, 1)
+        assert account.next_due_at == now + timedelta(seconds=duties.CLAIM_LEASE_S)
+    counts = WorkerRuntime.objects.order_by("pk").values_list("assigned_accounts", flat=True)
+    assert list(counts) == [2, 2]
+
+
+def test_what_is_claimed_is_not_sent_again(make_worker: Any, sent: Sent, now: datetime) -> None:
+    make_worker()
+    make_account()
+    duty = AccountsDuty()
+    duty.run(now)
+    duty.run(now + timedelta(seconds=30))
+    assert len(sent) == 1
+    duty.run(now + timedelta(seconds=61))  # the lease is over: the message was lost
+    assert len(sent) == 2
+    assert sent[1][0][1] > sent[0][0][1]
+
+
+def test_a_finished_check_is_due_when_it_says(make_worker: Any, sent: Sent, now: datetime) -> None:
+    make_worker()
+    account = make_account()
+    duty = AccountsDuty()
+    duty.run(now)
+    account.refresh_from_db()
+    services.finish_run(lease(account), DueAt(now + timedelta(seconds=3)))
+    assert duty.run(now + timedelta(seconds=1)) == now + timedelta(seconds=3)
+    assert len(sent) == 1
+    duty.run(now + timedelta(seconds=3))
+    assert len(sent) == 2
+
+
+def test_a_restarted_worker_is_told_again_at_once(
+    make_worker: Any, sent: Sent, now: datetime
+) -> None:
+    worker = make_worker()
+    make_account()
+    duty = AccountsDuty()
+    duty.run(now)
+    set_state(worker, "running", generation=2)
+    duty.run(now)
+    duty.run(now)
+    assert len(sent) == 2
+
+
+def test_accounts_of_a_crashed_worker_move(make_worker: Any, sent: Sent, now: datetime) -> None:
+    first, second = make_worker(), make_worker(max_accounts=1)
+    accounts = [make_account(worker=first) for _ in range(2)]
+    duty = AccountsDuty()
+    duty.run(now)
+    set_state(first, "crashed", stopped_at=now)
+    duty.run(now)  # it is wanted and went away only just now
+    assert set(homes().values()) == {first.pk}
+    duty.run(now + timedelta(seconds=6))
+    assert homes() == {accounts[0].pk: second.pk, accounts[1].pk: first.pk}  # room for one
+    assert sent[-1][1]["queue"] == f"worker.{second.worker_id}"
+    assert len(sent) == 3
+
+
+def test_accounts_of_a_stopped_worker_move_at_once(
+    make_worker: Any, sent: Sent, now: datetime
+) -> None:
+    first, second = make_worker(), make_worker()
+    make_account(worker=first)
+    set_state(first, "stopping", desired_state="stopped", stopping_since=now)
+    AccountsDuty().run(now)
+    assert [*homes().values()] == [second.pk]
+
+
+def test_what_backs_off_goes_on_backing_off_elsewhere(
+    make_worker: Any, sent: Sent, now: datetime
+) -> None:
+    gone = make_worker(state="error")
+    make_worker()
+    make_account(worker=gone, next_due_at=now + timedelta(seconds=100))
+    AccountsDuty().run(now)
+    assert sent == []
+
+
+def test_a_lower_limit_takes_accounts_away(make_worker: Any, sent: Sent, now: datetime) -> None:
+    worker = make_worker(max_accounts=1)
+    accounts = [make_account(worker=worker) for _ in range(3)]
+    AccountsDuty().run(now)
+    assert homes() == {accounts[0].pk: worker.pk, accounts[1].pk: None, accounts[2].pk: None}
+    assert len(sent) == 1
+
+
+@pytest.mark.parametrize(
+    "fields", [{"enabled": False}, {"login_state": "failed"}], ids=["disabled", "login failed"]
+)
+def test_some_accounts_are_left_alone(
+    make_worker: Any, sent: Sent, now: datetime, fields: dict[str, Any]
+) -> None:
+    make_worker()
+    make_account(**fields)
+    assert AccountsDuty().run(now) == now + timedelta(seconds=duties.POLL_S)
+    assert sent == []
+
+
+def test_check_now_wakes_an_account_that_waits_for_a_person(
+    make_worker: Any, sent: Sent, now: datetime
+) -> None:
+    make_worker()
+    account = make_account(login_state="failed")
+    services.check_now(account.pk)
+    AccountsDuty().run(now)
+    assert len(sent) == 1
+
+
+def test_without_a_running_worker_nothing_is_sent(
+    make_worker: Any, sent: Sent, now: datetime
+) -> None:
+    make_worker(state="starting")
+    make_account()
+    AccountsDuty().run(now)
+    assert sent == []
+
+
+def test_a_broker_that_is_away_loses_nothing(
+    make_worker: Any, sent: Sent, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_worker()
+    for _ in range(3):
+        make_account()
+    reached: list[int] = []
+
+    def refuse(args: tuple[int, int], **_options: Any) -> None:
+        if len(reached) == 1:
+            raise kombu.exceptions.OperationalError("connection refused")
+        reached.append(args[0])
+
+    with monkeypatch.context() as away:
+        away.setattr(tasks.monitor_account, "apply_async", refuse)
+        duty = AccountsDuty()
+        again = duty.run(now)
+    assert now < again <= now + timedelta(seconds=2)
+    left = Account.objects.filter(claimed_generation=None)
+    assert left.count() == 2
+    assert set(left.values_list("next_due_at", flat=True)) == {again}
+    assert duty.run(now) == again  # not before the broker may be back
+    duty.run(again)
+    everybody = set(Account.objects.values_list("pk", flat=True))
+    assert {args[0] for args, _ in sent} == everybody - set(reached)
+    assert len(sent) == 2
+
+
+def test_a_full_claim_asks_to_run_again_at_once(
+    make_worker: Any, sent: Sent, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_worker()
+    for _ in range(3):
+        make_account()
+    monkeypatch.setattr(duties, "MOST_AT_ONCE", 2)
+    monkeypatch.setattr(duties.claim, "__defaults__", (2,))
+    duty = AccountsDuty()
+    assert duty.run(now) == now
+    duty.run(now)
+    assert len({args[0] for args, _ in sent}) == 3
+
+
+@pytest.mark.parametrize("number", [1, 40])
+def test_the_number_of_queries_does_not_grow_with_the_accounts(
+    make_worker: Any, sent: Sent, now: datetime, number: int
+) -> None:
+    make_worker(max_accounts=100)
+    for _ in range(number):
+        make_account()
+    duty = AccountsDuty()
+    with CaptureQueriesContext(connection) as first:
+        duty.run(now)
+    with CaptureQueriesContext(connection) as idle:
+        duty.run(now)
+    assert (len(first), len(idle)) == (9, 7)
+
+
+def test_a_released_claim_that_was_taken_anew_is_left_alone(now: datetime) -> None:
+    account = make_account(epoch=4, claimed_generation=1, next_due_at=now)
+    duties.release([Claim(account.pk, 3, "w")], now + timedelta(seconds=9))
+    account.refresh_from_db()
+    assert (account.claimed_generation, account.next_due_at) == (1, now)

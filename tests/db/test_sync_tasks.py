@@ -1,0 +1,437 @@
+"""`sync.tasks` and `sync.watch`: one check of one account, whatever its platform does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import DatabaseError, connections
+from django.utils import timezone
+
+from sync import platforms, services, store, tasks, watch
+from sync.errors import (
+    CursorInvalid,
+    CursorMoved,
+    LoginExpired,
+    LoginFailed,
+    PlatformUnavailable,
+    RateLimited,
+    StaleEpoch,
+)
+from sync.models import Account, Message, SyncRun
+from sync.types import AccountRef, Batch, Lease, LoginState
+from tests.db.sync_stage import TinyPlatform, make_account, message, script, waiting
+
+pytestmark = pytest.mark.django_db
+
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch: pytest.MonkeyPatch) -> TinyPlatform:
+    platform = TinyPlatform()
+    monkeypatch.setattr(platforms, "registry", lambda: {"tiny": platform})
+    monkeypatch.setattr(watch, "_stopping", False)
+    return platform
+
+
+@pytest.fixture(autouse=True)
+def _one_transaction(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that lives in one transaction must keep its connection."""
+    marks = request.node.iter_markers("django_db")
+    if not any(mark.kwargs.get("transaction") for mark in marks):
+        monkeypatch.setattr(tasks, "close_old_connections", lambda: None)
+
+
+@pytest.fixture
+def account(db: None) -> Account:
+    return make_account(
+        credentials={"user": "ann", "password": PASSWORD},
+        session={"token": "session-token"},
+        epoch=3,
+        claimed_generation=1,
+    )
+
+
+def check(account: Account) -> Account:
+    tasks.monitor_account(account.pk, account.epoch)
+    account.refresh_from_db()
+    return account
+
+
+def batch(cursor: str, *numbers: int) -> Batch:
+    return Batch(cursor, tuple(message(n) for n in numbers))
+
+
+def until(condition: Any, timeout_s: float = 5) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about in time"
+        threading.Event().wait(0.005)
+
+
+# --- the good path ----------------------------------------------------------------------------
+
+
+def test_a_check_stores_what_is_new_and_is_due_after_the_interval(
+    account: Account, tiny: TinyPlatform
+) -> None:
+    tiny.on_read = script(batch("1", 1, 2), batch("2", 3))
+    before = timezone.now()
+    check(account)
+    assert Message.objects.count() == 3
+    assert (account.cursor, account.sequence, account.claimed_generation) == ("2", 2, None)
+    spread = account.next_due_at - before
+    assert timedelta(seconds=27) <= spread <= timedelta(seconds=34)
+    assert tiny.reads == [("", 0.0)]
+    assert tiny.opened == tiny.closed == 1
+    assert tiny.logins == 0
+
+
+def test_an_adapter_that_waits_is_asked_again_while_news_come(
+    account: Account, tiny: TinyPlatform
+) -> None:
+    tiny.can_wait = True  # type: ignore[misc]
+    news = [batch("1", 1), batch("2", 2)]
+
+    async def read(_cursor: str, _wait_s: float) -> AsyncIterator[Batch]:
+        if news:
+            yield news.pop(0)
+
+    tiny.on_read = read
+    check(account)
+    assert [cursor for cursor, _ in tiny.reads] == ["", "1", "2"]
+    assert all(0 < wait_s <= 5 for _, wait_s in tiny.reads)
+    assert account.next_due_at <= timezone.now()
+    assert account.claimed_generation is None
+
+
+def test_a_long_catch_up_is_done_in_parts(
+    account: Account, tiny: TinyPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.can_wait = True  # type: ignore[misc]
+    monkeypatch.setattr(tasks, "LONGEST_READ_S", 0.0)
+    tiny.on_read = script(batch("1", 1), batch("2", 2))
+    assert check(account).cursor == "1"
+    assert account.next_due_at <= timezone.now()
+    assert check(account).cursor == "2"
+
+
+def test_the_next_batch_is_read_after_the_last_is_committed(
+    account: Account, tiny: TinyPlatform
+) -> None:
+    stored: list[int] = []
+    ingested = threading.Event()
+
+    async def read(_cursor: str, _wait_s: float) -> AsyncIterator[Batch]:
+        for number in (1, 2, 3):
+            ingested.clear()
+            yield batch(str(number), number)
+            stored.append(int(ingested.is_set()))
+
+    original = store.ingest
+
+    def ingest(*args: Any) -> Any:
+        receipt = original(*args)
+        ingested.set()
+        return receipt
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(store, "ingest", ingest)
+        tiny.on_read = read
+        check(account)
+    assert stored == [1, 1, 1]
+
+
+def test_without_a_session_it_logs_in_first(account: Account, tiny: TinyPlatform) -> None:
+    Account.objects.update(session={})
+    seen: list[str] = []
+    original = services.record_login
+
+    def record_login(lease: Lease, state: LoginState, *session: Any) -> None:
+        original(lease, state, *session)
+        seen.append(Account.objects.get().login_state)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(services, "record_login", record_login)
+        check(account)
+    assert seen == [LoginState.PENDING, LoginState.SUCCESS]
+    assert dict(account.session) == {"token": "secret-token-1"}
+
+
+# --- trouble ----------------------------------------------------------------------------------
+
+
+def test_a_platform_that_is_away_backs_off(account: Account, tiny: TinyPlatform) -> None:
+    tiny.on_read = script(batch("1", 1), PlatformUnavailable("connection refused"))
+    before = timezone.now()
+    check(account)
+    assert Message.objects.count() == 1  # what came before it is kept
+    assert (account.error_count, account.last_error) == (1, "connection refused")
+    assert before < account.next_due_at <= timezone.now() + timedelta(seconds=2)
+    assert account.claimed_generation is None
+    assert SyncRun.objects.get(outcome="failed").error == "connection refused"
+    tiny.on_read = script(batch("2", 2))
+    assert check(account).error_count == 0
+
+
+def test_an_error_before_the_first_read_is_reported_too(
+    account: Account, tiny: TinyPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Closed:
+        async def __aenter__(self) -> None:
+            raise PlatformUnavailable("no route")
+
+        async def __aexit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(tiny, "connect", lambda _ref: Closed())
+    assert check(account).last_error == "no route"
+
+
+def test_a_rate_limit_is_kept(account: Account, tiny: TinyPlatform) -> None:
+    tiny.on_read = script(RateLimited("slow down", 77))
+    before = timezone.now()
+    check(account)
+    assert account.next_due_at >= before + timedelta(seconds=77)
+
+
+def test_an_expired_session_is_renewed_once(account: Account, tiny: TinyPlatform) -> None:
+    tiny.on_read = script(LoginExpired("token expired"), batch("1", 1))
+    check(account)
+    assert (account.login_state, account.error_count) == (LoginState.SUCCESS, 0)
+    assert tiny.logins == 1
+    assert Message.objects.count() == 1
+
+
+def test_a_session_that_expires_at_once_waits_for_a_person(
+    account: Account, tiny: TinyPlatform
+) -> None:
+    tiny.on_read = script(LoginExpired("no"), LoginExpired("no again"))
+    check(account)
+    assert (account.login_state, tiny.logins) == (LoginState.FAILED, 1)
+
+
+def test_a_wrong_password_waits_for_a_person_and_is_not_shown(
+    account: Account, tiny: TinyPlatform, caplog: pytest.LogCaptureFixture
+) -> None:
+    Account.objects.update(session={})
+
+    async def refuse(_ref: AccountRef) -> None:
+        raise LoginFailed(f"'{PASSWORD}' is not the password")
+
+    tiny.on_login = refuse
+    with caplog.at_level(logging.DEBUG):
+        check(account)
+    assert account.login_state == LoginState.FAILED
+    assert account.last_error == "'[redacted]' is not the password"
+    assert PASSWORD not in caplog.text
+    assert PASSWORD not in SyncRun.objects.get().error
+
+
+def test_an_invalid_cursor_starts_over(account: Account, tiny: TinyPlatform) -> None:
+    tiny.on_read = script(batch("old", 1))
+    check(account)
+    tiny.on_read = script(CursorInvalid("unknown token"), batch("new", 1, 2))
+    check(account)
+    assert [cursor for cursor, _ in tiny.reads] == ["", "old", ""]
+    assert (account.cursor, account.error_count) == ("new", 0)
+    assert "reading from the start" in account.last_error
+    assert Message.objects.count() == 2
+
+
+def test_an_invalid_empty_cursor_is_a_failure(account: Account, tiny: TinyPlatform) -> None:
+    tiny.on_read = script(CursorInvalid("odd"))
+    assert check(account).error_count == 1
+
+
+def test_an_adapters_mistake_stays_with_its_account(
+    account: Account, tiny: TinyPlatform, caplog: pytest.LogCaptureFixture
+) -> None:
+    tiny.on_read = script(ZeroDivisionError(f"oops {PASSWORD}"))
+    check(account)
+    assert account.last_error == "unexpected ZeroDivisionError; see the worker's log"
+    assert account.error_count == 1
+    assert "Traceback" in caplog.text
+
+
+def test_an_unknown_platform_is_said(account: Account) -> None:
+    Account.objects.update(platform="fax")
+    assert check(account).last_error == "UnknownPlatform: there is no platform 'fax'"
+
+
+def test_a_database_error_is_recorded_where_it_can_be(
+    account: Account, tiny: TinyPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise DatabaseError("deadlock")
+
+    monkeypatch.setattr(store, "ingest", broken)
+    tiny.on_read = script(batch("1", 1))
+    assert check(account).last_error == "database: DatabaseError"
+    assert account.next_due_at > timezone.now()
+
+
+def test_a_database_that_is_away_ends_the_check_quietly(
+    account: Account, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise DatabaseError("gone")
+
+    monkeypatch.setattr(services, "begin_run", broken)
+    check(account)
+    assert "could not reach the database" in caplog.text
+
+
+def test_a_stale_claim_opens_no_connection(account: Account, tiny: TinyPlatform) -> None:
+    due = account.next_due_at
+    tasks.monitor_account(account.pk, account.epoch - 1)
+    account.refresh_from_db()
+    assert (tiny.opened, account.next_due_at, account.error_count) == (0, due, 0)
+
+
+def test_an_account_that_moved_is_left_alone(account: Account, tiny: TinyPlatform) -> None:
+    async def read(_cursor: str, _wait_s: float) -> AsyncIterator[Batch]:
+        yield batch("1", 1)
+        yield batch("2", 2)
+
+    original = store.ingest
+
+    def ingest(lease: Lease, *args: Any) -> Any:
+        receipt = original(lease, *args)
+        Account.objects.update(epoch=9)
+        return receipt
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(store, "ingest", ingest)
+        tiny.on_read = read
+        check(account)
+    assert Message.objects.count() == 1
+    assert (account.epoch, account.error_count, account.claimed_generation) == (9, 0, 1)
+
+
+@pytest.mark.parametrize("error", [CursorMoved("moved"), StaleEpoch(1, 2, 3)])
+def test_losing_a_race_is_no_failure(
+    account: Account, tiny: TinyPlatform, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def lost(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(store, "ingest", lost)
+    tiny.on_read = script(batch("1", 1))
+    assert check(account).error_count == 0
+    assert tiny.closed == 1
+
+
+def test_an_adapter_that_hangs_is_given_up(
+    account: Account, tiny: TinyPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "PATIENCE_S", 0.05)
+
+    async def read(_cursor: str, _wait_s: float) -> AsyncIterator[Batch]:
+        await asyncio.sleep(60)
+        yield batch("1", 1)
+
+    tiny.on_read = read
+    assert check(account).last_error.startswith("no answer within")
+    assert tiny.closed == 1
+
+
+def test_receipts_older_than_thirty_days_go(account: Account) -> None:
+    old = timezone.now() - timedelta(days=31)
+    for sequence in (1, 2):
+        SyncRun.objects.create(
+            account=account, epoch=0, outcome="committed", sequence=sequence, finished_at=old
+        )
+    SyncRun.objects.create(account=account, epoch=0, outcome="committed", sequence=3)
+    tasks.prune_runs()
+    assert SyncRun.objects.get().sequence == 3
+
+
+# --- the end of a wait ------------------------------------------------------------------------
+
+
+def in_thread(account: Account) -> threading.Thread:
+    def run() -> None:
+        try:
+            tasks.monitor_account(account.pk, account.epoch)
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
+
+
+@pytest.fixture
+def started() -> Iterator[threading.Event]:
+    yield threading.Event()
+    watch.stop()  # whatever a failed test left waiting
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_stopping_worker_ends_its_waits_at_once(
+    account: Account, tiny: TinyPlatform, started: threading.Event
+) -> None:
+    tiny.can_wait = True  # type: ignore[misc]
+    tiny.on_read = waiting(started)
+    thread = in_thread(account)
+    assert started.wait(5)
+    begun = time.monotonic()
+    watch.stop()
+    thread.join(5)
+    assert time.monotonic() - begun < 1
+    account.refresh_from_db()
+    assert account.next_due_at <= timezone.now()
+    assert (account.claimed_generation, account.error_count) == (None, 0)
+    assert tiny.closed == 1
+    check(account)  # one that comes in now is handed back at once
+    assert tiny.opened == 1
+    assert account.claimed_generation is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_newer_check_ends_the_older_one(
+    account: Account, tiny: TinyPlatform, started: threading.Event
+) -> None:
+    tiny.can_wait = True  # type: ignore[misc]
+    tiny.on_read = waiting(started)
+    older = in_thread(account)
+    assert started.wait(5)
+    started.clear()
+    Account.objects.update(epoch=4)
+    account.refresh_from_db()
+    newer = in_thread(account)
+    older.join(2)
+    assert not older.is_alive()
+    assert started.wait(5)
+    assert newer.is_alive()
+    watch.stop()
+    newer.join(5)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_database_connection_is_held_while_waiting(
+    account: Account, tiny: TinyPlatform, started: threading.Event
+) -> None:
+    tiny.can_wait = True  # type: ignore[misc]
+    tiny.on_read = waiting(started)
+    before = len(_backends())
+    thread = in_thread(account)
+    assert started.wait(5)
+    until(lambda: len(_backends()) <= before)
+    watch.stop()
+    thread.join(5)
+
+
+def _backends() -> list[Any]:
+    """Connections that this process's pool has given out."""
+    from django.db import connection
+
+    stats = connection.pool.get_stats()  # type: ignore[attr-defined]
+    return [None] * (stats.get("pool_size", 0) - stats.get("pool_available", 0))

@@ -1,0 +1,157 @@
+"""A whole Muster in a home of its own, driven as a person would drive it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.waiting import eventually
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+READY_S = 90.0
+PASSWORD = "a password for tests"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class System:
+    """`manage.py up` in `home`. Nothing is started before `up()`."""
+
+    def __init__(self, home: Path, port: int | None = None) -> None:
+        self.home = home
+        self.port = port or free_port()
+        self.console = home.parent / f"{home.name}-console.txt"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a person's shell would give: nothing of the test run's own world."""
+        own = re.compile(r"MUSTER_|DATABASE_URL$|BROKER_URL$|DJANGO_SETTINGS_MODULE$|PYTEST_")
+        return {name: value for name, value in os.environ.items() if not own.match(name)} | {
+            "MUSTER_HOME": str(self.home),
+            "MUSTER_ADMIN_PASSWORD": PASSWORD,
+            "PORT": str(self.port),
+        }
+
+    def start(self) -> None:
+        """Start `up` and return at once."""
+        with self.console.open("wb") as console:
+            self.process = subprocess.Popen(
+                [sys.executable, "manage.py", "up"],
+                cwd=CHECKOUT,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                start_new_session=True,
+            )
+
+    def up(self) -> float:
+        """Start unless it runs, wait until it is ready; seconds from start to ready."""
+        if self.process and self.process.poll() is None:
+            return 0.0
+        begun = time.monotonic()
+        self.start()
+        eventually(self._ready_or_ended, READY_S)
+        assert self.process
+        assert self.process.poll() is None, self.said()
+        return time.monotonic() - begun
+
+    def _ready_or_ended(self) -> bool:
+        assert self.process
+        return f"ready {self.url}/admin/" in self.said() or self.process.poll() is not None
+
+    def said(self) -> str:
+        return self.console.read_text()
+
+    def stop(self) -> float:
+        """SIGTERM, then wait for the end; seconds that it took."""
+        assert self.process
+        begun = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(40)
+        return time.monotonic() - begun
+
+    def manage(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=CHECKOUT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def ps(self) -> dict[str, Any]:
+        seen: dict[str, Any] = json.loads(self.manage("ps", "--json").stdout)
+        return seen
+
+    def part(self, name: str) -> dict[str, Any]:
+        """One part as `up.json` shows it now."""
+        parts = json.loads((self.home / "run" / "up.json").read_text())["parts"]
+        return next((part for part in parts if part["name"] == name), {})
+
+    def worker(self, worker_id: str) -> dict[str, Any]:
+        return next((row for row in self.ps()["workers"] if row["name"] == worker_id), {})
+
+    def running_worker(self, worker_id: str = "worker-1") -> dict[str, Any]:
+        """The worker, once it is running."""
+
+        def running() -> dict[str, Any]:
+            row = self.worker(worker_id)
+            return row if row.get("state") == "running" and row["pid"] else {}
+
+        return eventually(running)
+
+    def processes(self) -> dict[int, str]:
+        """Every process of this home but ourselves, with its command line.
+
+        By its environment, or by a working directory or an open file below the home: PostgreSQL,
+        keepers and workers set a title, which overwrites what /proc shows of their environment.
+        """
+        found = {}
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit() or int(entry.name) == os.getpid():
+                continue
+            try:
+                if self._is_ours(entry):
+                    command = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
+                    found[int(entry.name)] = command.decode(errors="replace")
+            except OSError:
+                continue
+        return found
+
+    def _is_ours(self, entry: Path) -> bool:
+        if f"MUSTER_HOME={self.home}".encode() in (entry / "environ").read_bytes().split(b"\0"):
+            return True
+        links = [entry / "cwd", *(entry / "fd").iterdir()]
+        return any(str(link.readlink()).startswith(f"{self.home}/") for link in links)
+
+    def kill_everything(self) -> None:
+        """SIGKILL to every process of this home, `up` first: nobody can start anything again."""
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        while left := self.processes():
+            for pid in left:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue

@@ -1,0 +1,113 @@
+"""A host with a real agent and tiny workers, as tests drive it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from lifecycle.backends.base import Snapshot
+from lifecycle.backends.local import LocalBackend
+from lifecycle.errors import BackendUnavailable
+from lifecycle.types import Alive, Gone, Instance, Pool, WorkerSpec
+
+T = TypeVar("T")
+PATIENCE_S = 20.0
+
+
+def eventually(look: Callable[[], T | None], what: str) -> T:
+    """The first true value that `look` gives."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        if found := look():
+            return found
+        threading.Event().wait(0.01)
+    raise AssertionError(f"did not happen: {what}")
+
+
+class Host:
+    """One host with its agent, as a test drives it."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.socket = home / "agent.sock"
+        self.backend = LocalBackend(self.socket)
+        self.agent: subprocess.Popen[bytes] | None = None
+
+    def start_agent(self) -> None:
+        command = [sys.executable, "-m", "tests.tiny_agent", str(self.home), str(self.socket)]
+        with (self.home / "agent.log").open("ab") as log:
+            self.agent = subprocess.Popen(command, stdout=log, stderr=log)
+        eventually(self._answers, f"the agent answers: {(self.home / 'agent.log').read_text()}")
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.backend.agent.call("status"))
+        except BackendUnavailable:
+            return False
+
+    def kill_agent(self) -> None:
+        assert self.agent is not None
+        self.agent.kill()
+        self.agent.wait()
+
+    def snapshot(self) -> Snapshot:
+        first = next(iter(self.backend.watch()))
+        assert isinstance(first, Snapshot)
+        return first
+
+    def gone(self, instance: Instance) -> Gone:
+        """Wait for an exit that has not been acknowledged yet."""
+
+        def look() -> Gone | None:
+            ended = self.snapshot().gone
+            return next((gone for gone in ended if gone.instance == instance), None)
+
+        return eventually(look, f"{instance} ends")
+
+    def start(self, *words: str, worker_id: str = "worker-1", generation: int = 1) -> Alive:
+        return self.backend.start(spec(*words, worker_id=worker_id, generation=generation))
+
+    def lines(self, stream: str = "stdout", tail: int = 100_000) -> list[str]:
+        return self.backend.read_log("worker-1", stream, tail)
+
+
+def spec(
+    *words: str, worker_id: str = "worker-1", generation: int = 1, folder: str = "", **env: str
+) -> WorkerSpec:
+    return WorkerSpec(
+        instance=Instance(worker_id, generation),
+        queues=(),
+        pool=Pool.SOLO,
+        concurrency=1,
+        env=env,
+        args=words,
+        working_directory=folder,
+    )
+
+
+@contextmanager
+def running_host() -> Iterator[Host]:
+    """A host whose agent answers; at the end all of its workers and the agent are ended."""
+    with tempfile.TemporaryDirectory(prefix="muster-host-") as folder:
+        made = Host(Path(folder))
+        made.start_agent()
+        try:
+            yield made
+        finally:
+            _end(made)
+
+
+def _end(host: Host) -> None:
+    assert host.agent is not None
+    for alive in host.snapshot().alive:
+        host.backend.stop(alive.instance, graceful=False, timeout_s=0)
+    eventually(lambda: not host.snapshot().alive, "all workers end")
+    host.agent.terminate()
+    host.agent.wait(PATIENCE_S)

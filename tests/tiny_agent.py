@@ -1,0 +1,78 @@
+"""A real agent whose workers are tiny: everything of the lifecycle but Celery.
+
+`python -m tests.tiny_agent HOME SOCKET`. What a worker does is in its spec's `args`: words, run in
+order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from lifecycle.agent.server import Agent, take_agent_lock
+from lifecycle.agent.zygote import fork_zygote
+from lifecycle.types import WorkerSpec
+
+
+def tiny_worker(spec: WorkerSpec) -> int:
+    """Do what the words say, then wait for SIGTERM and end with code 0."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    for word in spec.args:
+        name, _, value = word.partition("=")
+        ACTIONS[name](value)
+    signal.sigwait({signal.SIGTERM})
+    return 0
+
+
+def _lines(count: str) -> None:
+    for number in range(int(count)):
+        print(f"line {number}")
+
+
+def _stray(_: str) -> None:
+    """A grandchild that leaves the process group and ignores SIGTERM."""
+    subprocess.Popen(
+        [sys.executable, "-c", "import signal,time; signal.signal(15, 1); time.sleep(600)"],
+        start_new_session=True,
+    )
+
+
+ACTIONS: dict[str, Callable[[str], object]] = {
+    "lines": _lines,
+    "bytes": lambda value: os.write(1, bytes.fromhex(value)),
+    "stderr": lambda value: print(value, file=sys.stderr),
+    "exit": lambda value: os._exit(int(value)),
+    "signal": lambda value: os.kill(os.getpid(), int(value)),
+    "ignore": lambda value: signal.signal(int(value), signal.SIG_IGN),
+    "deaf": lambda _: signal.sigwait({signal.SIGUSR1}),
+    "stray": _stray,
+    "env": lambda value: print(os.environ.get(value)),
+    "cwd": lambda _: print(Path.cwd()),
+    "flood": lambda _: _flood(),
+}
+
+
+def _flood() -> None:
+    """Numbered lines until killed, slow enough to be followed."""
+    number = 0
+    while True:
+        print(f"line {number}")
+        number += 1
+        time.sleep(0.0005)
+
+
+def main() -> None:
+    home, socket_path = Path(sys.argv[1]), Path(sys.argv[2])
+    lock = take_agent_lock(socket_path)
+    zygote_pid, zygote = fork_zygote(home, tiny_worker, lock)
+    asyncio.run(Agent(home, socket_path, zygote_pid, zygote).run())
+
+
+if __name__ == "__main__":
+    main()
