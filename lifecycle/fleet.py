@@ -98,7 +98,7 @@ class WorkerAdmin(LiveList, ReadOnlyAdmin):
     @admin.display(description=_("accounts"), ordering="assigned_accounts")
     def accounts(self, runtime: WorkerRuntime) -> SafeString:
         return format_html(
-            "{}<span class='m-of'>/{}</span>",
+            "<span>{}<span class='m-of'>/{}</span></span>",
             runtime.assigned_accounts,
             runtime.config.max_accounts,
         )

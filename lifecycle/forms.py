@@ -1,18 +1,15 @@
-"""Forms whose writes go through a service, and the form of a worker config."""
+"""Admin forms whose writes go through a service."""
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.http import HttpRequest, HttpResponse
-from django.utils.translation import gettext as _
 
 from lifecycle.errors import LifecycleError
-from lifecycle.models import WorkerConfig
 
 if TYPE_CHECKING:
     FormBase = forms.ModelForm[Any]
@@ -20,8 +17,6 @@ if TYPE_CHECKING:
 else:
     FormBase = forms.ModelForm
     AdminBase = object
-
-ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 
 
 class ServiceForm(FormBase):
@@ -70,32 +65,3 @@ class ServiceAdmin(AdminBase):
         form: Any = super().get_form(request, obj, change=change, **kwargs)
         form.refusal = getattr(request, "refusal", None)  # a class of its own for each request
         return form
-
-
-class WorkerConfigForm(ServiceForm):
-    """Adds what the model's own validators leave open: the shape of the two JSON objects."""
-
-    class Meta:
-        model = WorkerConfig
-        fields = "__all__"
-
-    def clean_env_variables(self) -> dict[str, str]:
-        """A JSON object of strings; each complaint names its variable."""
-        value = self.cleaned_data["env_variables"]
-        if not isinstance(value, dict):
-            raise ValidationError(_('Give a JSON object, for example {"TZ": "Asia/Shanghai"}.'))
-        no_name = _(
-            "“%(name)s” is no name of an environment variable: use letters, digits and “_”."
-        )
-        no_text = _("The value of “%(name)s” is no string: put it in quotes.")
-        complaints = [no_name % {"name": name} for name in value if not ENV_NAME.match(name)]
-        complaints += [no_text % {"name": n} for n, v in value.items() if not isinstance(v, str)]
-        if complaints:
-            raise ValidationError(complaints)
-        return value
-
-    def clean_deployment_options(self) -> dict[str, Any]:
-        value = self.cleaned_data["deployment_options"]
-        if not isinstance(value, dict):
-            raise ValidationError(_('Give a JSON object, for example {"image": "muster:1"}.'))
-        return value

@@ -71,6 +71,10 @@ class Host:
 
         return eventually(look, f"{instance} ends")
 
+    def keeper_pid(self, worker_id: str) -> int:
+        rows = self.backend.agent.call("status")["workers"]
+        return next(int(row["keeper_pid"]) for row in rows if row["worker_id"] == worker_id)
+
     def start(self, *words: str, worker_id: str = "worker-1", generation: int = 1) -> Alive:
         return self.backend.start(spec(*words, worker_id=worker_id, generation=generation))
 

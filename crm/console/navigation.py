@@ -31,7 +31,7 @@ def sidebar(request: HttpRequest) -> list[Item]:
         url = f"admin:{app}_{name}_changelist"
         return item(title, icon, url, f"{app}.view_{name}", **more)
 
-    unread = {"badge": "crm.console.navigation.unread", "badge_variant": "primary"}
+    unread = {"badge": unread_badge(request), "badge_variant": "primary"}
     return [
         {"items": [item(_("Home"), "home", "admin:index")]},
         {
@@ -73,6 +73,9 @@ def sidebar(request: HttpRequest) -> list[Item]:
     ]
 
 
-def unread(request: HttpRequest) -> str:
-    """The badge beside Conversations."""
-    return f"{queries.totals()['unread']:,}"
+def unread_badge(request: HttpRequest) -> str:
+    """The figure beside Conversations; "" for none, and on polls, which show no sidebar."""
+    if request.headers.get("HX-Request") or not request.user.has_perm("sync.view_conversation"):
+        return ""
+    unread = queries.totals()["unread"]
+    return f"{unread:,}" if unread else ""

@@ -23,7 +23,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 UNUSED = (GroupResult, AuthToken, beat_models.SolarSchedule)  # `manage.py token` makes tokens
 
 
-class MusterUserAdmin(UserAdmin, ModelAdmin):  # type: ignore[misc]
+class MusterUserAdmin(UserAdmin, ModelAdmin):  # type: ignore[misc,type-arg]
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm

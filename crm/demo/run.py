@@ -10,16 +10,18 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 import httpx
 from django.urls import reverse
 
-from crm.demo import synapse
+from crm.demo.install import SynapseFailed, is_installed, python_of
 from crm.demo.people import People
 from crm.demo.script import DESKS, PEOPLE
 from crm.demo.setup import WORKERS, api, ensure_account, ensure_worker
+from crm.demo.synapse import Synapse
 from crm.env import CHECKOUT, Env, key_file
 from crm.up import state as up_state
 from lifecycle.agent import process
@@ -44,7 +46,7 @@ class Demo:
         self.directory = env.home / "demo"
         self.ending = asyncio.Event()
         self.up: asyncio.subprocess.Process | None = None  # only one that we started
-        self.server: synapse.Synapse | None = None
+        self.server: Synapse | None = None
 
     async def run(self) -> None:
         """Until a signal. Raises `DemoFailed`, `SynapseFailed`, `SetupFailed`, `PlatformError`."""
@@ -74,7 +76,8 @@ class Demo:
 
     async def _live(self) -> None:
         url = await self._muster()
-        server = await in_thread(self._homeserver)
+        python = await self._installed()
+        server = await in_thread(self._homeserver, python)
         await in_thread(self._set_up, url, server)
         self.say(f"look at {url}{reverse('admin:sync_conversation_changelist')}; Ctrl-C ends it")
         passwords = {person.username: self._password(person.username) for person in PEOPLE}
@@ -124,9 +127,26 @@ class Demo:
                         return url
                 await asyncio.sleep(POLL_S)
 
-    def _homeserver(self) -> synapse.Synapse:
-        python = synapse.install(self.directory / "synapse", self.say)
-        self.server = synapse.Synapse(self.directory / "homeserver", python)
+    async def _installed(self) -> Path:
+        """Synapse's Python. The first time takes its while; a signal ends it at once."""
+        environment = self.directory / "synapse"
+        if not is_installed(environment):
+            command = (sys.executable, "-m", "crm.demo.install", str(environment))
+            installing = await asyncio.create_subprocess_exec(
+                *command, cwd=CHECKOUT, start_new_session=True
+            )
+            try:
+                await installing.wait()
+            except asyncio.CancelledError:
+                os.killpg(installing.pid, signal.SIGKILL)  # what is half there is made anew
+                await installing.wait()
+                raise
+            if installing.returncode != 0:
+                raise SynapseFailed("Synapse can't be installed: see above")
+        return python_of(environment)
+
+    def _homeserver(self, python: Path) -> Synapse:
+        self.server = Synapse(self.directory / "homeserver", python)
         self.server.start()
         self.say(f"a Matrix homeserver runs at {self.server.url} (pid {self.server.pid})")
         for each in (*DESKS, *PEOPLE):
@@ -134,7 +154,7 @@ class Demo:
                 self.say(f"registered {self.server.user_id(each.username)} ({each.name})")
         return self.server
 
-    def _set_up(self, url: str, server: synapse.Synapse) -> None:
+    def _set_up(self, url: str, server: Synapse) -> None:
         with api(url) as client:
             for worker_id in WORKERS:
                 added = ensure_worker(client, worker_id)
@@ -144,7 +164,7 @@ class Demo:
                 added = ensure_account(client, desk, identifier, server.url, password)
                 self.say(f"account {identifier}: {'added' if added else 'is there'}")
 
-    async def _until_something_dies(self, server: synapse.Synapse) -> None:
+    async def _until_something_dies(self, server: Synapse) -> None:
         """Raises `DemoFailed` when the homeserver, or the Muster that we started, is gone."""
         while True:
             self._check_up()

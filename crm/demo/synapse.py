@@ -1,4 +1,4 @@
-"""Synapse, the Matrix homeserver: installed into its own environment and run on loopback.
+"""Synapse, the Matrix homeserver, run on loopback.
 
 For the demo and the contract tests. Nothing here is meant to face a network: registration is by a
 shared secret, and its rate limits are off.
@@ -7,89 +7,25 @@ shared secret, and its rate limits are off.
 from __future__ import annotations
 
 import base64
-import fcntl
 import hashlib
 import hmac
 import json
 import os
 import secrets
-import shutil
 import socket
 import subprocess
-import sys
-import venv
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
 import httpx
 import psutil
 
-VERSION = "1.163.0"
-INSTALL_TIMEOUT_S = 600
+from crm.demo.install import SynapseFailed
+
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 10
 POLL_S = 0.05
 LOG_TAIL_LINES = 20
-
-Say = Callable[[str], None]
-
-
-class SynapseFailed(Exception):
-    """The homeserver can't be installed, started or used; the message says why."""
-
-
-def quiet(_line: str) -> None:
-    """Say nothing."""
-
-
-def install(environment: Path, say: Say = quiet) -> Path:
-    """A virtual environment with Synapse at `environment`; returns its Python.
-
-    Does nothing when it is there already; two installs at once do the work once.
-    Raises `SynapseFailed`.
-    """
-    python = environment / "bin" / "python"
-    done = environment / f".synapse-{VERSION}"
-    environment.parent.mkdir(parents=True, exist_ok=True)
-    with locked(environment.with_name(f"{environment.name}.lock")):
-        if done.exists() and python.exists():
-            return python
-        say(f"installing Synapse {VERSION} into {environment} (once, about 250 MB) …")
-        uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
-        venv.create(environment, clear=True, symlinks=True, with_pip=uv is None)
-        run_installer(
-            [uv, "pip", "install", "--python", str(python)]
-            if uv
-            else [str(python), "-m", "pip", "install", "--disable-pip-version-check"]
-        )
-        done.touch()
-        say("Synapse is installed")
-    return python
-
-
-def run_installer(command: list[str]) -> None:
-    try:
-        done = subprocess.run(
-            [*command, "--quiet", f"matrix-synapse=={VERSION}"],
-            capture_output=True,
-            text=True,
-            timeout=INSTALL_TIMEOUT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise SynapseFailed(f"installing Synapse took more than {INSTALL_TIMEOUT_S} s") from None
-    if done.returncode != 0:
-        raise SynapseFailed(f"Synapse can't be installed:\n{done.stderr.strip()[-2000:]}")
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold `path` as a lock against other processes."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 class Synapse:

@@ -219,10 +219,10 @@ async def _ended(child: subprocess.Popen[bytes]) -> int:
     """The exit code of a child (negative: the signal), once its pidfd says that it ended."""
     loop = asyncio.get_running_loop()
     descriptor = os.pidfd_open(child.pid)
-    ended = loop.create_future()
-    loop.add_reader(descriptor, lambda: ended.done() or ended.set_result(None))
+    ended = asyncio.Event()
+    loop.add_reader(descriptor, ended.set)
     try:
-        await ended
+        await ended.wait()
     finally:
         loop.remove_reader(descriptor)
         os.close(descriptor)

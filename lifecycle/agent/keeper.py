@@ -26,19 +26,15 @@ from lifecycle.agent.protocol import encode
 from lifecycle.types import Alive, Exit, Gone, Instance, WorkerSpec
 
 IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)
-DRAIN_TRIES = 1000
+REAPED_TRIES = 200
+REAPED_POLL_S = 0.01
 
 WorkerMain = Callable[[WorkerSpec], int]
 
 
 def keep(spawn: SpawnDir, replies: socket.socket, worker_main: WorkerMain) -> None:
     """Live the whole life of one worker; answer on `replies` once it exists, or why it can't."""
-    os.setsid()
-    setproctitle(f"muster: keeper of {spawn.instance.worker_id}")
-    for number in IGNORED:
-        signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    process.become_subreaper()
+    _become_keeper(spawn)
     spec = spawn.spec()
     refusal = _refusal(spec)
     lock = None if refusal else spawn.take_lock()
@@ -46,9 +42,7 @@ def keep(spawn: SpawnDir, replies: socket.socket, worker_main: WorkerMain) -> No
         _reply(replies, spawn.instance, refused=refusal, busy=refusal is None)
         return
     started_at = datetime.now(UTC)
-    pumps = [
-        LogPump(spawn.fifo(s), spawn.home.log_file(spawn.instance.worker_id, s)) for s in STREAMS
-    ]
+    pumps = _pumps(spawn)
     gate, open_gate = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -61,11 +55,63 @@ def keep(spawn: SpawnDir, replies: socket.socket, worker_main: WorkerMain) -> No
     os.close(open_gate)
     _reply(replies, spawn.instance)
     replies.close()
-    code = _wait(pid, pumps)
-    _end_strays(pid)
+    pidfd = os.pidfd_open(pid)
+    _pump_until_end(pidfd, pumps)
+    how = process.exit_of_status(os.waitpid(pid, 0)[1])
+    _end_children(pid)
+    _conclude(spawn, alive, how, pumps)
+
+
+def keep_on(spawn: SpawnDir, replies: socket.socket) -> None:
+    """Take the place of a keeper that was killed: same pipes, same log files, same exit record.
+
+    The worker is nobody's child any more; the kernel tells its exit by pidfd (see `process`).
+    """
+    _become_keeper(spawn)
+    replies.close()
+    record = spawn.processes()
+    if record is None:
+        return
+    _killed, alive = record
+    pidfd = process.open_pidfd(alive.process)
+    pumps = _pumps(spawn)
+    spawn.record_instance(process.refer(os.getpid()), alive)
+    how: Exit | None = None
+    if pidfd is not None:
+        _pump_until_end(pidfd, pumps)
+        process.kill_group(alive.process.pid)
+        how = _told_by_kernel(pidfd)
+    _conclude(spawn, alive, how or Exit(note="its keeper was killed before it"), pumps)
+
+
+def _become_keeper(spawn: SpawnDir) -> None:
+    os.setsid()
+    setproctitle(f"muster: keeper of {spawn.instance.worker_id}")
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    process.become_subreaper()
+
+
+def _pumps(spawn: SpawnDir) -> list[LogPump]:
+    worker_id = spawn.instance.worker_id
+    return [LogPump(spawn.fifo(s), spawn.home.log_file(worker_id, s)) for s in STREAMS]
+
+
+def _told_by_kernel(pidfd: int) -> Exit | None:
+    """The exit of a process that is not our child, as soon as its parent has reaped it."""
+    for _ in range(REAPED_TRIES):
+        if how := process.exit_of_pidfd(pidfd):
+            return how
+        select.select([], [], [], REAPED_POLL_S)
+    return None
+
+
+def _conclude(spawn: SpawnDir, alive: Alive, how: Exit, pumps: list[LogPump]) -> None:
+    """The last output, then the exit, durable: after this the keeper may end."""
     for pump in pumps:
-        _drain(pump)
-    spawn.record_exit(Gone(spawn.instance, _exit_of(code), started_at, datetime.now(UTC)))
+        pump.drain()
+    spawn.record_exit(Gone(spawn.instance, how, alive.started_at, datetime.now(UTC)))
 
 
 def _refusal(spec: WorkerSpec) -> str | None:
@@ -117,9 +163,8 @@ def _be_worker(
         os._exit(code)
 
 
-def _wait(pid: int, pumps: list[LogPump]) -> int:
-    """Move output until the worker ends; the raw wait status."""
-    pidfd = os.pidfd_open(pid)
+def _pump_until_end(pidfd: int, pumps: list[LogPump]) -> None:
+    """Move output until the worker ends."""
     poller = select.poll()
     by_descriptor = {pump.source: pump for pump in pumps}
     for descriptor in (pidfd, *by_descriptor):
@@ -130,12 +175,12 @@ def _wait(pid: int, pumps: list[LogPump]) -> int:
             if descriptor in by_descriptor:
                 by_descriptor[descriptor].move()
         if pidfd in ready:
-            os.close(pidfd)
-            return os.waitpid(pid, 0)[1]
+            return
 
 
-def _end_strays(worker_pid: int) -> None:
-    """Nothing is left behind [L7]: the worker's group, and whatever left the group [L7]."""
+def _end_children(worker_pid: int) -> None:
+    """Nothing is left behind [L7]: the worker's group, then whatever left the group and so became
+    a child of ours."""
     process.kill_group(worker_pid)
     while True:
         for stray in _children():
@@ -152,18 +197,6 @@ def _end_strays(worker_pid: int) -> None:
 def _children() -> list[int]:
     with open(f"/proc/self/task/{os.getpid()}/children") as file:  # noqa: PTH123
         return [int(pid) for pid in file.read().split()]
-
-
-def _drain(pump: LogPump) -> None:
-    for _ in range(DRAIN_TRIES):
-        if not pump.move():
-            return
-
-
-def _exit_of(status: int) -> Exit:
-    if os.WIFSIGNALED(status):
-        return Exit(signal=os.WTERMSIG(status))
-    return Exit(code=os.WEXITSTATUS(status))
 
 
 def _reply(

@@ -17,6 +17,7 @@ from pathlib import Path
 ROTATE_BYTES = 10 * 1024 * 1024
 KEPT_FILES = 5
 PIPE_BYTES = 1024 * 1024
+DRAIN_TRIES = 1000
 LONGEST_LINE = 64 * 1024
 CUT_MARK = " … [line cut]"
 
@@ -54,6 +55,17 @@ class LogPump:
         if self.size >= ROTATE_BYTES and self._at_line_end():
             self._rotate()
         return True
+
+    def drain(self) -> None:
+        """Move all that is there, at most what the pipe can hold many times over: a stray that
+        still writes must not hold us."""
+        for _ in range(DRAIN_TRIES):
+            if not self.move():
+                return
+
+    def close(self) -> None:
+        os.close(self.source)
+        os.close(self.target)
 
     def _discard(self) -> bool:
         """The disk is full: a worker must not block on that; its output is dropped and counted."""

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import signal
+import struct
 import time
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from lifecycle.types import ProcessRef
+from lifecycle.types import Exit, ProcessRef
 
 PR_SET_CHILD_SUBREAPER = 36
+# linux/pidfd.h, since 6.15: how a process ended, readable by anybody who holds its pidfd, once its
+# parent has reaped it.
+PIDFD_GET_INFO = 0xC040FF0B
+PIDFD_INFO_EXIT = 1 << 3
+PIDFD_INFO_BYTES = 64
+PIDFD_INFO_EXIT_CODE_AT = 60
 
 
 @cache
@@ -83,6 +91,27 @@ def send(process: ProcessRef, number: signal.Signals) -> bool:
     finally:
         os.close(descriptor)
     return True
+
+
+def exit_of_status(status: int) -> Exit:
+    """The exit that a raw wait status stands for."""
+    if os.WIFSIGNALED(status):
+        return Exit(signal=os.WTERMSIG(status))
+    return Exit(code=os.WEXITSTATUS(status))
+
+
+def exit_of_pidfd(pidfd: int) -> Exit | None:
+    """How a process ended that is not our child; None where the kernel does not say (before 6.15)
+    or its parent has not reaped it yet."""
+    info = bytearray(PIDFD_INFO_BYTES)
+    struct.pack_into("Q", info, 0, PIDFD_INFO_EXIT)
+    try:
+        fcntl.ioctl(pidfd, PIDFD_GET_INFO, info)
+    except OSError:
+        return None
+    if not struct.unpack_from("Q", info)[0] & PIDFD_INFO_EXIT:
+        return None
+    return exit_of_status(struct.unpack_from("i", info, PIDFD_INFO_EXIT_CODE_AT)[0])
 
 
 def kill_group(leader: int) -> None:

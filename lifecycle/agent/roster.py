@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lifecycle.agent import process
-from lifecycle.agent.layout import Home, SpawnDir, alive_to, gone_to
+from lifecycle.agent.layout import STREAMS, Home, SpawnDir, alive_to, gone_to
+from lifecycle.agent.output import LogPump
 from lifecycle.types import Alive, Exit, Gone, Instance, ProcessRef
 
 log = logging.getLogger(__name__)
@@ -22,14 +23,20 @@ SOFT_SHUTDOWN_SHARE = 0.2
 RECORD_POLL_S = 0.1
 
 Notify = Callable[[dict[str, Any]], None]
+ReplaceKeeper = Callable[[Instance], None]
 
 
 @dataclass(slots=True)
 class Kept:
-    """A worker with its keeper, and the stop that is under way, if one is."""
+    """A worker with its keeper, and the stop that is under way, if one is.
+
+    `worker_fd` tells its exit when its keeper is killed; `pipes` keep what it wrote meanwhile.
+    """
 
     alive: Alive
     keeper: ProcessRef
+    worker_fd: int | None
+    pipes: list[int]
     ladder: asyncio.Task[None] | None = None
     kill_at: float = float("inf")
 
@@ -37,9 +44,10 @@ class Kept:
 class Roster:
     """The living and the unacknowledged dead of this host. Used from one event loop only."""
 
-    def __init__(self, home: Home, notify: Notify) -> None:
+    def __init__(self, home: Home, notify: Notify, replace_keeper: ReplaceKeeper) -> None:
         self.home = home
         self.notify = notify
+        self.replace_keeper = replace_keeper
         self.kept: dict[str, Kept] = {}
 
     def take_over(self) -> None:
@@ -62,7 +70,8 @@ class Roster:
             spawn.remove()
             return None
         keeper, alive = processes
-        kept = Kept(alive, keeper)
+        pipes = [os.open(spawn.fifo(stream), os.O_RDWR | os.O_NONBLOCK) for stream in STREAMS]
+        kept = Kept(alive, keeper, process.open_pidfd(alive.process), pipes)
         self.kept[spawn.instance.worker_id] = kept
         self._watch(kept)
         return kept
@@ -84,23 +93,42 @@ class Roster:
 
     def _ended(self, kept: Kept) -> None:
         spawn = self.home.spawn_dir(kept.alive.instance)
-        gone = spawn.gone()
-        if gone is None:
-            gone = self._end_unseen(spawn, kept)
+        if spawn.gone() is None and process.is_alive(kept.alive.process):
+            self._keep_on(kept, spawn)
+            return
+        gone = spawn.gone() or self._conclude_for_keeper(spawn, kept)
         if kept.ladder:
             kept.ladder.cancel()
+        for descriptor in (kept.worker_fd, *kept.pipes):
+            if descriptor is not None:
+                os.close(descriptor)
         self.kept.pop(kept.alive.instance.worker_id, None)
         log.info("worker ended: %s: %s", kept.alive.instance, gone.exit)
         self.notify({"event": "gone", **gone_to(gone)})
 
-    def _end_unseen(self, spawn: SpawnDir, kept: Kept) -> Gone:
-        """The keeper was killed: end what is left of its worker, which nobody looks after now."""
-        worker = kept.alive.process
-        if process.is_alive(worker):
-            process.kill_group(worker.pid)
+    def _keep_on(self, kept: Kept, spawn: SpawnDir) -> None:
+        """The keeper was killed, the worker lives: give it a new one, and watch that."""
+        log.warning("the keeper of %s was killed; giving it another", kept.alive.instance)
+        self.replace_keeper(kept.alive.instance)
+        asyncio.get_running_loop().call_later(RECORD_POLL_S, self._watch_new_keeper, kept, spawn)
+
+    def _watch_new_keeper(self, kept: Kept, spawn: SpawnDir) -> None:
+        processes = spawn.processes()
+        if processes and processes[0] != kept.keeper:
+            kept.keeper = processes[0]
+        self._watch(kept)  # if it is still the dead one, we are back at once and ask again
+
+    def _conclude_for_keeper(self, spawn: SpawnDir, kept: Kept) -> Gone:
+        """Keeper and worker were killed together: do the keeper's last duties."""
+        process.kill_group(kept.alive.process.pid)
+        for stream in STREAMS:
+            pump = LogPump(spawn.fifo(stream), self.home.log_file(spawn.instance.worker_id, stream))
+            pump.drain()
+            pump.close()
+        how = process.exit_of_pidfd(kept.worker_fd) if kept.worker_fd is not None else None
         gone = Gone(
             spawn.instance,
-            Exit(note="its keeper was killed"),
+            how or Exit(note="its keeper was killed with it"),
             kept.alive.started_at,
             datetime.now(UTC),
         )
@@ -108,7 +136,10 @@ class Roster:
         return gone
 
     def unacknowledged(self) -> list[Gone]:
-        return [gone for spawn in self.home.spawns() if (gone := spawn.gone())]
+        """Ends on disk that nobody acknowledged; one that is just being written down is not yet."""
+        living = {kept.alive.instance for kept in self.kept.values()}
+        ended = (spawn.gone() for spawn in self.home.spawns() if spawn.instance not in living)
+        return [gone for gone in ended if gone]
 
     def acknowledge(self, instance: Instance) -> None:
         """The master has committed this exit: forget it."""

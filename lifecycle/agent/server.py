@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ class Agent:
         self.socket_path = socket_path
         self.zygote_pid = zygote_pid
         self.zygote = zygote
-        self.roster = Roster(self.home, self._publish)
+        self.roster = Roster(self.home, self._publish, self._replace_keeper)
         self.watchers: set[asyncio.Queue[dict[str, Any]]] = set()
         self.spawning: dict[Instance, asyncio.Future[dict[str, Any]]] = {}
         self.ending = asyncio.Event()
@@ -92,8 +93,7 @@ class Agent:
         spawn.create(spec)
         waiting = self.spawning[instance] = asyncio.get_running_loop().create_future()
         try:
-            request = {"worker_id": instance.worker_id, "generation": instance.generation}
-            self.zygote.send(encode(request))
+            self._ask_zygote(instance, keep_on=False)
             answer = await asyncio.wait_for(waiting, SPAWN_TIMEOUT_S)
         except (OSError, TimeoutError) as error:
             raise BackendUnavailable(f"the zygote did not start {instance}: {error!r}") from error
@@ -110,6 +110,15 @@ class Agent:
             raise BackendUnavailable(f"{instance} left no record")
         log.info("worker started: %s pid %s", instance, adopted.alive.process.pid)
         return alive_to(adopted.alive)
+
+    def _replace_keeper(self, instance: Instance) -> None:
+        try:
+            self._ask_zygote(instance, keep_on=True)
+        except OSError:
+            log.exception("the zygote does not answer; %s has no keeper yet", instance)
+
+    def _ask_zygote(self, instance: Instance, *, keep_on: bool) -> None:
+        self.zygote.send(encode({**asdict(instance), "keep_on": keep_on}))
 
     # --- verbs ---
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from setproctitle import setproctitle
 
-from lifecycle.agent.keeper import WorkerMain, keep
+from lifecycle.agent import process
+from lifecycle.agent.keeper import WorkerMain, keep, keep_on
 from lifecycle.agent.layout import Home
 from lifecycle.agent.protocol import decode
 from lifecycle.types import Instance
@@ -48,11 +49,15 @@ def _serve(home: Home, requests: socket.socket, worker_main: WorkerMain) -> None
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers are reaped by the kernel
+    process.become_subreaper()  # and so are workers whose keeper was killed
     while packet := requests.recv(MESSAGE_BYTES):
         request = decode(packet)
-        instance = Instance(request["worker_id"], request["generation"])
+        spawn = home.spawn_dir(Instance(request["worker_id"], request["generation"]))
         if os.fork() == 0:
             try:
-                keep(home.spawn_dir(instance), requests, worker_main)
+                if request["keep_on"]:
+                    keep_on(spawn, requests)
+                else:
+                    keep(spawn, requests, worker_main)
             finally:
                 os._exit(0)

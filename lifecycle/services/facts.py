@@ -155,7 +155,7 @@ def ready(instance: Instance, versions: dict[str, str]) -> None:
         runtime.worker_version = versions["worker"]
         runtime.python_version = versions["python"]
         runtime.celery_version = versions["celery"]
-        move(runtime, Event.READY, "ready", reason="")
+        move(runtime, Event.READY, "ready", reason="", actor=instance.worker_id)
 
 
 def heartbeat(

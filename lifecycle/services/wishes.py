@@ -37,11 +37,12 @@ def request_start(worker_id: str, actor: str) -> Wished:
                 _("%(worker)s is stopping; try again when it has stopped, or force the stop.")
                 % {"worker": worker_id},
             )
-        if runtime.state in WITH_PROCESS:
+        if runtime.state in WITH_PROCESS and runtime.desired_state == Wish.RUNNING:
             return Wished(worker_id, State(runtime.state), changed=False)
         reset(runtime, actor)
         _wish(runtime, Wish.RUNNING, actor, "asked to start")
-        return Wished(worker_id, State.STARTING, changed=True)
+        state = State(runtime.state) if runtime.state in WITH_PROCESS else State.STARTING
+        return Wished(worker_id, state, changed=True)
 
 
 def request_stop(

@@ -8,7 +8,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from crm.demo import synapse
+from crm.demo.install import install
+from crm.demo.synapse import Synapse
 from sync.types import MessageRecord
 from tests.contract.conftest import CACHE
 from tests.contract.matrix_stage import MatrixStage, matrix_stage
@@ -63,7 +64,7 @@ async def latency(stage: MatrixStage) -> None:
     )
 
 
-async def measure(server: synapse.Synapse) -> None:
+async def measure(server: Synapse) -> None:
     async with matrix_stage(server) as stage:
         await first_read(stage)
     async with matrix_stage(server) as stage:
@@ -71,10 +72,10 @@ async def measure(server: synapse.Synapse) -> None:
 
 
 def main() -> None:
-    python = synapse.install(CACHE / "synapse", print)
+    python = install(CACHE / "synapse", print)
     with (
         tempfile.TemporaryDirectory() as directory,
-        synapse.Synapse(Path(directory), python) as server,
+        Synapse(Path(directory), python) as server,
     ):
         asyncio.run(measure(server))
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from crm.demo import synapse
+from crm.demo.install import install
+from crm.demo.synapse import Synapse
 
 CACHE = Path(os.environ.get("MUSTER_TEST_CACHE") or "~/.cache/muster").expanduser()
 
@@ -19,8 +20,8 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def homeserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[synapse.Synapse]:
+def homeserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synapse]:
     """A running Synapse. When it can't be installed the tests fail: they are never skipped."""
-    python = synapse.install(CACHE / "synapse", print)
-    with synapse.Synapse(tmp_path_factory.mktemp("synapse"), python) as running:
+    python = install(CACHE / "synapse", print)
+    with Synapse(tmp_path_factory.mktemp("synapse"), python) as running:
         yield running

@@ -138,7 +138,7 @@ def test_every_line_before_a_crash_is_kept(host: Host) -> None:
 
 
 def test_workers_outlive_a_killed_agent_and_are_taken_over(host: Host) -> None:
-    """[L10] Same pid, no second start, no lost line, real exit codes of those that ended meanwhile."""
+    """[L10] Same pid, no second start, no lost line, real exits of those that ended meanwhile."""
     stays = host.start("flood", worker_id="worker-1")
     goes = host.start(worker_id="worker-2")
     eventually(host.lines, "output")
@@ -173,3 +173,42 @@ def test_a_worker_is_never_started_twice_even_by_an_agent_with_no_memory(host: H
     assert process.is_alive(first.process)
     hidden.rename(record)
     assert eventually(lambda: host.snapshot().alive, "it is found again") == (first,)
+
+
+def test_a_killed_keeper_is_replaced_and_nothing_is_lost(host: Host) -> None:
+    """[L10, L12] Same worker, same exit code, every line once."""
+    alive = host.start("flood")
+    eventually(host.lines, "output")
+    for _ in range(3):
+        keeper = host.keeper_pid("worker-1")
+        os.kill(keeper, signal.SIGKILL)
+        eventually(lambda old=keeper: host.keeper_pid("worker-1") != old, "another keeper")
+        seen = len(host.lines())
+        eventually(lambda old=seen: len(host.lines()) > old, "output goes on")
+    assert host.snapshot().alive == (alive,)
+    os.kill(alive.process.pid, signal.SIGSEGV)
+    assert host.gone(alive.instance).exit.signal == signal.SIGSEGV
+    assert host.lines() == [f"line {n}" for n in range(len(host.lines()))]
+
+
+def test_keeper_and_worker_killed_together(host: Host) -> None:
+    alive = host.start("lines=500", "deaf")
+    eventually(lambda: len(host.lines()) == 500, "output")
+    os.kill(host.keeper_pid("worker-1"), signal.SIGSTOP)
+    os.kill(host.keeper_pid("worker-1"), signal.SIGKILL)
+    os.kill(alive.process.pid, signal.SIGKILL)
+    assert host.gone(alive.instance).exit.signal in (signal.SIGKILL, None)
+    assert len(host.lines()) == 500
+    host.start(generation=2)
+
+
+def test_a_keeper_that_died_while_no_agent_was_there_is_replaced(host: Host) -> None:
+    alive = host.start("flood")
+    keeper = host.keeper_pid("worker-1")
+    host.kill_agent()
+    os.kill(keeper, signal.SIGKILL)
+    host.start_agent()
+    eventually(lambda: host.keeper_pid("worker-1") != keeper, "another keeper")
+    assert host.backend.stop(alive.instance, graceful=False, timeout_s=0)
+    assert host.gone(alive.instance).exit.signal == signal.SIGKILL
+    assert host.lines() == [f"line {n}" for n in range(len(host.lines()))]

@@ -1,4 +1,4 @@
-"""The fleet in the admin: who sees what, which service a button calls, and how many queries it takes."""
+"""The fleet in the admin: who sees what, what a button calls, how many queries it takes."""
 
 from __future__ import annotations
 
@@ -251,9 +251,9 @@ def test_an_old_version_can_be_read_and_restored(client: Client, administrator: 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("[1]", "Give a JSON object"),
-        ('{"1X": "a"}', "“1X” is no name of an environment variable"),
-        ('{"X": 1}', "The value of “X” is no string"),
+        ("[1]", "Must be a JSON object of strings"),
+        ('{"1X": "a"}', "&#x27;1X&#x27; is no name"),
+        ('{"X": 1}', "The value of &#x27;X&#x27; must be a string"),
         ("{", "Enter a valid JSON"),
     ],
 )

@@ -266,7 +266,7 @@ def test_conversations_are_marked_read_in_bulk_and_all_at_once(
     assert client.get(everything).status_code == 200  # asks first
     account.refresh_from_db()
     assert account.unread_total == 4
-    answer = client.post(everything, {"confirmed": "1"})
+    answer = client.post(everything, {"_form_submitted": "True"})
     account.refresh_from_db()
     assert account.unread_total == 0
     assert answer["HX-Redirect"] == INBOX
@@ -274,7 +274,12 @@ def test_conversations_are_marked_read_in_bulk_and_all_at_once(
 
 def test_a_viewer_does_not_mark_all_read(client: Client, viewer: User, account: Account) -> None:
     client.force_login(viewer)
-    assert client.post(reverse("admin:sync_conversation_mark_all"), {"x": "1"}).status_code == 403
+    assert (
+        client.post(
+            reverse("admin:sync_conversation_mark_all"), {"_form_submitted": "True"}
+        ).status_code
+        == 403
+    )
 
 
 def test_the_unread_filter(client: Client, viewer: User, account: Account) -> None:

@@ -63,8 +63,8 @@ def examples() -> list[Example]:
 
 
 def send(client: APIClient, example: Example) -> Any:
-    headers = {"content_type": example.content_type} if example.content_type else {}
-    return client.generic(example.method, example.path, example.body, **headers)
+    kind = example.content_type or "application/octet-stream"
+    return client.generic(example.method, example.path, example.body, content_type=kind)
 
 
 @pytest.fixture

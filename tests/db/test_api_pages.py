@@ -114,7 +114,7 @@ def test_a_cursor_of_another_ordering_is_refused(
 
 
 def test_an_empty_list(api_client: APIClient) -> None:
-    empty = {"next": None, "previous": None, "results": []}
+    empty: dict[str, Any] = {"next": None, "previous": None, "results": []}
     assert api_client.get(f"{V1}/messages").json() == empty
 
 

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import yaml
 from django.core.management import call_command
-from django.db import OperationalError
 from rest_framework.test import APIClient
 
 from crm import health
+from tests.db.api_helpers import errors_of
 
 pytestmark = pytest.mark.django_db
 
@@ -137,9 +138,16 @@ def test_a_broker_that_refuses_is_named_in_time(monkeypatch: pytest.MonkeyPatch)
     assert health.broker().startswith("away: ")
 
 
-def test_a_database_that_is_away_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse() -> None:
-        raise OperationalError("connection refused")
+def test_a_database_that_is_away_is_named(
+    api: Callable[..., APIClient], viewer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**limits: Any) -> None:
+        assert limits["connect_timeout"] == health.LIMIT_S
+        raise psycopg.OperationalError("connection refused")
 
-    monkeypatch.setattr(health.connection, "cursor", refuse)
+    monkeypatch.setattr(psycopg, "connect", refuse)
     assert health.database() == "away: connection refused"
+    response = api(viewer).get("/readyz")
+    assert errors_of(response, 503) == {None: "database_unavailable"}
+    assert response["Retry-After"]
+    assert errors_of(api().get("/readyz"), 401)

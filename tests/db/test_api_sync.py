@@ -22,7 +22,7 @@ from tests.db.api_helpers import (
 
 pytestmark = pytest.mark.django_db
 
-NEW = {
+NEW: dict[str, Any] = {
     "name": "Sales",
     "platform": "matrix",
     "identifier": "@sales:example.org",

@@ -97,6 +97,15 @@ def test_start_is_idempotent(make_config: Callable[..., WorkerConfig]) -> None:
     assert services.request_start("w", "ann") == services.Wished("w", State.RUNNING, changed=False)
 
 
+def test_a_start_takes_back_a_stop_that_has_not_begun(
+    make_config: Callable[..., WorkerConfig],
+) -> None:
+    bring_up(make_config(worker_id="w"))
+    services.request_stop("w", "ann")
+    assert services.request_start("w", "ann") == services.Wished("w", State.RUNNING, changed=True)
+    assert queries.runtime("w").desired_state == Wish.RUNNING
+
+
 def test_rejections_say_why(make_config: Callable[..., WorkerConfig]) -> None:
     config = make_config(worker_id="off", enabled=False)
     with pytest.raises(Rejected, match="disabled"):

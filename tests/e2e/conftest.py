@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,11 +13,26 @@ import pytest
 from tests.e2e.system import System
 
 
+@contextmanager
+def temporary_home() -> Iterator[Path]:
+    """A home outside pytest's own folder, which each run of pytest closes to other users again."""
+    folder = Path(tempfile.mkdtemp(prefix="muster-e2e-"))
+    yield folder / "home"
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    with temporary_home() as path:
+        yield path
+
+
 @pytest.fixture(scope="module")
-def module_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    system = System(tmp_path_factory.mktemp("system") / "home")
-    yield system
-    system.kill_everything()
+def module_system() -> Iterator[System]:
+    with temporary_home() as path:
+        system = System(path)
+        yield system
+        system.kill_everything()
 
 
 @pytest.fixture
@@ -25,8 +43,8 @@ def system(module_system: System) -> System:
 
 
 @pytest.fixture
-def fresh_system(tmp_path: Path) -> Iterator[System]:
+def fresh_system(home: Path) -> Iterator[System]:
     """A system that was never started, for one test."""
-    system = System(tmp_path / "home")
+    system = System(home)
     yield system
     system.kill_everything()

@@ -13,11 +13,21 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
+from crm.env import Env
+from lifecycle.agent.layout import Home
+from lifecycle.agent.process import is_alive
 from tests.waiting import eventually
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 READY_S = 90.0
 PASSWORD = "a password for tests"
+WORKER_STATE = """
+    SELECT state FROM lifecycle_workerruntime runtime
+    JOIN lifecycle_workerconfig config ON config.id = runtime.config_id
+    WHERE config.worker_id = %s
+"""
 
 
 def free_port() -> int:
@@ -108,15 +118,35 @@ class System:
         parts = json.loads((self.home / "run" / "up.json").read_text())["parts"]
         return next((part for part in parts if part["name"] == name), {})
 
-    def worker(self, worker_id: str) -> dict[str, Any]:
-        return next((row for row in self.ps()["workers"] if row["name"] == worker_id), {})
+    def database(self) -> psycopg.Connection[tuple[Any, ...]]:
+        """Straight to the database, past everything that is under test."""
+        ours = Env.model_construct(home=self.home, database_url=None)
+        return psycopg.connect(ours.resolved_database_url, connect_timeout=5)
 
-    def running_worker(self, worker_id: str = "worker-1") -> dict[str, Any]:
-        """The worker, once it is running."""
+    def worker_state(self, worker_id: str) -> str | None:
+        """The state in the database; None when there is no answer now."""
+        try:
+            with self.database() as connection:
+                row = connection.execute(WORKER_STATE, [worker_id]).fetchone()
+        except psycopg.Error:
+            return None
+        return str(row[0]) if row else None
 
-        def running() -> dict[str, Any]:
-            row = self.worker(worker_id)
-            return row if row.get("state") == "running" and row["pid"] else {}
+    def worker_pid(self, worker_id: str) -> int | None:
+        """The pid of its living process."""
+        for spawn in Home(self.home).spawns():
+            recorded = spawn.processes()
+            alive = recorded and recorded[1]
+            if alive and alive.instance.worker_id == worker_id and is_alive(alive.process):
+                return alive.process.pid
+        return None
+
+    def running_worker(self, worker_id: str = "worker-1") -> int:
+        """The worker's pid, once it is running."""
+
+        def running() -> int:
+            pid = self.worker_pid(worker_id)
+            return pid if pid and self.worker_state(worker_id) == "running" else 0
 
         return eventually(running)
 

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import urllib.request
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ def test_every_part_and_the_first_worker_run(system: System) -> None:
     assert "log in as admin" in system.said()
     assert get(f"{system.url}/healthz") == 200
     assert get(f"{system.url}/admin/login/") == 200
-    assert system.running_worker()["memory_mb"] > 0
+    worker_pid = system.running_worker()
     eventually(lambda: system.part("flower").get("pid"))
     seen = system.ps()
     assert seen["running"]
@@ -40,6 +41,9 @@ def test_every_part_and_the_first_worker_run(system: System) -> None:
         assert row["pid"] in system.processes()
         assert row["memory_mb"] > 0
         assert row["uptime_s"] >= 0
+    (worker,) = seen["workers"]
+    assert (worker["name"], worker["pid"], worker["state"]) == ("worker-1", worker_pid, "running")
+    assert worker["memory_mb"] > 0
 
 
 def test_ps_is_readable(system: System) -> None:
@@ -73,16 +77,14 @@ def test_a_killed_part_comes_back(system: System, name: str) -> None:
     eventually(lambda: system.part(name).get("pid"))
     before = system.part(name)
     os.kill(before["pid"], signal.SIGKILL)
-    after = eventually(
-        lambda: (
-            part
-            if (part := system.part(name))["state"] == "running" and part["pid"] != before["pid"]
-            else None
-        )
-    )
+
+    def again() -> dict[str, Any]:
+        part = system.part(name)
+        return part if part["state"] == "running" and part["pid"] != before["pid"] else {}
+
+    after = eventually(again)
     assert after["restarts"] == before["restarts"] + 1
     assert f"{name} ended after" in system.said()
-    eventually(lambda: system.ps()["database"])
     system.running_worker()
     eventually(lambda: _answers(system))
 
@@ -152,6 +154,6 @@ def test_up_after_kill_9_of_itself_takes_the_workers_over(fresh_system: System) 
     fresh_system.up()
     assert "ended what a killed run had left" in fresh_system.said()
     assert not set(old.values()) & set(fresh_system.processes())
-    assert fresh_system.running_worker()["pid"] == worker["pid"]
+    assert fresh_system.running_worker() == worker
     assert fresh_system.stop() < STOP_S
     assert fresh_system.processes() == {}

@@ -142,6 +142,33 @@ async def test_login_as_somebody_else_is_refused(connection: MatrixConnection, s
     assert connection.session == SESSION
 
 
+@pytest.mark.parametrize("answer", [{"name": 7}, {}, {"name": "x", "more": [1]}])
+async def test_name_of_no_sense_holds_nothing_up(
+    connection: MatrixConnection, server: Any, answer: object
+) -> None:
+    common = {"sender": "@ana:a.org", "origin_server_ts": 1}
+    text = {"msgtype": "m.text", "body": "hello"}
+    said = {**common, "event_id": "$1", "type": "m.room.message", "content": text}
+    kind = {"type": "m.room.name", "state_key": ""}
+    renamed = {**common, **kind, "event_id": "$0", "content": {"name": 7}}
+    summary = {"m.joined_member_count": 2}
+    room = {"timeline": {"events": [renamed, said]}, "summary": summary}
+    news = {"next_batch": "s2", "rooms": {"join": {ROOM: room}}}
+    server.get("/sync").mock(return_value=httpx.Response(200, json=news))
+    server.get(path__regex="/state/m.room.name/").mock(
+        return_value=httpx.Response(200, json=answer)
+    )
+    server.get(path__regex="canonical_alias/").mock(return_value=refusing(404, "M_NOT_FOUND"))
+    server.get(path__regex="/joined_members").mock(
+        return_value=httpx.Response(200, json={"joined": {"@ana:a.org": {"display_name": 7}}})
+    )
+    (batch,) = await read(connection, Place(since="s1").text())
+    assert [type(record).__name__ for record in batch.records] == [
+        *("ConversationRecord", "MessageRecord")
+    ]
+    assert [refused.external_id for refused in batch.refused] == ["$0"]
+
+
 class TestInvitations:
     """Those that can't be followed now are kept in the cursor, and do not hold messages up."""
 

@@ -120,6 +120,11 @@ class TestEdits:
         assert read_one(raw).text == "new"
         assert read_one(raw, edit("$1", "older", 1_700_000_000_500)).text == "new"
 
+    @pytest.mark.parametrize("bundled", [7, {}, {"content": {}}, edit("$1", "") | {"content": {}}])
+    def test_malformed_bundled_edit_leaves_the_message_as_it_was(self, bundled: object) -> None:
+        raw = event(unsigned={"m.relations": {"m.replace": bundled}})
+        assert read_one(raw).text == "hello"
+
     def test_edit_by_somebody_else_does_not_count(self) -> None:
         assert read_one(event(), edit("$1", "forged", sender="@eve:b.org")).text == "hello"
 

@@ -75,13 +75,30 @@ class TestFacts:
         assert not rooms.facts(room(ANA), is_whole=False).touches_title
 
     @pytest.mark.parametrize("event", [NAME, ALIAS])
-    def test_part_of_a_state_is_not_enough(self, event: dict[str, Any]) -> None:
+    def test_change_touches_the_title(self, event: dict[str, Any]) -> None:
         known = rooms.facts(room(event), is_whole=False)
         assert known.touches_title
-        assert not known.is_enough
+        assert known.needs_members, "nobody said how many there are"
 
-    def test_name_and_count_are_enough(self) -> None:
-        assert rooms.facts(room(NAME, members=2), is_whole=False).is_enough
+    @pytest.mark.parametrize(
+        ("whole", "needed"),
+        [
+            (room(NAME, members=2), False),
+            (room(ALIAS, members=2), False),
+            (room(ANA, heroes=["@ana:a.org"], members=2), False),
+            (room(heroes=["@ana:a.org"], members=2), True),
+            (room(members=2), True),
+        ],
+    )
+    def test_members_are_asked_for_only_when_they_are_the_title(
+        self, whole: wire.Room, needed: bool
+    ) -> None:
+        assert rooms.facts(whole, is_whole=False).needs_members is needed
+
+    def test_members_fill_in_what_was_not_said(self) -> None:
+        known = rooms.facts(room(members=None), is_whole=True)
+        filled = rooms.with_members(known, {"@b:a.org": "Bo", ME: "Me", "@ana:a.org": "Ana"}, ME)
+        assert rooms.conversation(ROOM, filled, ME) == ConversationRecord(ROOM, "Ana, Bo", True)
 
     def test_entered_room_shows_its_creation(self) -> None:
         assert rooms.is_new(room(state("m.room.create", {})))

@@ -8,9 +8,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseError
 
+from crm.demo.install import SynapseFailed
 from crm.demo.run import Demo, DemoFailed
 from crm.demo.setup import SetupFailed
-from crm.demo.synapse import SynapseFailed
 from crm.env import env
 from sync.errors import PlatformError
 

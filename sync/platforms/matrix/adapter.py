@@ -36,7 +36,7 @@ class Matrix:
         async with httpx.AsyncClient(
             base_url=account.endpoint.rstrip("/"),
             headers={"User-Agent": "Muster"},
-            limits=httpx.Limits(max_connections=4),
+            limits=httpx.Limits(max_connections=8),
         ) as http:
             yield MatrixConnection(account, MatrixClient(http))
 

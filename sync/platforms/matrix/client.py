@@ -9,6 +9,7 @@ from typing import TypeVar
 from urllib.parse import quote
 
 import httpx
+from pydantic import ValidationError
 
 from sync.errors import (
     LoginExpired,
@@ -21,8 +22,10 @@ from sync.platforms.matrix import wire
 
 API = "/_matrix/client/v3"
 REQUEST_TIMEOUT_S = 30.0
-# A first /sync makes the server collect every room; joining waits for other servers.
+# A first /sync makes the server collect every room; history may come from other servers.
 SLOW_REQUEST_TIMEOUT_S = 60.0
+# Other servers may be away; the account's own goes on trying after we left.
+JOIN_TIMEOUT_S = 10.0
 DEFAULT_RETRY_AFTER_S = 5.0
 
 SHOWN = ["m.room.message", "m.room.encrypted", "m.sticker", "m.room.redaction"]
@@ -108,7 +111,7 @@ class MatrixClient:
 
     async def join(self, room: str) -> None:
         path = f"/rooms/{segment(room)}/join"
-        await self.call(wire.Joined, "POST", path, {}, timeout_s=SLOW_REQUEST_TIMEOUT_S)
+        await self.call(wire.Joined, "POST", path, {}, timeout_s=JOIN_TIMEOUT_S)
 
     async def send(self, room: str, kind: str, content: Mapping[str, object], key: str) -> str:
         """Send an event and return its id; `key` (the transaction id) makes it idempotent."""
@@ -116,13 +119,19 @@ class MatrixClient:
         return (await self.call(wire.Sent, "PUT", path, content)).event_id
 
     async def _state(self, model: type[Answer], room: str, kind: str) -> Answer:
-        """The content of a state event, empty when the room has none."""
+        """The content of a state event; empty when the room has none, or one of no sense (which
+        was refused when it was set)."""
         try:
-            return await self.call(model, "GET", f"/rooms/{segment(room)}/state/{kind}/")
+            content = await self.call(
+                wire.AnyContent, "GET", f"/rooms/{segment(room)}/state/{kind}/"
+            )
+            return model.model_validate(content.model_dump())
         except RequestRejected as error:
             if error.status == httpx.codes.NOT_FOUND:
                 return model()
             raise
+        except ValidationError:
+            return model()
 
     async def call(
         self,

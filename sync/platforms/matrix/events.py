@@ -75,9 +75,12 @@ def message(room_id: str, event: wire.Event, names: dict[str, str], me: str) -> 
     if event.type == "m.room.encrypted":
         return replace(blank, text=ENCRYPTED_TEXT, content_type="encrypted")
     filled = with_content(blank, wire.MessageContent.model_validate(event.content), event.type)
-    if event.unsigned.relations and event.unsigned.relations.replace is not None:
+    if event.unsigned.relations is None or event.unsigned.relations.replace is None:
+        return filled
+    try:
         return changed(filled, wire.Event.model_validate(event.unsigned.relations.replace))
-    return filled
+    except ValidationError:  # a malformed edit leaves the message as it was
+        return filled
 
 
 def changed_event(event: wire.Event) -> str:

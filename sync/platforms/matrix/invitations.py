@@ -5,9 +5,8 @@ An invitation is told once, so those that can't be followed yet are kept in the 
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
-
-import structlog
 
 from sync.errors import PlatformUnavailable, RateLimited, RequestRejected
 from sync.platforms.matrix import wire
@@ -16,7 +15,7 @@ from sync.platforms.matrix.events import refusal
 from sync.platforms.matrix.place import Invitation, Place
 from sync.types import Refused
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 JOIN_TRIES = 10
 
@@ -31,8 +30,9 @@ class Followed:
 async def follow(client: MatrixClient, place: Place, answer: wire.Rooms) -> Followed:
     """Join the rooms of new invitations, and of `place`'s unless history is still owed.
 
-    A server that asks us to slow down is obeyed: the rest waits. What is refused for good, or has
-    failed ten times, is kept as a dead letter.
+    The rest waits for the next time after one that fails, which then comes last: messages must not
+    wait for a server that is away. What is refused for good, or has failed ten times, is kept as a
+    dead letter.
     """
     known = still_open(place.invitations, answer)
     new = new_invitations(known, answer)
@@ -47,16 +47,18 @@ async def follow(client: MatrixClient, place: Place, answer: wire.Rooms) -> Foll
             later += due[position:]
             break
         except PlatformUnavailable as error:  # often the inviting server, not the account's own
+            later += due[position + 1 :]
             again = Invitation(room=invitation.room, tries=invitation.tries + 1)
             if again.tries < JOIN_TRIES:
                 later.append(again)
             else:
                 refused.append(not_entered(again, error))
+            break
         except RequestRejected as error:
             refused.append(not_entered(invitation, error))
         else:
             entered = True
-            log.info("matrix_room_entered", room=invitation.room)
+            log.info("entered room %s", invitation.room)
     return Followed(entered, tuple(refused), tuple(later))
 
 

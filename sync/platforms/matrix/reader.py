@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,8 @@ from sync.platforms.matrix.client import MatrixClient
 from sync.platforms.matrix.events import member_names, read_timeline, refusal
 from sync.platforms.matrix.invitations import follow
 from sync.platforms.matrix.place import Gap, Place
+
+ORIGINALS_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,31 +92,26 @@ class Reader:
         known = rooms.facts(room, is_whole)
         rows: list[Row] = list(known.refused)
         if known.touches_title and (is_whole or not is_left):
-            known = known if known.is_enough else await self._completed(room_id, known)
+            known = known if is_whole else await self._completed(room_id, known)
             rows.append(rooms.conversation(room_id, known, self._me))
         return rows + await self._messages(room_id, room.timeline.events, known.names, is_whole)
 
     async def _completed(self, room_id: str, known: rooms.Facts) -> rooms.Facts:
-        """`known`, and the rest of a room's facts asked from the server."""
-        name, alias = known.name, known.alias
+        """`known`, and what else the room's record needs, asked from the server."""
         try:
-            joined = (await self._client.joined_members(room_id)).joined
-            if name is None:
-                name = (await self._client.room_name(room_id)).name or ""
-            if alias is None:
-                alias = (await self._client.canonical_alias(room_id)).alias or ""
+            if known.name is None:
+                name = (await self._client.room_name(room_id)).name
+                known = replace(known, name=name or "")
+            if not known.name and known.alias is None:
+                alias = (await self._client.canonical_alias(room_id)).alias
+                known = replace(known, alias=alias or "")
+            if known.needs_members:  # last: the answer may be large
+                joined = (await self._client.joined_members(room_id)).joined
+                people = {user: profile.display_name or user for user, profile in joined.items()}
+                known = rooms.with_members(known, people, self._me)
         except RequestRejected:  # put out of the room meanwhile: what is known has to do
-            return known
-        names = {user: profile.display_name or user for user, profile in joined.items()}
-        others = tuple(sorted(user for user in joined if user != self._me))
-        return replace(
-            known,
-            name=name,
-            alias=alias,
-            names={**known.names, **names},
-            heroes=known.heroes or others,
-            members=len(joined) if known.members is None else known.members,
-        )
+            pass
+        return known
 
     async def _messages(
         self, room_id: str, raws: Sequence[object], names: dict[str, str], is_whole: bool
@@ -124,9 +122,11 @@ class Reader:
         """
         page = read_timeline(room_id, raws, names, self._me)
         rows: list[Row] = [*page.messages, *page.refused]
-        if not is_whole:
-            for event_id, changes in page.elsewhere.items():
-                rows += await self._original(room_id, event_id, changes)
+        changed = [] if is_whole else list(page.elsewhere.items())
+        for start in range(0, len(changed), ORIGINALS_AT_ONCE):
+            some = changed[start : start + ORIGINALS_AT_ONCE]
+            for found in await asyncio.gather(*(self._original(room_id, *each) for each in some)):
+                rows += found
         return rows
 
     async def _original(self, room_id: str, event_id: str, changes: list[object]) -> list[Row]:

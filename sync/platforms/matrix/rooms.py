@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
@@ -33,16 +33,12 @@ class Facts:
         return self.is_whole or any(fact is not None for fact in mentioned)
 
     @property
-    def is_enough(self) -> bool:
-        """Whether the record can be made from these facts alone."""
-        if self.is_whole:
-            return True
+    def needs_members(self) -> bool:
+        """Whether the record can't be made without the list of members."""
         if self.members is None:
-            return False
-        if self.name:
             return True
         named = self.heroes is not None and all(hero in self.names for hero in self.heroes)
-        return self.name == "" and (bool(self.alias) or (self.alias == "" and named))
+        return not (self.name or self.alias or named)
 
 
 def facts(room: wire.Room, is_whole: bool) -> Facts:
@@ -70,6 +66,17 @@ def facts(room: wire.Room, is_whole: bool) -> Facts:
         members=room.summary.members,
         names=member_names(raws),
         refused=tuple(refused),
+    )
+
+
+def with_members(known: Facts, people: dict[str, str], me: str) -> Facts:
+    """`known`, with the names of those who joined; where it said nothing, they are the members."""
+    others = tuple(sorted(user for user in people if user != me))
+    return replace(
+        known,
+        names={**known.names, **people},
+        heroes=known.heroes or others,
+        members=len(people) if known.members is None else known.members,
     )
 
 

@@ -24,7 +24,13 @@ def storable(text: object) -> object:
     )
 
 
+def storable_or_none(text: object) -> object:
+    """For what only decorates: one that is malformed is as good as none."""
+    return storable(text) if isinstance(text, str) else None
+
+
 Text = Annotated[str, BeforeValidator(storable)]
+Decoration = Annotated[str | None, BeforeValidator(storable_or_none)]
 Id = Annotated[str, BeforeValidator(storable), Field(min_length=1, max_length=255)]
 
 
@@ -56,7 +62,7 @@ class Sent(Wire):
 
 
 class Profile(Wire):
-    display_name: Text | None = None
+    display_name: Decoration = None
 
 
 class JoinedMembers(Wire):
@@ -125,12 +131,17 @@ class Event(Wire):
 
 
 class Member(Wire):
-    displayname: Text | None = None
-    membership: str = ""
+    displayname: Decoration = None
 
 
 class Name(Wire):
     name: Text | None = None
+
+
+class AnyContent(Wire):
+    """The content of a state event, whatever it is."""
+
+    model_config = ConfigDict(extra="allow")
 
 
 class CanonicalAlias(Wire):

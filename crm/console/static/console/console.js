@@ -124,8 +124,12 @@
   document.addEventListener("toast", (event) => toast(event.detail));
 
   // A server that is restarting must not look like a page that is up to date.
-  for (const failure of ["htmx:sendError", "htmx:responseError"])
-    document.addEventListener(failure, () => document.body.classList.add("m-offline"));
+  document.addEventListener("htmx:sendError", () => document.body.classList.add("m-offline"));
+  document.addEventListener("htmx:responseError", (event) => {
+    const { status, statusText } = event.detail.xhr;
+    if (status >= 500) document.body.classList.add("m-offline");
+    else toast({ level: "error", text: `${status} ${statusText}` });
+  });
   document.addEventListener("htmx:afterOnLoad", () => document.body.classList.remove("m-offline"));
 
   document.addEventListener("DOMContentLoaded", () => {
