@@ -18,9 +18,10 @@ from datetime import datetime, timedelta
 
 from django.utils import timezone
 
-from lifecycle import services
+from lifecycle import queries, services
 from lifecycle.backends import backend_for
 from lifecycle.backends.base import Backend, BackendEvent, Sampled, Snapshot
+from lifecycle.checkup import Checkup
 from lifecycle.errors import (
     BackendUnavailable,
     LifecycleError,
@@ -29,7 +30,6 @@ from lifecycle.errors import (
     UnknownWorker,
 )
 from lifecycle.models import WorkerConfig, WorkerRuntime
-from lifecycle.queries import runtimes
 from lifecycle.reconcile import Evict, Halt, Settle, Spawn, Start, Stop, Vanished, View, Wait, plan
 from lifecycle.states import WITH_PROCESS
 from lifecycle.types import Alive, DeploymentType, Gone, Instance, Pool, State, Wish, WorkerSpec
@@ -40,6 +40,7 @@ RESYNC = timedelta(seconds=30)
 RETRY = timedelta(seconds=1)
 SHUTDOWN_STOP_S = 8.0
 RECONNECT_S = 0.1
+CONDEMNED_STOP_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ class Master:
     reachable: set[DeploymentType] = field(default_factory=set)
     deadlines: list[tuple[datetime, str]] = field(default_factory=list)
     resync_at: datetime = field(default_factory=timezone.now)
+    checkup: Checkup = field(default_factory=Checkup)
     shutting_down: bool = False
     started: bool = False
     deposed: bool = False
@@ -105,6 +107,7 @@ class Master:
             if woken is None:
                 return
             self.reconcile(woken)
+            self._look_after()
             if self.shutting_down and not self.alive and not self._expected():
                 return
 
@@ -186,7 +189,8 @@ class Master:
     # --- deadlines ---
 
     def _deadline(self) -> datetime:
-        return min(self.resync_at, self.deadlines[0][0]) if self.deadlines else self.resync_at
+        own = [self.resync_at, self.checkup.due_at]
+        return min(own + [at for at, _worker_id in self.deadlines[:1]])
 
     def _due(self, now: datetime) -> set[str]:
         due = set()
@@ -198,12 +202,21 @@ class Master:
         if (at, worker_id) not in self.deadlines:
             heapq.heappush(self.deadlines, (at, worker_id))
 
+    def _look_after(self) -> None:
+        """Condemn who is unwell, and tell the backend to end it."""
+        now = timezone.now()
+        if now < self.checkup.due_at or self.shutting_down:
+            return
+        for instance, graceful in self.checkup.run(now):
+            config = queries.runtime(instance.worker_id).config
+            self._halt(config, instance, graceful, CONDEMNED_STOP_S)
+
     # --- plan and apply ---
 
     def reconcile(self, worker_ids: Iterable[str]) -> None:
         """Plan and act for these workers, or for all of them when a resync is due."""
         now = timezone.now()
-        rows = runtimes()
+        rows = queries.runtimes()
         if now < self.resync_at:
             ids = list(worker_ids)
             if not ids:
@@ -239,6 +252,7 @@ class Master:
             state=State(runtime.state),
             generation=runtime.generation,
             restart_at=runtime.restart_at,
+            condemned=bool(runtime.condemned),
             alive=self.alive.get(config.worker_id),
             reachable=config.deployment_type in self.reachable
             or config.deployment_type not in self.backends,
@@ -255,8 +269,7 @@ class Master:
                 graceful, timeout_ms = services.stopping(view.instance, cause)
                 self._halt(config, view.instance, graceful, timeout_ms / 1000)
             case Halt(instance):
-                runtime = config.runtime
-                self._halt(config, instance, runtime.stop_graceful, self._remaining_s(runtime))
+                self._halt_again(config, instance)
             case Evict(instance):
                 log.warning("ending a process that no row asks for: %s", instance)
                 self._halt(config, instance, graceful=True, timeout_s=10.0)
@@ -285,6 +298,13 @@ class Master:
             timeout_s = min(timeout_s, SHUTDOWN_STOP_S)
         backend = self.backends[DeploymentType(config.deployment_type)]
         backend.stop(instance, graceful=graceful, timeout_s=timeout_s)
+
+    def _halt_again(self, config: WorkerConfig, instance: Instance) -> None:
+        runtime = config.runtime
+        if runtime.condemned:  # how it is ended was decided with its condemnation
+            self._halt(config, instance, graceful=True, timeout_s=CONDEMNED_STOP_S)
+        else:
+            self._halt(config, instance, runtime.stop_graceful, self._remaining_s(runtime))
 
     @staticmethod
     def _remaining_s(runtime: WorkerRuntime) -> float:

@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 from simple_history.models import HistoricalRecords
 
-from lifecycle.types import WORKER_ID, DeploymentType, Level, Pool, State, Wish
+from lifecycle.types import WORKER_ID, DeploymentType, Level, Pool, RestartMode, State, Wish
 from lifecycle.validators import validate_env_variables, validate_options
 
 
@@ -28,6 +28,7 @@ STATES = choices(
 WISHES = choices(Wish, _("running"), _("stopped"))
 LEVELS = choices(Level, _("debug"), _("info"), _("warning"), _("error"))
 POOLS = choices(Pool, _("threads"), _("prefork (processes)"), _("solo"))
+RESTART_MODES = choices(RestartMode, _("every exit"), _("a failure"), _("never"))
 DEPLOYMENT_TYPES = choices(DeploymentType, _("local"), _("SSH"), _("Docker"), _("Kubernetes"))
 
 
@@ -127,11 +128,36 @@ class WorkerConfig(models.Model):
     )
     auto_start = models.BooleanField(_("auto start"), default=False)
     auto_restart = models.BooleanField(_("auto restart"), default=True)
+    restart_mode = models.CharField(
+        _("restart after"),
+        max_length=16,
+        choices=RESTART_MODES,
+        default=RestartMode.ALWAYS.value,
+        help_text=_("Which exits nobody asked for are followed by a restart."),
+    )
     restart_delay_ms = models.PositiveIntegerField(
         _("restart delay (ms)"), default=5000, validators=[MaxValueValidator(3_600_000)]
     )
     max_restart_attempts = models.PositiveIntegerField(
         _("max. restart attempts"), default=3, validators=[MaxValueValidator(1_000_000)]
+    )
+    max_restart_delay_ms = models.PositiveIntegerField(
+        _("max. restart delay (ms)"),
+        default=300_000,
+        validators=[MaxValueValidator(86_400_000)],
+        help_text=_("The delay doubles with each attempt, up to this."),
+    )
+    stable_after_s = models.PositiveIntegerField(
+        _("stable after (s)"),
+        default=60,
+        validators=[MinValueValidator(1), MaxValueValidator(86_400)],
+        help_text=_("A run of this length forgets earlier restart attempts."),
+    )
+    heartbeat_timeout_s = models.PositiveIntegerField(
+        _("heartbeat timeout (s)"),
+        default=30,
+        validators=[MinValueValidator(15), MaxValueValidator(3600)],
+        help_text=_("A worker beats every 10 s; one that is silent for longer is replaced."),
     )
     enabled = models.BooleanField(_("enabled"), default=True)
     version = models.PositiveIntegerField(_("version"), default=1, editable=False)
@@ -157,6 +183,9 @@ class WorkerConfig(models.Model):
                 condition=one_of("deployment_type", DeploymentType), name="deployment_type_is_known"
             ),
             models.CheckConstraint(condition=one_of("pool", Pool), name="pool_is_known"),
+            models.CheckConstraint(
+                condition=one_of("restart_mode", RestartMode), name="restart_mode_is_known"
+            ),
             models.CheckConstraint(
                 condition=Q(port__isnull=True) | Q(port__range=(1, 65535)), name="port_is_a_port"
             ),
@@ -241,6 +270,10 @@ class WorkerRuntime(models.Model):
     last_error = models.TextField(_("last error"), blank=True)
     last_error_at = models.DateTimeField(null=True, editable=False)
 
+    is_stuck = models.BooleanField(default=False, editable=False)
+    condemned = models.CharField(
+        _("being replaced because"), max_length=500, blank=True, editable=False
+    )
     restart_attempts = models.PositiveIntegerField(
         _("restart attempts"), default=0, help_text=_("Restarts since the last stable run.")
     )

@@ -10,15 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 
-from lifecycle.types import Exit
-
-
-class RestartMode(StrEnum):
-    ALWAYS = "always"
-    ON_FAILURE = "on_failure"  # exit code 0 is left alone
-    NEVER = "never"
+from lifecycle.types import Exit, RestartMode
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ class View:
     state: State
     generation: int
     restart_at: datetime | None
+    condemned: bool  # unwell: its end is a crash, and the restart policy's business
     alive: Alive | None
     reachable: bool  # the backend answered; otherwise `alive` means nothing
 
@@ -55,7 +56,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """Tell the backend (again) to stop what runs; the state says `stopping` already."""
+    """Tell the backend (again) to end what runs: it is `stopping`, or condemned."""
 
     instance: Instance
 
@@ -130,6 +131,8 @@ def _plan_up(view: View, wanted: bool, shutting_down: bool) -> Action:
         return Vanished(Exit(note="its process is gone and nobody saw it end"))
     if not wanted:
         return Stop("the system shuts down" if shutting_down else "asked to stop")
+    if view.condemned:
+        return Halt(view.instance)
     if view.wanted_generation > view.generation:
         return Stop("asked to restart")
     return Wait()

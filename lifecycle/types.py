@@ -56,6 +56,14 @@ class Pool(StrEnum):
     SOLO = "solo"
 
 
+class RestartMode(StrEnum):
+    """After which exits the restart policy restarts."""
+
+    ALWAYS = "always"
+    ON_FAILURE = "on_failure"  # exit code 0 is left alone
+    NEVER = "never"
+
+
 class Level(StrEnum):
     DEBUG = "debug"
     INFO = "info"

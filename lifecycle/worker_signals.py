@@ -16,11 +16,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import celery
-from celery import signals
+from celery import current_app, signals
 from celery.utils.dispatch import Signal
 from celery.worker import state as celery_state
 from django.db import Error as DatabaseError
 from django.db import close_old_connections
+from kombu.exceptions import OperationalError as BrokerError
 
 from lifecycle import VERSION, services
 from lifecycle.errors import LifecycleError
@@ -31,6 +32,9 @@ log = logging.getLogger(__name__)
 BEAT_S = 10.0
 # Celery's own heartbeat comes every 2 s while the main loop turns and the broker answers.
 LOOP_SILENCE_S = 7.0
+# A loop that is silent for this long although the broker answers does not come back by itself.
+STUCK_S = 60.0
+BROKER_TIMEOUT_S = 2
 LONGEST_RETRY_S = 10.0
 MAX_WAITING = 1000
 
@@ -51,12 +55,14 @@ class Counts:
 class Reporter:
     """Writes the facts of one worker, in order, on a thread of its own."""
 
-    def __init__(self, instance: Instance) -> None:
+    def __init__(self, instance: Instance, *, works_in_loop: bool) -> None:
         self.instance = instance
+        self.works_in_loop = works_in_loop  # the pool runs tasks in the main loop
         self._facts: queue.Queue[Callable[[], object]] = queue.Queue(MAX_WAITING)
         self._failed = 0
         self._seen_done = self._seen_failed = 0
-        self._loop_at = 0.0
+        self._loop_at = time.monotonic()
+        self._waits_for, self._is_stuck = "", False
         self._outage_since: float | None = None
 
     def start(self) -> None:
@@ -110,13 +116,15 @@ class Reporter:
                 return
 
     def _beat(self) -> None:
+        self._look_at_loop()
         counts = self._counts()
         services.heartbeat(
             self.instance,
             active_tasks=counts.active,
             tasks_done=counts.done - self._seen_done,
             errors=counts.errors - self._seen_failed,
-            reason=self._waiting_for(),
+            reason=self._waits_for,
+            is_stuck=self._is_stuck,
         )
         self._seen_done, self._seen_failed = counts.done, counts.errors
 
@@ -124,9 +132,24 @@ class Reporter:
         done = int(celery_state.all_total_count[0])
         return Counts(len(celery_state.active_requests), done, self._failed)
 
-    def _waiting_for(self) -> str:
-        silent = time.monotonic() - self._loop_at > LOOP_SILENCE_S
-        return "waiting for broker" if silent else ""
+    def _look_at_loop(self) -> None:
+        """A silent main loop waits for the broker, works (a solo pool's tasks run in it), or hangs."""
+        silent_s = time.monotonic() - self._loop_at
+        self._waits_for, self._is_stuck = "", False
+        if silent_s <= LOOP_SILENCE_S:
+            return
+        if not self._broker_answers():
+            self._waits_for = "waiting for broker"
+        elif silent_s > STUCK_S and not (self.works_in_loop and celery_state.active_requests):
+            self._is_stuck = True
+
+    def _broker_answers(self) -> bool:
+        try:
+            with current_app.connection_for_read(connect_timeout=BROKER_TIMEOUT_S) as broker:
+                broker.ensure_connection(max_retries=1, interval_start=0, timeout=BROKER_TIMEOUT_S)
+        except (BrokerError, OSError):
+            return False
+        return True
 
     def _outage(self, error: DatabaseError) -> None:
         if self._outage_since is None:
@@ -139,9 +162,9 @@ class Reporter:
             self._outage_since = None
 
 
-def enlist(instance: Instance) -> None:
+def enlist(instance: Instance, *, works_in_loop: bool = False) -> None:
     """Make this process the worker `instance`: from now on its Celery signals are reported."""
-    reporter = Reporter(instance)
+    reporter = Reporter(instance, works_in_loop=works_in_loop)
 
     def connect(signal: Signal, handler: Callable[..., object]) -> None:
         signal.connect(lambda **kwargs: handler(**kwargs), weak=False)

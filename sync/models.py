@@ -126,7 +126,11 @@ class Account(models.Model):
 
 class Conversation(models.Model):
     account = models.ForeignKey(
-        Account, on_delete=models.CASCADE, related_name="conversations", verbose_name=_("account")
+        Account,
+        on_delete=models.CASCADE,
+        db_index=False,
+        related_name="conversations",
+        verbose_name=_("account"),
     )
     external_id = models.CharField(_("external id"), max_length=500)
     title = models.CharField(_("title"), max_length=500, blank=True)
@@ -162,7 +166,11 @@ class Conversation(models.Model):
 
 class Message(models.Model):
     account = models.ForeignKey(
-        Account, on_delete=models.CASCADE, related_name="+", verbose_name=_("account")
+        Account,
+        on_delete=models.CASCADE,
+        db_index=False,
+        related_name="+",
+        verbose_name=_("account"),
     )
     conversation = models.ForeignKey(
         Conversation,
@@ -212,7 +220,11 @@ class Post(models.Model):
     """A work that an account published [S14]."""
 
     account = models.ForeignKey(
-        Account, on_delete=models.CASCADE, related_name="posts", verbose_name=_("account")
+        Account,
+        on_delete=models.CASCADE,
+        db_index=False,
+        related_name="posts",
+        verbose_name=_("account"),
     )
     external_id = models.CharField(_("external id"), max_length=500)
     author_id = models.CharField(_("author id"), max_length=500)
@@ -237,10 +249,18 @@ class Post(models.Model):
 
 class Comment(models.Model):
     account = models.ForeignKey(
-        Account, on_delete=models.CASCADE, related_name="+", verbose_name=_("account")
+        Account,
+        on_delete=models.CASCADE,
+        db_index=False,
+        related_name="+",
+        verbose_name=_("account"),
     )
     post = models.ForeignKey(
-        Post, on_delete=models.CASCADE, related_name="comments", verbose_name=_("post")
+        Post,
+        on_delete=models.CASCADE,
+        db_index=False,
+        related_name="comments",
+        verbose_name=_("post"),
     )
     external_id = models.CharField(_("external id"), max_length=500)
     parent_external_id = models.CharField(_("in reply to"), max_length=500, blank=True)
@@ -273,7 +293,11 @@ class SyncRun(models.Model):
     """The receipt of one batch, or the failure of one check. `read = new + changed + same + refused`."""
 
     account = models.ForeignKey(
-        Account, on_delete=models.CASCADE, related_name="runs", verbose_name=_("account")
+        Account,
+        on_delete=models.CASCADE,
+        db_index=False,
+        related_name="runs",
+        verbose_name=_("account"),
     )
     sequence = models.PositiveBigIntegerField(_("sequence"), null=True)
     epoch = models.PositiveBigIntegerField(_("epoch"))

@@ -41,7 +41,7 @@ def run(app: Celery, spec: WorkerSpec) -> int:
         settings.DATABASES["default"]["OPTIONS"].pop("pool", None)
     os.environ["CELERY_SKIP_CHECKS"] = "1"  # `up` and the tests run Django's checks, not each fork
     signals.setup_logging.connect(_keep_our_logging)
-    worker_signals.enlist(instance)
+    worker_signals.enlist(instance, works_in_loop=spec.pool is Pool.SOLO)
     context = CLIContext(app=app, no_color=True, workdir=None, quiet=True)
     # The sub-command alone: `celery` itself would import a shell and Flower into every worker.
     code = worker_command.main(

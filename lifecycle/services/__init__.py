@@ -8,6 +8,7 @@ the channel `muster_lifecycle` notified with the worker's id when the transactio
 from lifecycle.services.configs import create_config, delete_config, update_config
 from lifecycle.services.facts import (
     claim_start,
+    condemned,
     exited,
     heartbeat,
     ready,
@@ -35,6 +36,7 @@ __all__ = [
     "Wished",
     "claim_start",
     "clear_wishes_without_auto_start",
+    "condemned",
     "create_config",
     "delete_config",
     "exited",

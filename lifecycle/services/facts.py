@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from django.db import connection
 from django.db.models import F
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from lifecycle.errors import LostRace
 from lifecycle.models import WorkerConfig, WorkerRuntime
-from lifecycle.policy import GiveUp, LeaveStopped, Restart, RestartMode, RestartPolicy, decide
+from lifecycle.policy import GiveUp, LeaveStopped, Restart, RestartPolicy, decide
 from lifecycle.services.rows import current, locked, move, notify, record, reset
 from lifecycle.states import WITH_PROCESS
-from lifecycle.types import Alive, Event, Gone, Instance, Level, State
+from lifecycle.types import Alive, Event, Gone, Instance, Level, RestartMode, State
 
 # --- seen by the master ---
 
@@ -31,6 +33,7 @@ def claim_start(worker_id: str, generation: int) -> WorkerConfig:
         runtime.started_at = runtime.ready_at = runtime.last_heartbeat_at = None
         runtime.exit_code, runtime.exit_signal = None, ""
         runtime.active_tasks = 0
+        runtime.is_stuck, runtime.condemned = False, ""
         if again:
             runtime.restart_count = F("restart_count") + 1
             runtime.last_restart_at = timezone.now()
@@ -64,6 +67,21 @@ def stopping(instance: Instance, cause: str) -> tuple[bool, int]:
         return runtime.stop_graceful, runtime.stop_timeout_ms
 
 
+def condemned(instance: Instance, cause: str) -> bool:
+    """The worker is unwell and will be ended; its exit then is a crash with this cause [L9].
+
+    False when that is known already. Raises `LostRace`.
+    """
+    with current(instance) as runtime:
+        if runtime.condemned or runtime.state not in (State.STARTING, State.RUNNING):
+            return False
+        runtime.condemned = runtime.reason = cause[:500]
+        runtime.save()
+        record(runtime, "condemned", f"to be replaced: {cause}", "master", level=Level.WARNING)
+        notify(instance.worker_id)
+        return True
+
+
 def exited(gone: Gone, random: Callable[[], float]) -> None:
     """A process ended: `stopped` if it was asked to, else `crashed` and the restart policy's turn.
 
@@ -84,6 +102,8 @@ def exited(gone: Gone, random: Callable[[], float]) -> None:
             runtime.restart_attempts = 0
             move(runtime, Event.EXITED, f"stopped: {gone.exit}", reason="")
             return
+        if runtime.condemned:
+            gone = replace(gone, exit=replace(gone.exit, note=runtime.condemned))
         runtime.error_count = F("error_count") + 1
         runtime.last_error, runtime.last_error_at = str(gone.exit), gone.ended_at
         move(runtime, Event.EXITED, f"crashed: {gone.exit}", level=Level.ERROR)
@@ -139,9 +159,11 @@ def _restart_reason(gone: Gone, at: datetime, now: datetime) -> str:
 
 def policy_of(config: WorkerConfig) -> RestartPolicy:
     return RestartPolicy(
-        mode=RestartMode.ALWAYS if config.auto_restart else RestartMode.NEVER,
+        mode=RestartMode(config.restart_mode) if config.auto_restart else RestartMode.NEVER,
         delay=timedelta(milliseconds=config.restart_delay_ms),
+        cap=timedelta(milliseconds=config.max_restart_delay_ms),
         max_attempts=config.max_restart_attempts,
+        stable=timedelta(seconds=config.stable_after_s),
     )
 
 
@@ -151,7 +173,8 @@ def policy_of(config: WorkerConfig) -> RestartPolicy:
 def ready(instance: Instance, versions: dict[str, str]) -> None:
     """The worker consumes its queues. `versions`: worker, python, celery."""
     with current(instance) as runtime:
-        runtime.ready_at = runtime.last_heartbeat_at = timezone.now()
+        runtime.ready_at = timezone.now()
+        runtime.last_heartbeat_at = Now()
         runtime.worker_version = versions["worker"]
         runtime.python_version = versions["python"]
         runtime.celery_version = versions["celery"]
@@ -159,19 +182,26 @@ def ready(instance: Instance, versions: dict[str, str]) -> None:
 
 
 def heartbeat(
-    instance: Instance, *, active_tasks: int, tasks_done: int, errors: int, reason: str
+    instance: Instance,
+    *,
+    active_tasks: int,
+    tasks_done: int,
+    errors: int,
+    reason: str,
+    is_stuck: bool = False,
 ) -> bool:
     """One statement, no log row, no notification. False when the instance is not the current one.
 
     `tasks_done` and `errors` count what happened since the last heartbeat; `reason` says what the
-    worker waits for ("" for nothing).
+    worker waits for ("" for nothing); `is_stuck` that its main loop stands still for no good reason.
     """
     return bool(
         WorkerRuntime.objects.filter(
             config__worker_id=instance.worker_id, generation=instance.generation
         ).update(
-            last_heartbeat_at=timezone.now(),
+            last_heartbeat_at=Now(),  # the database's clock, which is also asked for its age
             reason=reason,
+            is_stuck=is_stuck,
             active_tasks=active_tasks,
             tasks_total=F("tasks_total") + tasks_done,
             error_count=F("error_count") + errors,

@@ -10,12 +10,11 @@ from lifecycle.policy import (
     GiveUp,
     LeaveStopped,
     Restart,
-    RestartMode,
     RestartPolicy,
     backoff,
     decide,
 )
-from lifecycle.types import Exit
+from lifecycle.types import Exit, RestartMode
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

@@ -35,6 +35,7 @@ STOPPED = View(
     state=State.STOPPED,
     generation=4,
     restart_at=None,
+    condemned=False,
     alive=None,
     reachable=True,
 )
@@ -88,6 +89,11 @@ def test_a_stopping_worker_is_told_again_until_it_is_gone() -> None:
     assert isinstance(plan(replace(stopping, alive=None), NOW), Vanished)
 
 
+def test_a_condemned_worker_is_ended_but_not_stopping() -> None:
+    assert plan(replace(RUNNING, condemned=True), NOW) == Halt(Instance("worker-1", 4))
+    assert isinstance(plan(replace(RUNNING, condemned=True, wish=Wish.STOPPED), NOW), Stop)
+
+
 def test_a_process_of_another_generation_is_evicted_first() -> None:
     assert plan(replace(RUNNING, alive=alive(3)), NOW) == Evict(Instance("worker-1", 3))
     assert plan(replace(STOPPED, alive=alive(4)), NOW) == Evict(Instance("worker-1", 4))
@@ -107,6 +113,7 @@ views = st.builds(
     state=st.sampled_from(State),
     generation=st.integers(0, 3),
     restart_at=st.one_of(st.none(), st.just(NOW), st.just(NOW + timedelta(hours=1))),
+    condemned=st.booleans(),
     alive=st.one_of(st.none(), st.builds(alive, st.integers(0, 3))),
     reachable=st.booleans(),
 )

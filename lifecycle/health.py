@@ -1,0 +1,81 @@
+"""Which workers are unwell, and why: pure judgement of vital signs [L9].
+
+A worker that beats, turns its loop and keeps to its memory is well. What is judged here is replaced
+by the restart policy, with the cause in its log. Waiting for a broker or a database is not an
+illness: nothing here asks for either [L5].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from lifecycle.types import Instance
+
+# Memory must stay over its limit for this long: a short peak is no illness.
+MEMORY_PATIENCE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """The signs of one worker that is starting or running; ages in seconds."""
+
+    instance: Instance
+    heartbeat_age_s: float | None  # None: no heartbeat yet
+    heartbeat_timeout_s: float
+    is_stuck: bool  # the worker itself says that its main loop stands still
+    memory_mb: float
+    max_memory_mb: float
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """Replace this instance. `graceful`: it can still be asked to finish its tasks first."""
+
+    instance: Instance
+    cause: str
+    graceful: bool
+
+
+@dataclass
+class Doctor:
+    """Remembers since when each worker has been over its memory limit, and whom to believe.
+
+    `now` is a monotonic clock (s) in every call: a jump of the wall clock is not an illness.
+    """
+
+    watching_since: float
+    _over_since: dict[Instance, float] = field(default_factory=dict)
+
+    def start_over(self, now: float) -> None:
+        """Old signs mean nothing (the database was away, a clock jumped): wait for new ones."""
+        self.watching_since = now
+        self._over_since.clear()
+
+    def examine(self, workers: Iterable[Vitals], now: float) -> list[Diagnosis]:
+        """Those that have to be replaced."""
+        workers = list(workers)
+        self._over_since = {
+            vitals.instance: self._over_since.get(vitals.instance, now)
+            for vitals in workers
+            if vitals.memory_mb > vitals.max_memory_mb
+        }
+        found = (self._examine_one(vitals, now) for vitals in workers)
+        return [diagnosis for diagnosis in found if diagnosis]
+
+    def _examine_one(self, vitals: Vitals, now: float) -> Diagnosis | None:
+        watched_s = now - self.watching_since
+        silent_s = vitals.heartbeat_age_s
+        timeout_s = vitals.heartbeat_timeout_s
+        if silent_s is not None and silent_s > timeout_s and watched_s > timeout_s:
+            return Diagnosis(vitals.instance, f"no heartbeat for {silent_s:.0f} s", graceful=False)
+        if vitals.is_stuck:
+            return Diagnosis(vitals.instance, "its main loop makes no progress", graceful=False)
+        over_s = now - self._over_since.get(vitals.instance, now)
+        if over_s >= MEMORY_PATIENCE_S:
+            cause = (
+                f"memory {vitals.memory_mb:.0f} MB, over its limit of "
+                f"{vitals.max_memory_mb:.0f} MB for {over_s:.0f} s"
+            )
+            return Diagnosis(vitals.instance, cause, graceful=True)
+        return None
