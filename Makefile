@@ -4,7 +4,7 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
-UV_PIP := $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes
+UV_PIP := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes
 PYTEST := $(BIN)/python -m pytest
 SOURCES := crm lifecycle sync tests manage.py
 

@@ -9,7 +9,7 @@ from django.template.response import TemplateResponse
 from django.utils.translation import gettext_lazy as _
 from unfold.sites import UnfoldAdminSite
 
-from lifecycle.live import polls
+from lifecycle.console.live import polls
 
 
 class MusterAdminSite(UnfoldAdminSite):  # type: ignore[misc]  # unfold is untyped

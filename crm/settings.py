@@ -18,28 +18,33 @@ DEBUG = env.debug
 ALLOWED_HOSTS = [host.strip() for host in env.allowed_hosts.split(",") if host.strip()]
 CSRF_TRUSTED_ORIGINS = [o.strip() for o in env.trusted_origins.split(",") if o.strip()]
 
-INSTALLED_APPS = [
-    "crm.apps.CrmConfig",
+# Parts without pages: what only pages need would cost them memory and time to start.
+IS_HEADLESS = env.part in {"master", "agent", "beat", "flower"}
+PAGES = [
     "unfold.apps.BasicAppConfig",
     "unfold.contrib.filters",
     "unfold.contrib.simple_history",
     "crm.apps.MusterAdminConfig",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django_filters",
+    "django_htmx",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "drf_standardized_errors",
+    "rest_framework",
+]
+INSTALLED_APPS = [
+    "crm.apps.CrmConfig",
+    *(["django.contrib.admin.apps.SimpleAdminConfig"] if IS_HEADLESS else PAGES),
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
-    "whitenoise.runserver_nostatic",
-    "django.contrib.staticfiles",
     "django_celery_beat",
     "django_celery_results",
-    "django_filters",
-    "django_htmx",
     "django_structlog",
-    "drf_spectacular",
-    "drf_spectacular_sidecar",
-    "drf_standardized_errors",
     "knox",
-    "rest_framework",
     "simple_history",
     "lifecycle",
     "sync",
@@ -142,7 +147,6 @@ TIME_ZONE = env.time_zone
 USE_TZ = True
 
 STATIC_URL = "/static/"
-STATIC_ROOT = env.home / "static"
 STATICFILES_DIRS = [BASE_DIR / "crm" / "console" / "static"]
 # Files are served from the packages that bring them: no collectstatic step between clone and login.
 WHITENOISE_USE_FINDERS = True

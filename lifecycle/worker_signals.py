@@ -133,7 +133,7 @@ class Reporter:
         return Counts(len(celery_state.active_requests), done, self._failed)
 
     def _look_at_loop(self) -> None:
-        """A silent main loop waits for the broker, works (a solo pool's tasks run in it), or hangs."""
+        """A silent main loop waits for the broker, runs a task (solo pool), or hangs."""
         silent_s = time.monotonic() - self._loop_at
         self._waits_for, self._is_stuck = "", False
         if silent_s <= LOOP_SILENCE_S:

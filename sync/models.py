@@ -290,7 +290,10 @@ class Comment(models.Model):
 
 
 class SyncRun(models.Model):
-    """The receipt of one batch, or the failure of one check. `read = new + changed + same + refused`."""
+    """The receipt of one batch, or the failure of one check.
+
+    `read = new + changed + same + refused`.
+    """
 
     account = models.ForeignKey(
         Account,

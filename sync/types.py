@@ -125,7 +125,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """A batch in which each record stands once, by kind, in the order in which rows can be written."""
+    """A batch in which each record stands once, by kind, in an order in which it can be written."""
 
     cursor: str
     conversations: tuple[ConversationRecord, ...] = ()

@@ -7,10 +7,10 @@ from typing import Any
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, PermissionsMixin
 
 from lifecycle import queries as fleet
-from lifecycle.live import badge, moment
+from lifecycle.admin.worker_page import LEVEL_TONES, TONES
+from lifecycle.console.live import badge, moment
 from lifecycle.models import WorkerLog
 from lifecycle.types import Level, State
-from lifecycle.worker_page import LEVEL_TONES, TONES
 from sync import queries as inbox
 
 EVENTS = 12

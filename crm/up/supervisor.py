@@ -17,8 +17,8 @@ from crm.up import output
 from crm.up.parts import Part, environment
 from crm.up.state import PartRecord, PartState, UpState, write
 from lifecycle.agent import process
-from lifecycle.policy import Restart, RestartMode, RestartPolicy, decide
-from lifecycle.types import Exit
+from lifecycle.policy import Restart, RestartPolicy, decide
+from lifecycle.types import Exit, RestartMode
 
 # Parts are never given up: after a stable run at once, then slower and slower, then every 30 s.
 POLICY = RestartPolicy(

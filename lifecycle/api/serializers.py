@@ -46,7 +46,9 @@ class WorkerConfigSerializer(Strict, serializers.ModelSerializer[WorkerConfig]):
             *("worker_id", "name", "description", "deployment_type", "host", "port"),
             *("max_accounts", "max_memory_mb", "cpu_cores", "pool", "concurrency", "queues"),
             *("env_variables", "command_args", "working_directory", "deployment_options"),
-            *("auto_start", "auto_restart", "restart_delay_ms", "max_restart_attempts", "enabled"),
+            *("auto_start", "auto_restart", "restart_mode", "restart_delay_ms"),
+            *("max_restart_delay_ms", "max_restart_attempts", "stable_after_s"),
+            *("heartbeat_timeout_s", "enabled"),
             *("version", "created_at", "updated_at"),
         ]
 

@@ -193,7 +193,7 @@ def heartbeat(
     """One statement, no log row, no notification. False when the instance is not the current one.
 
     `tasks_done` and `errors` count what happened since the last heartbeat; `reason` says what the
-    worker waits for ("" for nothing); `is_stuck` that its main loop stands still for no good reason.
+    worker waits for ("" for nothing); `is_stuck` that its main loop hangs.
     """
     return bool(
         WorkerRuntime.objects.filter(

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 
 import psutil
 import pytest
@@ -175,6 +176,14 @@ def test_a_worker_is_never_started_twice_even_by_an_agent_with_no_memory(host: H
     assert eventually(lambda: host.snapshot().alive, "it is found again") == (first,)
 
 
+def replaced(host: Host, keeper: int) -> bool:
+    return host.keeper_pid("worker-1") != keeper
+
+
+def longer(host: Host, seen: int) -> bool:
+    return len(host.lines()) > seen
+
+
 def test_a_killed_keeper_is_replaced_and_nothing_is_lost(host: Host) -> None:
     """[L10, L12] Same worker, same exit code, every line once."""
     alive = host.start("flood")
@@ -182,9 +191,8 @@ def test_a_killed_keeper_is_replaced_and_nothing_is_lost(host: Host) -> None:
     for _ in range(3):
         keeper = host.keeper_pid("worker-1")
         os.kill(keeper, signal.SIGKILL)
-        eventually(lambda old=keeper: host.keeper_pid("worker-1") != old, "another keeper")
-        seen = len(host.lines())
-        eventually(lambda old=seen: len(host.lines()) > old, "output goes on")
+        eventually(partial(replaced, host, keeper), "another keeper")
+        eventually(partial(longer, host, len(host.lines())), "output goes on")
     assert host.snapshot().alive == (alive,)
     os.kill(alive.process.pid, signal.SIGSEGV)
     assert host.gone(alive.instance).exit.signal == signal.SIGSEGV
@@ -208,7 +216,7 @@ def test_a_keeper_that_died_while_no_agent_was_there_is_replaced(host: Host) -> 
     host.kill_agent()
     os.kill(keeper, signal.SIGKILL)
     host.start_agent()
-    eventually(lambda: host.keeper_pid("worker-1") != keeper, "another keeper")
+    eventually(partial(replaced, host, keeper), "another keeper")
     assert host.backend.stop(alive.instance, graceful=False, timeout_s=0)
     assert host.gone(alive.instance).exit.signal == signal.SIGKILL
     assert host.lines() == [f"line {n}" for n in range(len(host.lines()))]

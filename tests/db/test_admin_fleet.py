@@ -48,6 +48,10 @@ def filled(**changed: object) -> dict[str, object]:
         "deployment_options": "{}",
         "restart_delay_ms": 5000,
         "max_restart_attempts": 3,
+        "restart_mode": "always",
+        "max_restart_delay_ms": 300_000,
+        "stable_after_s": 60,
+        "heartbeat_timeout_s": 30,
         "enabled": "on",
         **changed,
     }
@@ -188,7 +192,7 @@ def test_the_page_shows_the_tail_of_the_process_log(
         def read_log(self, worker_id: str, stream: str, tail: int) -> list[str]:
             return [f"<{worker_id} {stream}>"]
 
-    monkeypatch.setattr("lifecycle.worker_page.backend_for", lambda _config: Written())
+    monkeypatch.setattr("lifecycle.admin.worker_page.backend_for", lambda _config: Written())
     config = make_config(worker_id="w")
     client.force_login(viewer)
     log = reverse("admin:lifecycle_worker_log", args=[config.pk])
@@ -205,7 +209,7 @@ def test_a_log_that_can_not_be_read_is_said_in_words(
         def read_log(self, worker_id: str, stream: str, tail: int) -> list[str]:
             raise BackendUnavailable("the agent does not answer")
 
-    monkeypatch.setattr("lifecycle.worker_page.backend_for", lambda _config: Away())
+    monkeypatch.setattr("lifecycle.admin.worker_page.backend_for", lambda _config: Away())
     client.force_login(viewer)
     text = client.get(page(make_config())).content.decode()
     assert "the agent does not answer" in text

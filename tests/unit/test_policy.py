@@ -95,7 +95,12 @@ def test_a_restart_is_never_in_the_past_and_counts_up_by_one_or_starts_over(
 ) -> None:
     policy = RestartPolicy(max_attempts=max_attempts)
     decision = decide(
-        policy, attempts=attempts, uptime=uptime, exit=Exit(signal=9), now=NOW, random=lambda: random
+        policy,
+        attempts=attempts,
+        uptime=uptime,
+        exit=Exit(signal=9),
+        now=NOW,
+        random=lambda: random,
     )
     match decision:
         case Restart(at=at, attempts=counted):

@@ -12,8 +12,8 @@ from django.utils.translation import gettext as _
 
 from lifecycle import queries, services
 from lifecycle.backends import backend_for
+from lifecycle.console.live import DASH, Text, age, badge, moment, span
 from lifecycle.errors import BackendError
-from lifecycle.live import DASH, Text, age, badge, moment, span
 from lifecycle.models import WorkerRuntime
 from lifecycle.services import Wished
 from lifecycle.states import WITH_PROCESS

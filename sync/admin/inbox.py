@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 from unfold.decorators import action
 
-from lifecycle.live import DASH, LiveList, ReadOnlyAdmin, answer, moment, polls, two_lines
+from lifecycle.console.live import DASH, LiveList, ReadOnlyAdmin, answer, moment, polls, two_lines
 from sync import queries, store
 from sync.models import Conversation, Message
 from sync.platforms import registry
@@ -70,6 +70,7 @@ class PlatformFilter(admin.SimpleListFilter):
         return queryset.filter(**{self.field: self.value()}) if self.value() else queryset
 
 
+@admin.register(Conversation)
 class ConversationAdmin(LiveList, ReadOnlyAdmin):
     """Newest first. Opening one does not mark it read: somebody else may have to answer."""
 

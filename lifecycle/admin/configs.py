@@ -1,4 +1,4 @@
-"""Workers in the admin: configs and the lifecycle log; the fleet itself is in `lifecycle.fleet`."""
+"""Worker configs and the lifecycle log in the admin; the fleet itself is in `fleet`."""
 
 from __future__ import annotations
 
@@ -16,15 +16,12 @@ from simple_history.admin import SimpleHistoryAdmin
 from unfold.admin import ModelAdmin
 
 from lifecycle import services
+from lifecycle.admin.worker_page import LEVEL_TONES
+from lifecycle.console.forms import ServiceAdmin, ServiceForm
+from lifecycle.console.live import DASH, LiveList, ReadOnlyAdmin, badge, moment
 from lifecycle.errors import LifecycleError
-from lifecycle.fleet import WorkerAdmin
-from lifecycle.forms import ServiceAdmin, ServiceForm
-from lifecycle.live import DASH, LiveList, ReadOnlyAdmin, badge, moment
-from lifecycle.models import WorkerConfig, WorkerLog, WorkerRuntime
+from lifecycle.models import WorkerConfig, WorkerLog
 from lifecycle.types import Level
-from lifecycle.worker_page import LEVEL_TONES
-
-admin.site.register(WorkerRuntime, WorkerAdmin)
 
 
 @admin.register(WorkerConfig)
@@ -74,7 +71,14 @@ class WorkerConfigAdmin(ServiceAdmin, SimpleHistoryAdmin, ModelAdmin):  # type: 
         ),
         (
             _("After a crash"),
-            {"fields": ["auto_restart", ("restart_delay_ms", "max_restart_attempts")]},
+            {
+                "fields": [
+                    ("auto_restart", "restart_mode"),
+                    ("restart_delay_ms", "max_restart_delay_ms"),
+                    ("max_restart_attempts", "stable_after_s"),
+                    "heartbeat_timeout_s",
+                ]
+            },
         ),
         (_("Process"), {"fields": ["env_variables", "command_args"]}),
         (_("Version"), {"fields": [("version", "created_at", "updated_at")]}),

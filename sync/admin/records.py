@@ -7,8 +7,8 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from lifecycle.live import DASH, LiveList, ReadOnlyAdmin, badge, moment
-from sync.forms import as_json
+from lifecycle.console.live import DASH, LiveList, ReadOnlyAdmin, badge, moment
+from sync.admin.forms import as_json
 from sync.models import Comment, DeadLetter, Post, SyncRun
 from sync.types import RunOutcome
 
@@ -29,6 +29,7 @@ class RecordAdmin(LiveList, ReadOnlyAdmin):
     show_full_result_count = False
 
 
+@admin.register(Post)
 class PostAdmin(RecordAdmin):
     list_display = ["what", "author_name", "account", "published"]
     search_fields = ["title", "text", "author_name", "external_id"]
@@ -43,6 +44,7 @@ class PostAdmin(RecordAdmin):
         return moment(post.published_at)
 
 
+@admin.register(Comment)
 class CommentAdmin(RecordAdmin):
     list_display = ["what", "author_name", "on_post", "account", "published"]
     list_filter = ["direction", "account"]
@@ -63,6 +65,7 @@ class CommentAdmin(RecordAdmin):
         return moment(comment.published_at)
 
 
+@admin.register(SyncRun)
 class SyncRunAdmin(RecordAdmin):
     list_display = [
         "finished",
@@ -99,6 +102,7 @@ class SyncRunAdmin(RecordAdmin):
         return clipped(run.error)
 
 
+@admin.register(DeadLetter)
 class DeadLetterAdmin(RecordAdmin):
     """Records that did not validate. The raw record is decrypted on its own page alone."""
 

@@ -21,8 +21,15 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 
 from lifecycle import queries
-from lifecycle.errors import LifecycleError
-from lifecycle.live import (
+from lifecycle.admin.worker_page import (
+    WISHES,
+    page,
+    process_log,
+    state_badge,
+    wish_text,
+    wishes_now,
+)
+from lifecycle.console.live import (
     DASH,
     LiveList,
     ReadOnlyAdmin,
@@ -32,10 +39,11 @@ from lifecycle.live import (
     span,
     two_lines,
 )
+from lifecycle.errors import LifecycleError
 from lifecycle.models import WorkerRuntime
-from lifecycle.worker_page import WISHES, page, process_log, state_badge, wish_text, wishes_now
 
 
+@admin.register(WorkerRuntime)
 class WorkerAdmin(LiveList, ReadOnlyAdmin):
     """The fleet. Buttons write wishes; what becomes of them shows within two seconds."""
 

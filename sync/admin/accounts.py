@@ -1,4 +1,4 @@
-"""Accounts in the admin, and what was read for them. The inbox is in `sync.inbox`."""
+"""Accounts in the admin, and what was read for them. The inbox is in `sync.admin.inbox`."""
 
 from __future__ import annotations
 
@@ -19,21 +19,14 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 from unfold.admin import ModelAdmin
 
-from lifecycle.forms import ServiceAdmin
-from lifecycle.live import LiveList, age, answer, badge, moment, two_lines
+from lifecycle.console.forms import ServiceAdmin
+from lifecycle.console.live import LiveList, age, answer, badge, moment, two_lines
 from sync import queries, services
-from sync.forms import AccountForm, credential_fields
-from sync.inbox import ConversationAdmin, PlatformFilter, face, platform_label
-from sync.models import Account, Comment, Conversation, DeadLetter, Post, SyncRun
+from sync.admin.forms import AccountForm, credential_fields
+from sync.admin.inbox import PlatformFilter, face, platform_label
+from sync.models import Account
 from sync.platforms import registry
-from sync.records import CommentAdmin, DeadLetterAdmin, PostAdmin, SyncRunAdmin
 from sync.types import LoginState
-
-admin.site.register(Conversation, ConversationAdmin)
-admin.site.register(Post, PostAdmin)
-admin.site.register(Comment, CommentAdmin)
-admin.site.register(SyncRun, SyncRunAdmin)
-admin.site.register(DeadLetter, DeadLetterAdmin)
 
 
 def account_badge(account: Account) -> SafeString:

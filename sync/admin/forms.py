@@ -17,7 +17,7 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
-from lifecycle.forms import ServiceForm
+from lifecycle.console.forms import ServiceForm
 from sync.models import Account
 from sync.platforms import registry
 
