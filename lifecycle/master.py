@@ -12,6 +12,7 @@ import logging
 import queue
 import random
 import threading
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -47,7 +48,7 @@ from lifecycle.reconcile import (
     plan,
 )
 from lifecycle.states import WITH_PROCESS
-from lifecycle.types import DeploymentType, Gone, Instance, Pool, State, Wish, WorkerSpec
+from lifecycle.types import Alive, DeploymentType, Gone, Instance, Pool, State, Wish, WorkerSpec
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ class Notified:
 class Observed:
     deployment_type: DeploymentType
     event: BackendEvent
+    at: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ class Master:
     backends: dict[DeploymentType, Backend]
     items: queue.SimpleQueue[Item] = field(default_factory=queue.SimpleQueue)
     alive: dict[str, set[int]] = field(default_factory=dict)  # generations by worker id
+    spawned: dict[Instance, float] = field(default_factory=dict)  # since the last snapshot
     reachable: set[DeploymentType] = field(default_factory=set)
     deadlines: list[tuple[datetime, str]] = field(default_factory=list)
     resync_at: datetime = field(default_factory=timezone.now)
@@ -171,20 +174,27 @@ class Master:
                 self.shutting_down = True
                 services.clear_wishes_without_auto_start()
                 self.resync_at = timezone.now()
-            case Observed(deployment_type, Snapshot() as snapshot):
-                self._take_snapshot(deployment_type, snapshot)
+            case Observed(deployment_type, Snapshot() as snapshot, at):
+                self._take_snapshot(deployment_type, snapshot, at)
+            case Observed(_, Alive() as alive):
+                self._lives(alive.instance)
+                return {alive.instance.worker_id}
             case Observed(deployment_type, Gone() as gone):
                 return self._take_gone(deployment_type, gone)
             case Observed(_, Sampled(samples)):
                 services.sampled(list(samples))
         return set()
 
-    def _take_snapshot(self, deployment_type: DeploymentType, snapshot: Snapshot) -> None:
+    def _take_snapshot(
+        self, deployment_type: DeploymentType, snapshot: Snapshot, at: float
+    ) -> None:
+        """Only what was spawned after it was taken can live and not be in it."""
         for gone in snapshot.gone:
             self._take_gone(deployment_type, gone)
         self.alive = {}
-        for alive in snapshot.alive:
-            self._lives(alive.instance)
+        self.spawned = {i: spawned_at for i, spawned_at in self.spawned.items() if spawned_at > at}
+        for instance in (*(alive.instance for alive in snapshot.alive), *self.spawned):
+            self._lives(instance)
         self.reachable.add(deployment_type)
         self.resync_at = timezone.now()
 
@@ -205,6 +215,7 @@ class Master:
         self.alive.setdefault(instance.worker_id, set()).add(instance.generation)
 
     def _ended(self, instance: Instance) -> None:
+        self.spawned.pop(instance, None)
         generations = self.alive.get(instance.worker_id, set())
         generations.discard(instance.generation)
         if not generations:
@@ -334,6 +345,7 @@ class Master:
             services.spawn_refused(instance, str(error))
             return
         self._lives(instance)
+        self.spawned[instance] = time.monotonic()
         services.spawned(alive)
 
     def _halt(

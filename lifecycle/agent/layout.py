@@ -5,6 +5,7 @@
     spec.json       what to start, written before the spawn
     instance.json   keeper and worker, written once both exist
     stdout, stderr  FIFOs, open in the worker
+    keeper          lock of the keeper's place
     exit.json       how it ended, fsynced; kept until the master acknowledges it
 <home>/logs/workers/<worker_id>/{stdout,stderr}.log, .log.1, …
 """
@@ -121,6 +122,19 @@ class SpawnDir:
             return None
         os.close(other)
         return own
+
+    def take_keeper_lock(self) -> bool:
+        """One keeper a spawn, for as long as this process lives. False when there is another.
+
+        A lock of the process (not flock): the worker, forked later, does not share it.
+        """
+        descriptor = os.open(self.path / "keeper", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            os.close(descriptor)
+            return False
+        return True
 
     def is_locked(self) -> bool:
         descriptor = self.take_lock(beside_other=True)

@@ -21,6 +21,8 @@ class Row:
     process_id: int | None
     restart_count: int
     reason: str
+    successor: int | None
+    retiring: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Sight:
     rows: dict[str, Row]
     processes: tuple[Process, ...]
     zombies: tuple[Process, ...]  # children of this home's processes
-    locked: frozenset[str]  # worker ids whose lock somebody holds
+    locked: frozenset[tuple[str, int]]  # worker id and parity of generation of held locks
     parts_away: tuple[str, ...]  # parts that `up` should have running
     spawns: frozenset[tuple[str, int]]  # spawn folders on disk
 
@@ -89,8 +91,11 @@ def _of_worker(sight: Sight, row: Row) -> list[str]:
         found.append(f"{name} has processes {pids}, its row says {row.process_id}")
     if len(sight.of("keeper", row.worker_id)) != len(mains):
         found.append(f"{name} has {len(sight.of('keeper', row.worker_id))} keepers")
-    if (row.worker_id in sight.locked) != bool(mains):
-        found.append(f"{name}: its lock is {'held' if row.worker_id in sight.locked else 'free'}")
+    locks = {parity for worker_id, parity in sight.locked if worker_id == row.worker_id}
+    if locks != ({row.generation % 2} if up else set()):
+        found.append(f"{name} holds locks {locks}")
+    if row.successor is not None or row.retiring is not None:
+        found.append(f"{name} is being replaced: {row.successor}, {row.retiring}")
     for process in (*mains, *sight.of("pool", row.worker_id)):
         if process.generation != row.generation or not up:
             found.append(f"{name}: {process.pid} {process.role} is of {process.generation}")
@@ -110,10 +115,15 @@ def _wish(row: Row) -> list[str]:
     return []
 
 
-def twice(sight: Sight) -> list[str]:
-    """Must never be, not even for a moment [L11]: two processes of one worker."""
-    mains = Counter(process.worker_id for process in sight.of("main"))
-    return [f"{worker_id} runs {count} times" for worker_id, count in mains.items() if count > 1]
+def twice(mains: list[tuple[str, int]]) -> list[str]:
+    """Must never be, not even for a moment [L11]: one generation in two processes, or a third
+    generation beside a worker and its successor. Of (worker id, generation) of each process."""
+    found = []
+    for worker_id in {worker_id for worker_id, _ in mains}:
+        running = Counter(number for name, number in mains if name == worker_id)
+        if max(running.values()) > 1 or len(running) > 2:
+            found.append(f"{worker_id} runs as generations {sorted(running.elements())}")
+    return found
 
 
 def illegal(rows: list[LogRow], states: dict[str, str]) -> list[str]:

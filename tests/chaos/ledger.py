@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from tests.chaos.numbered import FILLING
 
 NUMBERED = re.compile(rf"([0-9a-f]{{8}}) (\d{{9}}) {re.escape(FILLING)}")
+PART = re.compile(r"^[0-9a-f]{8} \d|\.\.\.\.$")
 CONFESSION = "[muster] "
 
 
@@ -23,8 +24,8 @@ class Ledger:
     confessions: int = 0
     violations: list[str] = field(default_factory=list)
     _next: dict[str, int] = field(default_factory=dict)  # token -> number of the next line
-    _excused: set[str] = field(default_factory=set)  # tokens that end before a confession
-    _last: str = ""
+    # Tokens of which lines may be missing here: none was seen since the last confession.
+    _excused: set[str] = field(default_factory=set)
     _torn: str = ""
     _confessed: bool = False
     _rest: bytes = b""
@@ -38,7 +39,7 @@ class Ledger:
         if line.startswith(CONFESSION):
             self.confessions += 1
             self._confessed, self._torn = True, ""
-            self._excused.add(self._last)
+            self._excused = set(self._next)
             return
         if self._torn:
             self._violated(f"a torn line {self._torn!r}")
@@ -46,16 +47,17 @@ class Ledger:
         if match := NUMBERED.fullmatch(line):
             self._number(match[1], int(match[2]))
             self._confessed = False
-        elif line and not line.startswith("{") and not self._confessed:
+        elif PART.search(line) and not self._confessed:
             self._torn = line  # fine only if a confession follows
 
     def _number(self, token: str, number: int) -> None:
         expected = self._next.get(token, 0)
-        if number != expected and not (self._confessed and number > expected):
+        excused = token in self._excused or (self.confessions and token not in self._next)
+        if number != expected and not (excused and number > expected):
             what = "repeated" if number < expected else "lost"
             self._violated(f"line {number} of {token} where {expected} should be: {what}")
         self._next[token] = number + 1
-        self._last = token
+        self._excused.discard(token)
 
     def _violated(self, what: str) -> None:
         self.violations.append(f"{self.worker_id}: {what}")

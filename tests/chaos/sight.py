@@ -19,7 +19,7 @@ from tests.e2e.system import System
 
 ROWS = """
     SELECT config.worker_id, state, desired_state, generation, wanted_generation, process_id,
-           restart_count, reason
+           restart_count, reason, successor_generation, retiring_generation
     FROM lifecycle_workerruntime runtime
     JOIN lifecycle_workerconfig config ON config.id = runtime.config_id
 """
@@ -69,12 +69,12 @@ def log_rows(connection: psycopg.Connection[tuple[Any, ...]], after: int) -> lis
 
 
 def mains(home: Path) -> list[tuple[str, int]]:
-    """(worker id, pid) of every worker's main process now. Fast: it looks at one link each."""
+    """(worker id, generation) of every worker's main process now. Fast: it looks at one link each."""
     found = []
     for entry in Path("/proc").iterdir():
         pipe = _worker_pipe(entry, home) if entry.name.isdigit() else None
         if pipe and _session(int(entry.name)) == int(entry.name):
-            found.append((pipe[0], int(entry.name)))
+            found.append(pipe)
     return found
 
 
@@ -145,11 +145,14 @@ def _descends(pid: int, ancestor: int, table: dict[int, tuple[str, str, int]]) -
     return pid == ancestor
 
 
-def _locked(home: Path) -> frozenset[str]:
-    """The worker ids whose lock is held, as the kernel lists it: trying to take one disturbs."""
+def _locked(home: Path) -> frozenset[tuple[str, int]]:
+    """Worker id and parity of the locks that are held, as the kernel lists them: trying to take
+    one would disturb."""
     held = {int(match["inode"]) for match in LOCK.finditer(Path("/proc/locks").read_text())}
-    locks = (home / "run" / "workers").glob("*/lock")
-    return frozenset(lock.parent.name for lock in locks if lock.stat().st_ino in held)
+    locks = (home / "run" / "workers").glob("*/lock.[01]")
+    return frozenset(
+        (lock.parent.name, int(lock.suffix[1:])) for lock in locks if lock.stat().st_ino in held
+    )
 
 
 def _parts_away(system: System) -> tuple[str, ...]:

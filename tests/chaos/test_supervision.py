@@ -105,9 +105,9 @@ class Chaos:
         return invariants.unsettled(seen) + self.there.lines_behind()
 
     def _never_twice(self) -> None:
-        seen = sight.mains(self.there.system.home)
-        ids = [worker_id for worker_id, _pid in seen]
-        self.violations += [f"{w} runs twice: {seen}" for w in set(ids) if ids.count(w) > 1]
+        for what in invariants.twice(sight.mains(self.there.system.home)):
+            say(f"VIOLATION: {what}")
+            self.violations.append(what)
 
     def _history(self) -> list[str]:
         with self.there.system.database() as connection:
