@@ -24,6 +24,7 @@ from lifecycle import queries, services
 from lifecycle.backends import backend_for
 from lifecycle.backends.base import Backend, BackendEvent, Sampled, Snapshot
 from lifecycle.checkup import Checkup
+from lifecycle.clocks import Clocks
 from lifecycle.errors import (
     BackendUnavailable,
     LifecycleError,
@@ -56,6 +57,7 @@ RESYNC = timedelta(seconds=30)
 RETRY = timedelta(seconds=1)
 SHUTDOWN_STOP_S = 8.0
 RECONNECT_S = 0.1
+LONGEST_SLEEP_S = 5.0  # so that a set clock is noticed
 CONDEMNED_STOP_S = 60.0
 EVICTED_STOP_S = 10.0
 
@@ -102,6 +104,7 @@ class Master:
     deadlines: list[tuple[datetime, str]] = field(default_factory=list)
     resync_at: datetime = field(default_factory=timezone.now)
     checkup: Checkup = field(default_factory=Checkup)
+    clocks: Clocks = field(default_factory=Clocks)
     shutting_down: bool = False
     started: bool = False
     deposed: bool = False
@@ -151,9 +154,10 @@ class Master:
     def _next(self) -> set[str] | None:
         """Wait for the next things to happen; the workers they concern, or None to leave."""
         woken: set[str] = set()
+        self._notice_clock_jump()
         timeout = max(0.0, (self._deadline() - timezone.now()).total_seconds())
         try:
-            items = [self.items.get(timeout=timeout)]
+            items = [self.items.get(timeout=min(timeout, LONGEST_SLEEP_S))]
         except queue.Empty:
             items = []
         while not self.items.empty():
@@ -223,6 +227,14 @@ class Master:
 
     # --- deadlines ---
 
+    def _notice_clock_jump(self) -> None:
+        """Deadlines by a clock that was set mean nothing: look at everything again."""
+        _passed_s, jump_s = self.clocks.look()
+        if jump_s:
+            log.warning("the clock was set by %.0f s; looking at everything again", jump_s)
+            self.deadlines.clear()
+            self.resync_at = self.checkup.due_at = timezone.now()
+
     def _deadline(self) -> datetime:
         own = [self.resync_at, self.checkup.due_at]
         return min(own + [at for at, _worker_id in self.deadlines[:1]])
@@ -266,7 +278,7 @@ class Master:
             self._reconcile_one(runtime, now)
 
     def _reconcile_one(self, runtime: WorkerRuntime, now: datetime) -> None:
-        view = self._view(runtime)
+        view = self._view(runtime, now)
         action = plan(view, now, shutting_down=self.shutting_down)
         try:
             self._apply(runtime.config, view, action)
@@ -282,8 +294,11 @@ class Master:
             log.exception("could not carry out %s", action)
             self._look_again(view.worker_id, now + RETRY)
 
-    def _view(self, runtime: WorkerRuntime) -> View:
+    def _view(self, runtime: WorkerRuntime, now: datetime) -> View:
         config = runtime.config
+        restart_at = runtime.restart_at
+        if restart_at and restart_at - now > timedelta(milliseconds=config.max_restart_delay_ms):
+            restart_at = now  # further away than the policy ever says: the clock was set back
         return View(
             worker_id=config.worker_id,
             enabled=config.enabled,
@@ -296,7 +311,7 @@ class Master:
             successor=runtime.successor_generation,
             successor_since=runtime.successor_started_at,
             retiring=runtime.retiring_generation,
-            restart_at=runtime.restart_at,
+            restart_at=restart_at,
             condemned=bool(runtime.condemned),
             alive=frozenset(self.alive.get(config.worker_id, ())),
             reachable=config.deployment_type in self.reachable
@@ -369,7 +384,7 @@ class Master:
     def _remaining_s(runtime: WorkerRuntime) -> float:
         """What is left of the time to stop, also when a new master repeats the order."""
         since = runtime.stopping_since or runtime.retiring_since or timezone.now()
-        spent = (timezone.now() - since).total_seconds()
+        spent = max(0.0, (timezone.now() - since).total_seconds())
         return max(0.0, runtime.stop_timeout_ms / 1000 - spent)
 
     def _evict_unknown(self) -> None:

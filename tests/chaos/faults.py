@@ -1,4 +1,4 @@
-"""What goes wrong in a round: a pure function of seed and round number, so that it can be had again.
+"""What goes wrong in a round: a pure function of seed and round number, so it can be had again.
 
 Targets are named, never pids: who bears the name is looked up when the blow falls.
 """

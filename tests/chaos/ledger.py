@@ -1,4 +1,4 @@
-"""Numbered lines against what was counted when they were written: none lost, none twice, in order."""
+"""Numbered lines against what was counted when they were written: none lost, none twice."""
 
 from __future__ import annotations
 

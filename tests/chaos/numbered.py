@@ -1,7 +1,7 @@
 """Loaded into the workers under test with `--include`: numbered lines without end, and naps.
 
-Each process counts what it has written in a small mapped file, which outlives its SIGKILL: so a test
-knows how many lines there must be without asking the log.
+Each process counts what it has written in a small mapped file, which outlives its SIGKILL: so a
+test knows how many lines there must be without asking the log.
 """
 
 from __future__ import annotations

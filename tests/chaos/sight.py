@@ -1,7 +1,7 @@
-"""Looking at the system from outside: the kernel's process table and locks, the disk, the database.
+"""Looking at the system from outside: the kernel's processes and locks, the disk, the database.
 
-Nothing here asks Muster itself: a worker is what has its standard output in a worker's pipe, a lock is
-what /proc/locks shows.
+Nothing here asks Muster itself: a worker is what has its standard output in a worker's pipe, a lock
+is what /proc/locks shows.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def log_rows(connection: psycopg.Connection[tuple[Any, ...]], after: int) -> lis
 
 
 def mains(home: Path) -> list[tuple[str, int]]:
-    """(worker id, generation) of every worker's main process now. Fast: it looks at one link each."""
+    """(worker id, generation) of every worker's main process now. Fast: one link each."""
     found = []
     for entry in Path("/proc").iterdir():
         pipe = _worker_pipe(entry, home) if entry.name.isdigit() else None

@@ -1,8 +1,8 @@
 """[L5-L12] Whatever is killed, frozen or filled up, the fleet is as people wish within 30 seconds,
 and nothing was lost, doubled or left behind.
 
-`make test` runs two minutes of it, `make chaos` an hour (MUSTER_CHAOS_MINUTES). The seed is printed;
-MUSTER_CHAOS_SEED brings the same rounds again.
+`make test` runs two minutes of it, `make chaos` an hour (MUSTER_CHAOS_MINUTES). The seed is
+printed; MUSTER_CHAOS_SEED brings the same rounds again, MUSTER_CHAOS_ROUND begins with that one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STABLE_S = 10.0
 
 
 def say(text: str) -> None:
-    """Seen with `-s` as it happens, else with a failure; and always in the file, if one is named."""
+    """Seen with `-s` as it happens, else with a failure; also in MUSTER_CHAOS_JOURNAL."""
     line = f"{time.strftime('%H:%M:%S')} {text}"
     print(line, flush=True)
     if journal := os.environ.get("MUSTER_CHAOS_JOURNAL"):

@@ -1,14 +1,14 @@
-"""Put on PYTHONPATH by the chaos suite: gives the master, and nobody else, a clock that can jump.
+"""Put on PYTHONPATH by the chaos suite: gives the master, and only it, a clock that can jump.
 
-Debian's libfaketime must be there when a process starts: so the master starts itself once more, with
-it, as the same process.
+Debian's libfaketime must be there when a process starts: so the master starts itself once more,
+with it, as the same process.
 """
 
 import os
 import sys
 
 if os.environ.get("MUSTER_PART") == "master" and "LD_PRELOAD" not in os.environ:
-    os.execve(
+    os.execve(  # noqa: S606 - no shell is what we want
         sys.executable,
         [sys.executable, *sys.orig_argv[1:]],
         {
