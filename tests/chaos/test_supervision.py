@@ -56,6 +56,7 @@ class Chaos:
         before = self._rows()
         say(f"round {number}: " + "; ".join(f"{one.at_s} {one.fault}" for one in faults))
         self._carry_out(faults)
+        self.there.wait_for_clicks()
         settled_s, left = self._settle()
         self.slowest_s = max(self.slowest_s, settled_s)
         found = left + self.there.line_violations() + self._history()

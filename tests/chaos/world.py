@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,7 @@ class World:
         self.has_own_disk = False
         self.ledgers = {worker_id: Ledger(worker_id) for worker_id in fleet.WORKERS}
         self._readers = {w: LogReader(self.log_of(w)) for w in fleet.WORKERS}
-        self._clicks = ThreadPoolExecutor(4)
+        self._clicks, self._clicking = ThreadPoolExecutor(4), list[Future[None]]()
         self._token = ""
 
     # --- up and down ---
@@ -153,8 +153,13 @@ class World:
             case SetClock(offset_s):
                 self.system.clock.write_text(f"{offset_s:+d}\n")
             case Wish():
-                self._clicks.submit(self._click, fault)
+                self._clicking.append(self._clicks.submit(self._click, fault))
         return lambda: None
+
+    def wait_for_clicks(self) -> None:
+        """Every operator has an answer, or has given up: no wish comes after this."""
+        wait(self._clicking)
+        self._clicking.clear()
 
     def _freeze(self, frozen: list[ProcessRef]) -> Callable[[], None]:
         for ref in frozen:
