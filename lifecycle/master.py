@@ -14,6 +14,7 @@ import random
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -99,6 +100,7 @@ class Master:
     backends: dict[DeploymentType, Backend]
     items: queue.SimpleQueue[Item] = field(default_factory=queue.SimpleQueue)
     alive: dict[str, set[int]] = field(default_factory=dict)  # generations by worker id
+    since: dict[Instance, float] = field(default_factory=dict)  # see _since_s
     spawned: dict[Instance, float] = field(default_factory=dict)  # since the last snapshot
     reachable: set[DeploymentType] = field(default_factory=set)
     deadlines: list[tuple[datetime, str]] = field(default_factory=list)
@@ -182,6 +184,7 @@ class Master:
                 self._take_snapshot(deployment_type, snapshot, at)
             case Observed(_, Alive() as alive):
                 self._lives(alive.instance)
+                self._write_down([alive])
                 return {alive.instance.worker_id}
             case Observed(deployment_type, Gone() as gone):
                 return self._take_gone(deployment_type, gone)
@@ -199,6 +202,7 @@ class Master:
         self.spawned = {i: spawned_at for i, spawned_at in self.spawned.items() if spawned_at > at}
         for instance in (*(alive.instance for alive in snapshot.alive), *self.spawned):
             self._lives(instance)
+        self._write_down(snapshot.alive)
         self.reachable.add(deployment_type)
         self.resync_at = timezone.now()
 
@@ -215,11 +219,22 @@ class Master:
             log.info("could not acknowledge %s: %s", gone.instance, error)
         return {gone.instance.worker_id}
 
+    @staticmethod
+    def _write_down(found: Iterable[Alive]) -> None:
+        """Processes that a master had started when it was killed, before it wrote down their pid,
+        or that started after it had stopped waiting."""
+        known = queries.process_ids()
+        for alive in found:
+            if alive.process.pid not in known:
+                with suppress(LostRace, UnknownWorker):
+                    services.spawned(alive)
+
     def _lives(self, instance: Instance) -> None:
         self.alive.setdefault(instance.worker_id, set()).add(instance.generation)
 
     def _ended(self, instance: Instance) -> None:
         self.spawned.pop(instance, None)
+        self.since.pop(instance, None)
         generations = self.alive.get(instance.worker_id, set())
         generations.discard(instance.generation)
         if not generations:
@@ -309,7 +324,7 @@ class Master:
             generation=runtime.generation,
             last_generation=runtime.last_generation,
             successor=runtime.successor_generation,
-            successor_since=runtime.successor_started_at,
+            successor_since=self._successor_since(runtime, now),
             retiring=runtime.retiring_generation,
             restart_at=restart_at,
             condemned=bool(runtime.condemned),
@@ -371,21 +386,35 @@ class Master:
         backend = self.backends[DeploymentType(config.deployment_type)]
         backend.stop(instance, graceful=graceful, timeout_s=timeout_s)
 
+    def _successor_since(self, runtime: WorkerRuntime, now: datetime) -> datetime | None:
+        if runtime.successor_generation is None or runtime.successor_started_at is None:
+            return None
+        instance = Instance(runtime.config.worker_id, runtime.successor_generation)
+        return now - timedelta(seconds=self._since_s(instance))
+
+    def _since_s(self, instance: Instance) -> float:
+        """Seconds since this master first saw the instance begin to stop, or to succeed. Not by
+        what others wrote down: the clocks of hosts differ, and are set."""
+        now = time.monotonic()
+        return now - self.since.setdefault(instance, now)
+
     def _halt_again(self, config: WorkerConfig, instance: Instance) -> None:
         runtime = config.runtime
         if instance.generation == runtime.retiring_generation:
-            self._halt(config, instance, runtime.stop_graceful, self._remaining_s(runtime))
+            self._halt(
+                config, instance, runtime.stop_graceful, self._remaining_s(runtime, instance)
+            )
         elif runtime.condemned:  # how it is ended was decided with its condemnation
             self._halt(config, instance, graceful=True, timeout_s=CONDEMNED_STOP_S)
         else:
-            self._halt(config, instance, runtime.stop_graceful, self._remaining_s(runtime))
+            self._halt(
+                config, instance, runtime.stop_graceful, self._remaining_s(runtime, instance)
+            )
 
-    @staticmethod
-    def _remaining_s(runtime: WorkerRuntime) -> float:
-        """What is left of the time to stop, also when a new master repeats the order."""
-        since = runtime.stopping_since or runtime.retiring_since or timezone.now()
-        spent = max(0.0, (timezone.now() - since).total_seconds())
-        return max(0.0, runtime.stop_timeout_ms / 1000 - spent)
+    def _remaining_s(self, runtime: WorkerRuntime, instance: Instance) -> float:
+        """What is left of the time to stop. A new master counts anew: the backend only ever
+        hastens a stop that is under way."""
+        return max(0.0, runtime.stop_timeout_ms / 1000 - self._since_s(instance))
 
     def _evict_unknown(self) -> None:
         """End processes of workers whose config is gone."""

@@ -70,12 +70,12 @@ class Roster:
         """Watch the keeper of a spawn, or record that it ended unseen.
 
         A spawn without a record either never got that far, or its keeper is at it this moment: then
-        the lock is held, and we look again.
+        we look again.
         """
         if kept := self.kept.get(spawn.instance):
             return kept
         processes = spawn.processes()
-        if processes is None and spawn.is_locked():
+        if processes is None and spawn.has_keeper():
             asyncio.get_running_loop().call_later(RECORD_POLL_S, self.adopt, spawn)
             return None
         if processes is None:

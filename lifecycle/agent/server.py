@@ -71,6 +71,7 @@ class Agent:
     def _on_zygote(self) -> None:
         packet = self.zygote.recv(MESSAGE_BYTES)
         if not packet:
+            asyncio.get_running_loop().remove_reader(self.zygote.fileno())
             log.error("the zygote died; the agent starts afresh, workers go on")
             self.ending.set()
             return

@@ -58,7 +58,7 @@ class Sight:
     rows: dict[str, Row]
     processes: tuple[Process, ...]
     zombies: tuple[Process, ...]  # children of this home's processes
-    locked: frozenset[tuple[str, int]]  # worker id and parity of generation of held locks
+    locked: frozenset[tuple[str, int]]  # worker id and number of each held lock
     parts_away: tuple[str, ...]  # parts that `up` should have running
     spawns: frozenset[tuple[str, int]]  # spawn folders on disk
 
@@ -91,8 +91,8 @@ def _of_worker(sight: Sight, row: Row) -> list[str]:
         found.append(f"{name} has processes {pids}, its row says {row.process_id}")
     if len(sight.of("keeper", row.worker_id)) != len(mains):
         found.append(f"{name} has {len(sight.of('keeper', row.worker_id))} keepers")
-    locks = {parity for worker_id, parity in sight.locked if worker_id == row.worker_id}
-    if locks != ({row.generation % 2} if up else set()):
+    locks = {number for worker_id, number in sight.locked if worker_id == row.worker_id}
+    if len(locks) != len(mains):
         found.append(f"{name} holds locks {locks}")
     if row.successor is not None or row.retiring is not None:
         found.append(f"{name} is being replaced: {row.successor}, {row.retiring}")

@@ -146,7 +146,7 @@ def _descends(pid: int, ancestor: int, table: dict[int, tuple[str, str, int]]) -
 
 
 def _locked(home: Path) -> frozenset[tuple[str, int]]:
-    """Worker id and parity of the locks that are held, as the kernel lists them: trying to take
+    """Worker id and number of the locks that are held, as the kernel lists them: trying to take
     one would disturb."""
     held = {int(match["inode"]) for match in LOCK.finditer(Path("/proc/locks").read_text())}
     locks = (home / "run" / "workers").glob("*/lock.[01]")
