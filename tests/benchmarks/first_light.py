@@ -1,7 +1,7 @@
 """The figures of a whole system: `python -m tests.benchmarks.first_light`.
 
-Start to `ready`, config to `running`, kill -9 to `running`, a message from the chat server to its row,
-memory of each part. Absolute times depend on the machine; each is a median with its worst.
+Start to `ready`, config to `running`, kill -9 to `running`, a message from the chat server to its
+row, memory of each part. Absolute times depend on the machine; each is a median with its worst.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from crm.demo import synapse
+from crm.demo.install import install
 from tests.contract.matrix_stage import MatrixStage, matrix_stage
 from tests.e2e.driving import add_account, add_worker, api_of
 from tests.e2e.system import System
@@ -44,6 +46,11 @@ def status(client: httpx.Client, worker_id: str) -> dict[str, Any]:
     return found
 
 
+def runs(client: httpx.Client, worker_id: str, after_generation: int = 0) -> bool:
+    now = status(client, worker_id)
+    return now["status"] == "running" and now["generation"] > after_generation
+
+
 def show(what: str, seconds: list[float]) -> None:
     median, worst = statistics.median(seconds) * 1000, max(seconds) * 1000
     print(f"{what:<58} median {median:7.0f} ms   worst {worst:7.0f} ms   n {len(seconds)}")
@@ -55,7 +62,7 @@ def config_to_running(client: httpx.Client) -> list[float]:
         worker_id = f"bench-{number}"
         begun = time.monotonic()
         add_worker(client, worker_id, auto_start=True)
-        until(lambda worker_id=worker_id: status(client, worker_id)["status"] == "running")
+        until(partial(runs, client, worker_id))
         taken.append(time.monotonic() - begun)
         client.post(f"/workers/{worker_id}/stop", json={"graceful": False})
     return taken
@@ -66,12 +73,7 @@ def kill_to_running(client: httpx.Client, worker_id: str, kills: int) -> list[fl
     for _ in range(kills):
         before = status(client, worker_id)
         os.kill(before["process_id"], signal.SIGKILL)
-        taken.append(
-            until(
-                lambda before=before: (now := status(client, worker_id))["status"] == "running"
-                and now["generation"] > before["generation"]
-            )
-        )
+        taken.append(until(partial(runs, client, worker_id, before["generation"])))
     return taken
 
 
@@ -87,9 +89,7 @@ async def one_message(client: httpx.Client, stage: MatrixStage, room: str, numbe
     begun = time.monotonic()
     await stage.say(room, f"message {number}")
     total = number + 1
-    await asyncio.to_thread(
-        until, lambda: client.get("/inbox/summary").json()["messages"] >= total
-    )
+    await asyncio.to_thread(until, lambda: client.get("/inbox/summary").json()["messages"] >= total)
     return time.monotonic() - begun
 
 
@@ -105,13 +105,13 @@ def main() -> None:
         client = stack.enter_context(api_of(system))
         show("config created → worker running", config_to_running(client))
         add_worker(client, "fast", auto_start=True, max_restart_attempts=1000)
-        until(lambda: status(client, "fast")["status"] == "running")
+        until(partial(runs, client, "fast"))
         show("kill -9 → running, delay 0", kill_to_running(client, "fast", KILLS))
         client.post("/worker-configs", json={"worker_id": "usual", "auto_start": True})
-        until(lambda: status(client, "usual")["status"] == "running")
+        until(partial(runs, client, "usual"))
         show("kill -9 → running, default settings", kill_to_running(client, "usual", 1))
         cache = Path(os.environ.get("MUSTER_TEST_CACHE") or "~/.cache/muster").expanduser()
-        python = synapse.install(cache / "synapse", print)
+        python = install(cache / "synapse", print)
         with synapse.Synapse(home / "synapse", python) as server:
             taken = asyncio.run(message_to_row(client, server))
         show("message sent on Matrix → its row in the API", taken)
