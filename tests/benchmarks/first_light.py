@@ -48,7 +48,7 @@ def status(client: httpx.Client, worker_id: str) -> dict[str, Any]:
 
 def runs(client: httpx.Client, worker_id: str, after_generation: int = 0) -> bool:
     now = status(client, worker_id)
-    return now["status"] == "running" and now["generation"] > after_generation
+    return bool(now["status"] == "running" and now["generation"] > after_generation)
 
 
 def show(what: str, seconds: list[float]) -> None:
