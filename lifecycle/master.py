@@ -323,7 +323,7 @@ class Master:
             enabled=config.enabled,
             wish=Wish(runtime.desired_state),
             wanted_generation=runtime.wanted_generation,
-            replace_first=runtime.stop_graceful,
+            replace_first=runtime.replace_first and runtime.stop_graceful,
             state=State(runtime.state),
             generation=runtime.generation,
             last_generation=runtime.last_generation,
