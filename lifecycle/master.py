@@ -270,8 +270,12 @@ class Master:
         if now < self.checkup.due_at or self.shutting_down:
             return
         for instance, graceful in self.checkup.run(now):
-            config = queries.runtime(instance.worker_id).config
-            self._halt(config, instance, graceful, CONDEMNED_STOP_S)
+            try:
+                config = queries.runtime(instance.worker_id).config
+                self._halt(config, instance, graceful, CONDEMNED_STOP_S)
+            except LifecycleError as error:  # condemned it is: the plan will say it again
+                log.warning("could not end %s: %s", instance, error)
+                self._look_again(instance.worker_id, now + RETRY)
 
     # --- plan and apply ---
 
@@ -426,7 +430,8 @@ class Master:
                 log.warning("ending generation %s of %s: its config is gone", generation, worker_id)
                 for backend in self.backends.values():
                     instance = Instance(worker_id, generation)
-                    backend.stop(instance, graceful=True, timeout_s=EVICTED_STOP_S)
+                    with suppress(BackendUnavailable):  # the next resync finds it again
+                        backend.stop(instance, graceful=True, timeout_s=EVICTED_STOP_S)
 
     def _expected(self) -> bool:
         """While the fleet shuts down: does any row still wait for its process to end?"""

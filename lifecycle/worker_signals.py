@@ -70,7 +70,7 @@ class Reporter:
         self._beats = True
         self._failed = 0
         self._seen_done = self._seen_failed = 0
-        self._loop_at = time.monotonic()
+        self._loop_at = self._broker_away_at = time.monotonic()
         self._waits_for, self._is_stuck = "", False
         self._outage_since: float | None = None
 
@@ -159,16 +159,22 @@ class Reporter:
 
     def _look_at_loop(self) -> None:
         """A silent main loop waits for the broker, runs a task (solo pool), or hangs."""
-        silent_s = time.monotonic() - self._loop_at
+        now = time.monotonic()
+        silent_s = now - self._loop_at
         self._waits_for, self._is_stuck = "", False
         if silent_s <= LOOP_SILENCE_S:
             return
         if not self._broker_answers():
             self._waits_for = "waiting for broker"
-        elif silent_s > STUCK_S and not (self.works_in_loop and celery_state.active_requests):
+            self._broker_away_at = now
+            return
+        # A broker that is back is found at the loop's next try: until then it still waits.
+        stuck_s = now - max(self._loop_at, self._broker_away_at)
+        if stuck_s > STUCK_S and not (self.works_in_loop and celery_state.active_requests):
             self._is_stuck = True
 
     def _broker_answers(self) -> bool:
+        """Also a broker that takes connections and then hangs must not hold up a heartbeat."""
         try:
             with current_app.connection_for_read(transport_options=BROKER_PATIENCE) as broker:
                 broker.ensure_connection(max_retries=1, interval_start=0, timeout=BROKER_TIMEOUT_S)
