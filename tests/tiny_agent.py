@@ -18,6 +18,7 @@ from pathlib import Path
 from lifecycle.agent.server import Agent, take_agent_lock
 from lifecycle.agent.zygote import fork_zygote
 from lifecycle.types import WorkerSpec
+from tests.benchmarks.supervised import stamps
 
 
 def tiny_worker(spec: WorkerSpec) -> int:
@@ -55,6 +56,7 @@ ACTIONS: dict[str, Callable[[str], object]] = {
     "env": lambda value: print(os.environ.get(value)),
     "cwd": lambda _: print(Path.cwd()),
     "flood": lambda _: _flood(),
+    "stamp": stamps.send,  # for benchmarks: when it was alive first
 }
 
 
