@@ -8,7 +8,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 from simple_history.models import HistoricalRecords
@@ -161,6 +161,9 @@ class WorkerConfig(models.Model):
     )
     enabled = models.BooleanField(_("enabled"), default=True)
     version = models.PositiveIntegerField(_("version"), default=1, editable=False)
+    spawn_version = models.PositiveIntegerField(
+        default=1, editable=False, help_text="Rises with changes that only a restart brings about."
+    )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
 
@@ -248,10 +251,24 @@ class WorkerRuntime(models.Model):
     state = models.CharField(_("state"), max_length=16, choices=STATES, default=State.STOPPED.value)
     reason = models.CharField(_("reason"), max_length=1000, blank=True)
     generation = models.PositiveBigIntegerField(_("generation"), default=0)
+    last_generation = models.PositiveBigIntegerField(
+        default=0, editable=False, help_text="The newest generation that was ever claimed."
+    )
+    spawn_version = models.PositiveIntegerField(
+        default=0, editable=False, help_text="The config's spawn version that runs."
+    )
+
+    # While a restart replaces before it retires [L8], a second process belongs to the worker: first
+    # the successor, not ready yet, then the one that retires.
+    successor_generation = models.PositiveBigIntegerField(null=True, editable=False)
+    successor_process_id = models.PositiveBigIntegerField(null=True, editable=False)
+    successor_started_at = models.DateTimeField(null=True, editable=False)
+    successor_spawn_version = models.PositiveIntegerField(default=0, editable=False)
+    retiring_generation = models.PositiveBigIntegerField(null=True, editable=False)
+    retiring_process_id = models.PositiveBigIntegerField(null=True, editable=False)
+    retiring_since = models.DateTimeField(null=True, editable=False)
 
     process_id = models.PositiveBigIntegerField(_("process id"), null=True)
-    process_started_ticks = models.PositiveBigIntegerField(null=True, editable=False)
-    boot_id = models.CharField(max_length=64, blank=True, editable=False)
     container_id = models.CharField(_("container id"), max_length=128, blank=True)
     pod_name = models.CharField(_("pod name"), max_length=253, blank=True)
 
@@ -299,10 +316,23 @@ class WorkerRuntime(models.Model):
                 | Q(process_id__isnull=True),
                 name="no_process_when_not_up",
             ),
+            models.CheckConstraint(
+                condition=Q(successor_generation__isnull=True)
+                | Q(successor_generation__gt=F("generation"), state=State.RUNNING),
+                name="only_a_running_worker_has_a_successor",
+            ),
+            models.CheckConstraint(
+                condition=Q(last_generation__gte=F("generation")), name="generations_rise"
+            ),
         ]
 
     def __str__(self) -> str:
         return self.config.worker_id
+
+    @property
+    def is_outdated(self) -> bool:
+        """What runs was started with an older config: a restart brings it up to date."""
+        return self.process_id is not None and self.spawn_version < self.config.spawn_version
 
 
 class WorkerLog(models.Model):

@@ -21,6 +21,7 @@ from lifecycle.services.facts import (
     stopping,
     task_failed,
 )
+from lifecycle.services.replacement import called_off, claim_succession
 from lifecycle.services.rows import CHANNEL, notify
 from lifecycle.services.wishes import (
     Wished,
@@ -34,7 +35,9 @@ from lifecycle.services.wishes import (
 __all__ = [
     "CHANNEL",
     "Wished",
+    "called_off",
     "claim_start",
+    "claim_succession",
     "clear_wishes_without_auto_start",
     "condemned",
     "create_config",

@@ -85,7 +85,7 @@ def request_restart(
             runtime.state == State.STARTING or runtime.wanted_generation > runtime.generation
         ):
             return Wished(worker_id, State(runtime.state), changed=False)
-        runtime.wanted_generation = runtime.generation + 1
+        runtime.wanted_generation = runtime.last_generation + 1
         runtime.stop_graceful, runtime.stop_timeout_ms = graceful, timeout_ms
         _wish(runtime, Wish.RUNNING, actor, "asked to restart")
         return Wished(worker_id, State(runtime.state), changed=True)
