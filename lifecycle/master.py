@@ -36,6 +36,7 @@ from lifecycle.reconcile import (
     CallOff,
     Evict,
     Halt,
+    Learn,
     Settle,
     Spawn,
     Start,
@@ -305,11 +306,12 @@ class Master:
             alive=frozenset(self.alive.get(config.worker_id, ())),
             reachable=config.deployment_type in self.reachable
             or config.deployment_type not in self.backends,
+            is_recorded=runtime.process_id is not None,
         )
 
     def _apply(self, config: WorkerConfig, view: View, action: Action) -> None:
         match action:
-            case Start() | Succeed() | Spawn():
+            case Start() | Succeed() | Spawn() | Learn():
                 self._bring_up(config, view, action)
             case Stop(cause):
                 graceful, timeout_ms = services.stopping(view.instance, cause)
@@ -330,7 +332,9 @@ class Master:
             case Wait(until=datetime() as until):
                 self._look_again(view.worker_id, until)
 
-    def _bring_up(self, config: WorkerConfig, view: View, action: Start | Succeed | Spawn) -> None:
+    def _bring_up(
+        self, config: WorkerConfig, view: View, action: Start | Succeed | Spawn | Learn
+    ) -> None:
         match action:
             case Start(generation):
                 config = services.claim_start(view.worker_id, generation)
@@ -338,7 +342,7 @@ class Master:
             case Succeed(generation):
                 config = services.claim_succession(view.worker_id, generation)
                 self._spawn(config, view.other(generation), replaces=view.generation)
-            case Spawn(instance):
+            case Spawn(instance) | Learn(instance):  # starting what lives names its process
                 is_successor = instance != view.instance
                 self._spawn(config, instance, view.generation if is_successor else None)
 
