@@ -6,7 +6,9 @@ The line is `name pid nanoseconds` (CLOCK_MONOTONIC, which all processes of a ma
 from __future__ import annotations
 
 import os
+import queue
 import socket
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,37 +25,37 @@ class Stamp:
 
 
 class Stamps:
-    """Where the stamps arrive."""
+    """Where the stamps arrive: read at once, or a sender would block when ten are waiting."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.pids: dict[str, int] = {}
+        self._arrived: queue.SimpleQueue[Stamp] = queue.SimpleQueue()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(path))
-        self.pids: dict[str, int] = {}
+        threading.Thread(target=self._read, daemon=True).start()
 
-    def wait(self, name: str, patience_s: float = PATIENCE_S) -> Stamp:
-        """The next stamp of `name`; those of others before it only leave their pid."""
-        deadline = time.monotonic() + patience_s
+    def _read(self) -> None:
         while True:
-            self._socket.settimeout(max(0.001, deadline - time.monotonic()))
-            seen = self._next()
+            name, pid, at_ns = self._socket.recv(200).decode().split()
+            self.pids[name] = int(pid)
+            self._arrived.put(Stamp(name, int(pid), int(at_ns)))
+
+    def wait(self, name: str) -> Stamp:
+        """The next stamp of `name`. Raises `queue.Empty`."""
+        while True:
+            seen = self._arrived.get(timeout=PATIENCE_S)
             if seen.name == name:
                 return seen
 
-    def wait_all(self, names: set[str], patience_s: float = 4 * PATIENCE_S) -> int:
-        """The time of the last of these names' next stamps."""
+    def wait_all(self, names: set[str]) -> int:
+        """The time of the last of these names' next stamps. Raises `queue.Empty`."""
         left, last_ns = set(names), 0
         while left:
-            self._socket.settimeout(patience_s)
-            seen = self._next()
+            seen = self._arrived.get(timeout=PATIENCE_S)
             left.discard(seen.name)
             last_ns = max(last_ns, seen.at_ns)
         return last_ns
-
-    def _next(self) -> Stamp:
-        name, pid, at_ns = self._socket.recv(200).decode().split()
-        self.pids[name] = int(pid)
-        return Stamp(name, int(pid), int(at_ns))
 
 
 def send(name: str, path: str | None = None) -> None:
