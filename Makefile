@@ -14,12 +14,12 @@ hash = $(shell cat $(1) 2>/dev/null | sha256sum | cut -c1-16)
 RUNTIME := $(VENV)/.runtime-$(call hash,requirements.txt)
 DEVELOPMENT := $(VENV)/.development-$(call hash,requirements-dev.txt)
 
-.PHONY: help up demo ps test check format lock
+.PHONY: help up demo ps test bench check format lock
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | \
 	  awk -F'\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'
-	@echo "Variables: PORT=8000 MUSTER_HOME=var PYTHON=python3.x PYTEST_ARGS='tests/unit -k name'"
+	@echo "Variables: PORT=8000 MUSTER_HOME=var PYTHON=python3.x PYTEST_ARGS='tests/unit -k name' BENCH_ARGS='--part ready'"
 
 up: $(RUNTIME)  ## bring up everything and keep it up until Ctrl-C
 	@exec $(BIN)/python manage.py up
@@ -38,6 +38,9 @@ else
 	$(PYTEST) tests/db tests/contract -n 2
 	$(PYTEST) tests/e2e
 endif
+
+bench: $(DEVELOPMENT)  ## supervision measured beside supervisord and circus (about 20 minutes)
+	$(BIN)/python -m tests.benchmarks.supervision $(BENCH_ARGS)
 
 # Loading the settings makes keys: not in anybody's home.
 check: export MUSTER_HOME := $(CURDIR)/.mypy_cache/home

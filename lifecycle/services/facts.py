@@ -146,9 +146,9 @@ def exited(
     """A process ended: `stopped` if it was asked to, else `crashed` and the restart policy's turn.
 
     When `starts_now` then names a generation for the row as it is, that is claimed in the same
-    transaction, and its config returned: the caller spawns it. The end of a successor calls its restart off, the end of a retiring instance completes it. Safe
-    to repeat: a backend reports an exit until it is acknowledged. Raises `LostRace` when the exit
-    is of the past.
+    transaction, and its config returned: the caller spawns it. The end of a successor calls its
+    restart off, the end of a retiring instance completes it. Safe to repeat: a backend reports an
+    exit until it is acknowledged. Raises `LostRace` when the exit is of the past.
     """
     with belonging(gone.instance) as (runtime, role):
         match role:

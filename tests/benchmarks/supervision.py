@@ -75,7 +75,7 @@ def killed_by_turns(
 
     `names` are the workers by kind.
     """
-    took: dict[str, list[float]] = {kind: [] for kind in names} | {"Muster, recorded": []}
+    took: dict[str, list[float]] = {kind: [] for kind in [*names, "Muster, recorded"]}
     for _ in range(kills):
         for kind, name in names.items():
             rest(SETTLE_S)
@@ -183,7 +183,9 @@ def _show_memory(sums: dict[str, list[float]]) -> None:
     ratios = [each(sums["Muster"], n) / each(sums["supervisord"], n) for n in (1, 2)]
     rows.append(("Muster / supervisord", "", "", "", *(f"{ratio:.2f}" for ratio in ratios)))
     heads = ("PSS in MB", *(f"{n} workers" for n in PSS_SIZES), "each, 1 → 10", "each, 10 → 30")
-    figures.table("memory: agent, zygote, keepers and workers / supervisord and workers", heads, rows)
+    figures.table(
+        "memory: agent, zygote, keepers and workers / supervisord and workers", heads, rows
+    )
 
 
 def fleet(folder: Path, stamps: Stamps, _kills: int) -> None:
@@ -241,6 +243,7 @@ def main() -> None:
         os.environ[SOCKET_VARIABLE] = str(stamps.path)
         with muster.servers():
             for part in chosen.part or PARTS:
+                stamps.forget()
                 PARTS[part](folder, stamps, chosen.kills)
 
 

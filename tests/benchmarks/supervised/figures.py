@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 
 MB = 1024 * 1024
@@ -36,12 +37,13 @@ def p95(values: list[float]) -> float:
     return ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))]
 
 
-def table(title: str, heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def table(title: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Print a Markdown table, the first column left-aligned."""
     widths = [max(len(cell) for cell in column) for column in zip(heads, *rows, strict=True)]
     print(f"\n{title}\n")
     for row in (heads, tuple("-" * width for width in widths), *rows):
-        cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row, widths, strict=True))][
-            : len(row) + 1
-        ]
-        print("| " + " | ".join([cells[0], *cells[2:]]) + " |")
+        first, *more = (
+            cell.rjust(width) if n else cell.ljust(width)
+            for n, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        print("| " + " | ".join([first, *more]) + " |")

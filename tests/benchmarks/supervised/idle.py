@@ -14,8 +14,8 @@ REAL = 100
 MB_EACH = 40  # generous: as many as fit below half of what is free
 SIMULATED = (100, 1_000, 5_000)
 TINY = (100, 500)
-WARM_UP_S = 35.0  # one resync, and the idle connections are given back
-WATCHED_S = 60.0
+WARM_UP_S = 15.0
+WATCHED_S = 30.0  # one resync, three passes of samples, six checkups
 BEAT_S = 10.0
 
 BEAT = "UPDATE lifecycle_workerruntime SET last_heartbeat_at = now()"
@@ -115,9 +115,16 @@ def _insert(count: int) -> None:
         [
             WorkerRuntime(
                 config=config,
-                **{"desired_state": "running", "state": "running", "generation": 1},
-                **{"wanted_generation": 1, "process_id": 100_000 + n, "process_started_ticks": n},
-                **{"boot_id": "boot", "started_at": now, "ready_at": now, "last_heartbeat_at": now},
+                desired_state="running",
+                state="running",
+                generation=1,
+                wanted_generation=1,
+                process_id=100_000 + n,
+                process_started_ticks=n,
+                boot_id="boot",
+                started_at=now,
+                ready_at=now,
+                last_heartbeat_at=now,
             )
             for n, config in enumerate(configs)
         ],

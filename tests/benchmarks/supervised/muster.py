@@ -116,7 +116,7 @@ class Muster:
         row: Any = self.reader.execute(LOOK, [worker_id]).fetchone()
         return row  # type: ignore[no-any-return]
 
-    def wait(self, worker_id: str, is_so: Callable[[Row], bool], patience_s: float = 60) -> Row:
+    def wait(self, worker_id: str, is_so: Callable[[Row], bool], patience_s: float = 180) -> Row:
         """Wait on notifications, as everybody does, until the committed row is so."""
         deadline = time.monotonic() + patience_s
         while not is_so(row := self.look(worker_id)):
@@ -125,15 +125,11 @@ class Muster:
             assert time.monotonic() < deadline, f"{worker_id} stays {row}"
         return row
 
-    def running(self, worker_id: str, after: int = 0, patience_s: float = 60) -> Row:
-        return self.wait(
-            worker_id, lambda row: row[0] == "running" and row[1] > after, patience_s
-        )
+    def running(self, worker_id: str, after: int = 0, patience_s: float = 180) -> Row:
+        return self.wait(worker_id, lambda row: row[0] == "running" and row[1] > after, patience_s)
 
-    def spawned(self, worker_id: str, after: int = 0, patience_s: float = 60) -> Row:
-        return self.wait(
-            worker_id, lambda row: row[2] is not None and row[1] > after, patience_s
-        )
+    def spawned(self, worker_id: str, after: int = 0, patience_s: float = 180) -> Row:
+        return self.wait(worker_id, lambda row: row[2] is not None and row[1] > after, patience_s)
 
     def add(self, worker_id: str, *, start: bool = True, **fields: Any) -> None:
         """A worker with zero delay that is never given up."""

@@ -30,9 +30,7 @@ def install() -> Path:
     with locked(place.with_name("supervisors.lock")):
         if not (place / ".complete").exists():
             venv.create(place, clear=True, symlinks=True, with_pip=True)
-            subprocess.run(
-                [python_of(place), "-m", "pip", "install", "-qq", *PACKAGES], check=True
-            )
+            subprocess.run([python_of(place), "-m", "pip", "install", "-qq", *PACKAGES], check=True)
             (place / ".complete").touch()
     return place / "bin"
 

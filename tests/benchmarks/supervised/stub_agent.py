@@ -1,4 +1,4 @@
-"""An agent of workers that aren't there: `python -m tests.benchmarks.supervised.stub_agent SOCKET N`.
+"""An agent of workers that aren't there: `python -m … stub_agent SOCKET N`.
 
 It speaks the real agent's protocol: a snapshot of N living workers (`sim-0` …, generation 1), then
 samples of all of them every 10 s. It is for measuring the master alone.
