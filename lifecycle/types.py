@@ -64,6 +64,25 @@ class RestartMode(StrEnum):
     NEVER = "never"
 
 
+class RolloutState(StrEnum):
+    """Where a rolling restart stands."""
+
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    ABORTED = "aborted"
+
+
+class StepState(StrEnum):
+    """Where one worker of a rolling restart stands."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
 class Level(StrEnum):
     DEBUG = "debug"
     INFO = "info"

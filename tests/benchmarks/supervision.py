@@ -244,7 +244,9 @@ def main() -> None:
         with muster.servers():
             for part in chosen.part or PARTS:
                 stamps.forget()
-                PARTS[part](folder, stamps, chosen.kills)
+                place = folder / part
+                place.mkdir()
+                PARTS[part](place, stamps, chosen.kills)
 
 
 if __name__ == "__main__":
