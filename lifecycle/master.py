@@ -231,7 +231,7 @@ class Master:
         if self.deposed:
             return None
         now = timezone.now()
-        action = plan(self._view(runtime), now, shutting_down=self.shutting_down)
+        action = plan(self._view(runtime, now), now, shutting_down=self.shutting_down)
         return action.generation if isinstance(action, Start) else None
 
     @staticmethod

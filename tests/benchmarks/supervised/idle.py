@@ -120,8 +120,6 @@ def _insert(count: int) -> None:
                 generation=1,
                 wanted_generation=1,
                 process_id=100_000 + n,
-                process_started_ticks=n,
-                boot_id="boot",
                 started_at=now,
                 ready_at=now,
                 last_heartbeat_at=now,
