@@ -119,6 +119,7 @@ def _insert(count: int) -> None:
                 state="running",
                 generation=1,
                 wanted_generation=1,
+                last_generation=1,
                 process_id=100_000 + n,
                 started_at=now,
                 ready_at=now,
