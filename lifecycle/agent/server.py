@@ -82,11 +82,10 @@ class Agent:
             return
         word = decode(packet)
         instance = Instance(word["worker_id"], word["generation"])
+        waiting = self.spawning.get(instance)
         if word["ended"]:
             self.roster.ended(instance)
-            return
-        waiting = self.spawning.get(instance)
-        if waiting and not waiting.done():
+        elif waiting and not waiting.done():
             waiting.set_result(word)
         elif not word["refused"] and not word["busy"]:
             self._take_in(instance)
