@@ -22,7 +22,7 @@ from lifecycle.types import WorkerSpec
 
 def tiny_worker(spec: WorkerSpec) -> int:
     """Do what the words say, then wait for SIGTERM and end with code 0."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR2})
     for word in spec.args:
         name, _, value = word.partition("=")
         ACTIONS[name](value)
@@ -43,6 +43,23 @@ def _stray(_: str) -> None:
     )
 
 
+EATEN: list[bytearray] = []
+
+
+def _burn() -> None:
+    """Keep one core busy until killed."""
+    while True:
+        pass
+
+
+def _child(word: str) -> None:
+    """A pool child that does one word, `name:value`, and then waits."""
+    if os.fork() == 0:
+        name, _, value = word.partition(":")
+        ACTIONS[name](value)
+        signal.sigwait({signal.SIGTERM})
+
+
 ACTIONS: dict[str, Callable[[str], object]] = {
     "lines": _lines,
     "bytes": lambda value: os.write(1, bytes.fromhex(value)),
@@ -55,6 +72,10 @@ ACTIONS: dict[str, Callable[[str], object]] = {
     "env": lambda value: print(os.environ.get(value)),
     "cwd": lambda _: print(Path.cwd()),
     "flood": lambda _: _flood(),
+    "eat": lambda value: EATEN.append(bytearray(os.urandom(1)) * (int(value) * 1024 * 1024)),
+    "grow": lambda value: (signal.sigwait({signal.SIGUSR2}), ACTIONS["eat"](value)),
+    "burn": lambda _: _burn(),
+    "child": lambda words: _child(words),
 }
 
 
