@@ -5,3 +5,9 @@ from django.utils.translation import gettext_lazy as _
 class LifecycleConfig(AppConfig):
     name = "lifecycle"
     verbose_name = _("Workers")
+
+    def ready(self) -> None:
+        from lifecycle import duties
+        from lifecycle.metrics_duty import MetricsDuty
+
+        duties.register(MetricsDuty())
