@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from django.db import Error as DatabaseError
 from django.utils import timezone
 
 from lifecycle import queries, services
@@ -30,9 +31,23 @@ from lifecycle.errors import (
     UnknownWorker,
 )
 from lifecycle.models import WorkerConfig, WorkerRuntime
-from lifecycle.reconcile import Evict, Halt, Settle, Spawn, Start, Stop, Vanished, View, Wait, plan
+from lifecycle.reconcile import (
+    Action,
+    CallOff,
+    Evict,
+    Halt,
+    Settle,
+    Spawn,
+    Start,
+    Stop,
+    Succeed,
+    Vanished,
+    View,
+    Wait,
+    plan,
+)
 from lifecycle.states import WITH_PROCESS
-from lifecycle.types import Alive, DeploymentType, Gone, Instance, Pool, State, Wish, WorkerSpec
+from lifecycle.types import DeploymentType, Gone, Instance, Pool, State, Wish, WorkerSpec
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +56,7 @@ RETRY = timedelta(seconds=1)
 SHUTDOWN_STOP_S = 8.0
 RECONNECT_S = 0.1
 CONDEMNED_STOP_S = 60.0
+EVICTED_STOP_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +94,7 @@ Item = Notified | Observed | Lost | ShutDown | Leave
 class Master:
     backends: dict[DeploymentType, Backend]
     items: queue.SimpleQueue[Item] = field(default_factory=queue.SimpleQueue)
-    alive: dict[str, Alive] = field(default_factory=dict)
+    alive: dict[str, set[int]] = field(default_factory=dict)  # generations by worker id
     reachable: set[DeploymentType] = field(default_factory=set)
     deadlines: list[tuple[datetime, str]] = field(default_factory=list)
     resync_at: datetime = field(default_factory=timezone.now)
@@ -166,16 +182,15 @@ class Master:
     def _take_snapshot(self, deployment_type: DeploymentType, snapshot: Snapshot) -> None:
         for gone in snapshot.gone:
             self._take_gone(deployment_type, gone)
-        self.alive = {alive.instance.worker_id: alive for alive in snapshot.alive}
+        self.alive = {}
+        for alive in snapshot.alive:
+            self._lives(alive.instance)
         self.reachable.add(deployment_type)
         self.resync_at = timezone.now()
 
     def _take_gone(self, deployment_type: DeploymentType, gone: Gone) -> set[str]:
         """Commit an exit, then acknowledge it: it is reported until both are done."""
-        worker_id = gone.instance.worker_id
-        present = self.alive.get(worker_id)
-        if present and present.instance == gone.instance:
-            del self.alive[worker_id]
+        self._ended(gone.instance)
         try:
             services.exited(gone, random.random)
         except (LostRace, UnknownWorker) as error:
@@ -184,7 +199,16 @@ class Master:
             self.backends[deployment_type].acknowledge(gone.instance)
         except BackendUnavailable as error:
             log.info("could not acknowledge %s: %s", gone.instance, error)
-        return {worker_id}
+        return {gone.instance.worker_id}
+
+    def _lives(self, instance: Instance) -> None:
+        self.alive.setdefault(instance.worker_id, set()).add(instance.generation)
+
+    def _ended(self, instance: Instance) -> None:
+        generations = self.alive.get(instance.worker_id, set())
+        generations.discard(instance.generation)
+        if not generations:
+            self.alive.pop(instance.worker_id, None)
 
     # --- deadlines ---
 
@@ -235,11 +259,16 @@ class Master:
         action = plan(view, now, shutting_down=self.shutting_down)
         try:
             self._apply(runtime.config, view, action)
+        except DatabaseError:
+            raise  # without its database a master must not decide
         except LostRace as error:
             log.info("looking again: %s", error)
             self._look_again(view.worker_id, now)
         except LifecycleError as error:
             log.warning("could not %s: %s", type(action).__name__.lower(), error)
+            self._look_again(view.worker_id, now + RETRY)
+        except Exception:  # one worker's trouble must not keep the others from being looked after
+            log.exception("could not carry out %s", action)
             self._look_again(view.worker_id, now + RETRY)
 
     def _view(self, runtime: WorkerRuntime) -> View:
@@ -249,22 +278,24 @@ class Master:
             enabled=config.enabled,
             wish=Wish(runtime.desired_state),
             wanted_generation=runtime.wanted_generation,
+            replace_first=runtime.replace_first and runtime.stop_graceful,
             state=State(runtime.state),
             generation=runtime.generation,
+            last_generation=runtime.last_generation,
+            successor=runtime.successor_generation,
+            successor_since=runtime.successor_started_at,
+            retiring=runtime.retiring_generation,
             restart_at=runtime.restart_at,
             condemned=bool(runtime.condemned),
-            alive=self.alive.get(config.worker_id),
+            alive=frozenset(self.alive.get(config.worker_id, ())),
             reachable=config.deployment_type in self.reachable
             or config.deployment_type not in self.backends,
         )
 
-    def _apply(self, config: WorkerConfig, view: View, action: object) -> None:
+    def _apply(self, config: WorkerConfig, view: View, action: Action) -> None:
         match action:
-            case Start(generation):
-                config = services.claim_start(view.worker_id, generation)
-                self._spawn(config, Instance(view.worker_id, generation))
-            case Spawn(instance):
-                self._spawn(config, instance)
+            case Start() | Succeed() | Spawn():
+                self._bring_up(config, view, action)
             case Stop(cause):
                 graceful, timeout_ms = services.stopping(view.instance, cause)
                 self._halt(config, view.instance, graceful, timeout_ms / 1000)
@@ -272,23 +303,37 @@ class Master:
                 self._halt_again(config, instance)
             case Evict(instance):
                 log.warning("ending a process that no row asks for: %s", instance)
-                self._halt(config, instance, graceful=True, timeout_s=10.0)
-            case Vanished(exit=how):
+                self._halt(config, instance, graceful=True, timeout_s=EVICTED_STOP_S)
+            case CallOff(cause):
+                services.called_off(view.worker_id, cause)
+            case Vanished(instance, how):
                 now = timezone.now()
-                gone = Gone(view.instance, how, config.runtime.started_at or now, now)
+                gone = Gone(instance, how, config.runtime.started_at or now, now)
                 services.exited(gone, random.random)
             case Settle():
                 services.settled(view.worker_id)
             case Wait(until=datetime() as until):
                 self._look_again(view.worker_id, until)
 
-    def _spawn(self, config: WorkerConfig, instance: Instance) -> None:
+    def _bring_up(self, config: WorkerConfig, view: View, action: Start | Succeed | Spawn) -> None:
+        match action:
+            case Start(generation):
+                config = services.claim_start(view.worker_id, generation)
+                self._spawn(config, view.other(generation))
+            case Succeed(generation):
+                config = services.claim_succession(view.worker_id, generation)
+                self._spawn(config, view.other(generation), replaces=view.generation)
+            case Spawn(instance):
+                is_successor = instance != view.instance
+                self._spawn(config, instance, view.generation if is_successor else None)
+
+    def _spawn(self, config: WorkerConfig, instance: Instance, replaces: int | None = None) -> None:
         try:
-            alive = backend_for(config).start(spec_of(config, instance))
+            alive = backend_for(config).start(spec_of(config, instance, replaces))
         except SpawnRefused as error:
             services.spawn_refused(instance, str(error))
             return
-        self.alive[instance.worker_id] = alive
+        self._lives(instance)
         services.spawned(alive)
 
     def _halt(
@@ -301,7 +346,9 @@ class Master:
 
     def _halt_again(self, config: WorkerConfig, instance: Instance) -> None:
         runtime = config.runtime
-        if runtime.condemned:  # how it is ended was decided with its condemnation
+        if instance.generation == runtime.retiring_generation:
+            self._halt(config, instance, runtime.stop_graceful, self._remaining_s(runtime))
+        elif runtime.condemned:  # how it is ended was decided with its condemnation
             self._halt(config, instance, graceful=True, timeout_s=CONDEMNED_STOP_S)
         else:
             self._halt(config, instance, runtime.stop_graceful, self._remaining_s(runtime))
@@ -309,7 +356,7 @@ class Master:
     @staticmethod
     def _remaining_s(runtime: WorkerRuntime) -> float:
         """What is left of the time to stop, also when a new master repeats the order."""
-        since = runtime.stopping_since or timezone.now()
+        since = runtime.stopping_since or runtime.retiring_since or timezone.now()
         spent = (timezone.now() - since).total_seconds()
         return max(0.0, runtime.stop_timeout_ms / 1000 - spent)
 
@@ -319,17 +366,18 @@ class Master:
             return
         known = set(WorkerConfig.objects.values_list("worker_id", flat=True))
         for worker_id in set(self.alive) - known:
-            instance = self.alive[worker_id].instance
-            log.warning("ending %s: its config is gone", instance)
-            for backend in self.backends.values():
-                backend.stop(instance, graceful=True, timeout_s=10.0)
+            for generation in self.alive[worker_id]:
+                log.warning("ending generation %s of %s: its config is gone", generation, worker_id)
+                for backend in self.backends.values():
+                    instance = Instance(worker_id, generation)
+                    backend.stop(instance, graceful=True, timeout_s=EVICTED_STOP_S)
 
     def _expected(self) -> bool:
         """While the fleet shuts down: does any row still wait for its process to end?"""
         return WorkerRuntime.objects.filter(state__in=WITH_PROCESS).exists()
 
 
-def spec_of(config: WorkerConfig, instance: Instance) -> WorkerSpec:
+def spec_of(config: WorkerConfig, instance: Instance, replaces: int | None = None) -> WorkerSpec:
     return WorkerSpec(
         instance=instance,
         queues=tuple(config.queues),
@@ -338,4 +386,5 @@ def spec_of(config: WorkerConfig, instance: Instance) -> WorkerSpec:
         env=dict(config.env_variables),
         args=tuple(config.command_args),
         working_directory=config.working_directory,
+        replaces=replaces,
     )

@@ -63,6 +63,9 @@ def status(runtime: WorkerRuntime, now: datetime) -> dict[str, Any]:
         "cpu_usage": round(runtime.cpu_usage, 1),
         "memory_usage_mb": round(runtime.memory_usage_mb, 1),
         "max_accounts": runtime.config.max_accounts,
+        "outdated": runtime.is_outdated,
+        "successor_process_id": runtime.successor_process_id,
+        "retiring_process_id": runtime.retiring_process_id,
         **{name: getattr(runtime, name) for name in STATUS_FIELDS},
     }
 

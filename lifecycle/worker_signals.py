@@ -35,6 +35,12 @@ LOOP_SILENCE_S = 7.0
 # A loop that is silent for this long although the broker answers does not come back by itself.
 STUCK_S = 60.0
 BROKER_TIMEOUT_S = 2
+# A broker that hangs must not hold up the next heartbeat.
+BROKER_PATIENCE = {
+    "max_retries": 1,
+    "socket_connect_timeout": BROKER_TIMEOUT_S,
+    "socket_timeout": BROKER_TIMEOUT_S,
+}
 LONGEST_RETRY_S = 10.0
 MAX_WAITING = 1000
 
@@ -145,7 +151,7 @@ class Reporter:
 
     def _broker_answers(self) -> bool:
         try:
-            with current_app.connection_for_read(connect_timeout=BROKER_TIMEOUT_S) as broker:
+            with current_app.connection_for_read(transport_options=BROKER_PATIENCE) as broker:
                 broker.ensure_connection(max_retries=1, interval_start=0, timeout=BROKER_TIMEOUT_S)
         except (BrokerError, OSError):
             return False

@@ -37,7 +37,7 @@ def keep(spawn: SpawnDir, replies: socket.socket, worker_main: WorkerMain) -> No
     _become_keeper(spawn)
     spec = spawn.spec()
     refusal = _refusal(spec)
-    lock = None if refusal else spawn.take_lock()
+    lock = None if refusal else spawn.take_lock(beside_other=spec.replaces is not None)
     if refusal or lock is None:
         _reply(replies, spawn.instance, refused=refusal, busy=refusal is None)
         return

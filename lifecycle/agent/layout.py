@@ -1,6 +1,6 @@
 """Where the agent keeps things on its host's disk.
 
-<home>/run/workers/<worker_id>/lock             held by keeper and worker while either lives
+<home>/run/workers/<worker_id>/lock.{0,1}       held by keeper and worker while one lives
 <home>/run/workers/<worker_id>/<generation>/    one spawn:
     spec.json       what to start, written before the spawn
     instance.json   keeper and worker, written once both exist
@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -37,8 +37,10 @@ class Home:
     def spawn_dir(self, instance: Instance) -> SpawnDir:
         return SpawnDir(self, instance)
 
-    def lock_file(self, worker_id: str) -> Path:
-        return self.workers / worker_id / "lock"
+    def lock_file(self, instance: Instance) -> Path:
+        """Two locks a worker, in turns: a successor may run beside the one that it replaces, and
+        nothing beside both."""
+        return self.workers / instance.worker_id / f"lock.{instance.generation % 2}"
 
     def log_file(self, worker_id: str, stream: str) -> Path:
         return self.path / "logs" / "workers" / worker_id / f"{stream}.log"
@@ -103,27 +105,41 @@ class SpawnDir:
         except FileNotFoundError:
             return None
 
-    def take_lock(self) -> int | None:
-        """The lock of this worker id, to be kept open by keeper, worker and all their children
-        [L11]; None when somebody holds it."""
-        descriptor = os.open(
-            self.home.lock_file(self.instance.worker_id), os.O_RDWR | os.O_CREAT, 0o600
+    def take_lock(self, *, beside_other: bool) -> int | None:
+        """The lock of this spawn, to be kept open by keeper, worker and all their children [L11].
+
+        None when somebody holds it; or, unless `beside_other`, the worker's other lock.
+        """
+        own = _flock(self.home.lock_file(self.instance))
+        if own is None or beside_other:
+            return own
+        other = _flock(
+            self.home.lock_file(replace(self.instance, generation=self.instance.generation + 1))
         )
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
+        if other is None:
+            os.close(own)
             return None
-        return descriptor
+        os.close(other)
+        return own
 
     def is_locked(self) -> bool:
-        descriptor = self.take_lock()
+        descriptor = self.take_lock(beside_other=True)
         if descriptor is not None:
             os.close(descriptor)
         return descriptor is None
 
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _flock(path: Path) -> int | None:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def write_json(path: Path, content: dict[str, Any], *, durable: bool = False) -> None:

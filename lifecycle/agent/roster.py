@@ -48,7 +48,7 @@ class Roster:
         self.home = home
         self.notify = notify
         self.replace_keeper = replace_keeper
-        self.kept: dict[str, Kept] = {}
+        self.kept: dict[Instance, Kept] = {}
 
     def take_over(self) -> None:
         """Find what an earlier agent left: living workers are watched again, the dead reported."""
@@ -72,7 +72,7 @@ class Roster:
         keeper, alive = processes
         pipes = [os.open(spawn.fifo(stream), os.O_RDWR | os.O_NONBLOCK) for stream in STREAMS]
         kept = Kept(alive, keeper, process.open_pidfd(alive.process), pipes)
-        self.kept[spawn.instance.worker_id] = kept
+        self.kept[spawn.instance] = kept
         self._watch(kept)
         return kept
 
@@ -102,7 +102,7 @@ class Roster:
         for descriptor in (kept.worker_fd, *kept.pipes):
             if descriptor is not None:
                 os.close(descriptor)
-        self.kept.pop(kept.alive.instance.worker_id, None)
+        self.kept.pop(kept.alive.instance, None)
         log.info("worker ended: %s: %s", kept.alive.instance, gone.exit)
         self.notify({"event": "gone", **gone_to(gone)})
 
@@ -137,8 +137,7 @@ class Roster:
 
     def unacknowledged(self) -> list[Gone]:
         """Ends on disk that nobody acknowledged; one that is just being written down is not yet."""
-        living = {kept.alive.instance for kept in self.kept.values()}
-        ended = (spawn.gone() for spawn in self.home.spawns() if spawn.instance not in living)
+        ended = (spawn.gone() for spawn in self.home.spawns() if spawn.instance not in self.kept)
         return [gone for gone in ended if gone]
 
     def acknowledge(self, instance: Instance) -> None:
@@ -156,8 +155,8 @@ class Roster:
 
     def stop(self, instance: Instance, *, graceful: bool, timeout_s: float) -> bool:
         """Begin to stop, or hasten a stop that is under way. False when it does not run."""
-        kept = self.kept.get(instance.worker_id)
-        if kept is None or kept.alive.instance != instance:
+        kept = self.kept.get(instance)
+        if kept is None:
             return False
         kill_at = asyncio.get_running_loop().time() + (timeout_s if graceful else 0.0)
         if kept.ladder and kill_at >= kept.kill_at:

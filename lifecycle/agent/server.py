@@ -83,11 +83,11 @@ class Agent:
     async def _spawn(self, spec: WorkerSpec) -> dict[str, Any]:
         """Fork a keeper and its worker. Raises `SpawnRefused`, `BackendUnavailable`."""
         instance = spec.instance
-        kept = self.roster.kept.get(instance.worker_id)
-        if kept and kept.alive.instance == instance:
+        if kept := self.roster.kept.get(instance):
             return alive_to(kept.alive)
-        if kept:
-            raise BackendUnavailable(f"{instance.worker_id} still runs as {kept.alive.instance}")
+        for other in self.roster.kept:
+            if other.worker_id == instance.worker_id and other.generation != spec.replaces:
+                raise BackendUnavailable(f"{instance.worker_id} still runs as {other}")
         spawn = self.home.spawn_dir(instance)
         if spawn.gone() is not None:
             raise BackendUnavailable(f"{instance} has ended already")
@@ -143,13 +143,13 @@ class Agent:
             "zygote_pid": self.zygote_pid,
             "workers": [
                 {
-                    "worker_id": worker_id,
-                    "generation": kept.alive.instance.generation,
+                    "worker_id": instance.worker_id,
+                    "generation": instance.generation,
                     "pid": kept.alive.process.pid,
                     "keeper_pid": kept.keeper.pid,
                     "started_at": kept.alive.started_at.isoformat(),
                 }
-                for worker_id, kept in sorted(self.roster.kept.items())
+                for instance, kept in sorted(self.roster.kept.items())
             ],
         }
 

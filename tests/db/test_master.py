@@ -23,6 +23,7 @@ from tests.host import Host, eventually, running_host
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+VERSIONS = {"worker": "1", "python": "3", "celery": "5"}
 MakeConfig = Callable[..., WorkerConfig]
 
 
@@ -156,13 +157,46 @@ def test_a_config_that_cannot_start_is_in_error_with_the_reason(
     assert ended.reason == "working_directory /nowhere does not exist or is not a folder"
 
 
-def test_a_restart_replaces_the_process(host: Host, make_config: MakeConfig) -> None:
+def test_a_graceful_restart_replaces_before_it_retires(host: Host, make_config: MakeConfig) -> None:
+    """[L8] Two processes side by side until the new one is ready; then the old one ends."""
     make_config(worker_id="w", auto_start=True)
     with leading():
         first = with_process("w")
-        services.ready(Instance("w", 1), {"worker": "1", "python": "3", "celery": "5"})
-        services.request_restart("w", "ann", timeout_ms=2000)
-        assert with_process("w", generation=2).process_id != first.process_id
+        services.ready(Instance("w", 1), VERSIONS)
+        services.request_restart("w", "ann")
+        runtime_when("w", lambda r: r.successor_process_id is not None, "has a successor")
+        assert len(host.snapshot().alive) == 2
+        services.ready(Instance("w", 2), VERSIONS)
+        done = runtime_when("w", lambda r: r.retiring_generation is None, "the old one has retired")
+        assert (done.state, done.generation) == (State.RUNNING, 2)
+        assert [alive.process.pid for alive in host.snapshot().alive] == [done.process_id]
+        assert done.process_id != first.process_id
+    assert not WorkerLog.objects.filter(to_state__in=["stopping", "crashed"]).exists()
+
+
+def test_a_restart_whose_new_process_fails_leaves_the_old_one_alone(
+    host: Host, make_config: MakeConfig
+) -> None:
+    config = make_config(worker_id="w", auto_start=True)
+    with leading():
+        first = with_process("w")
+        services.ready(Instance("w", 1), VERSIONS)
+        services.update_config(config, {"command_args": ["exit=4"]}, "ann")
+        services.request_restart("w", "ann")
+        after = runtime_when("w", lambda r: "called off" in r.reason, "the restart is called off")
+        assert (after.state, after.process_id) == (State.RUNNING, first.process_id)
+        assert "exit code 4" in after.last_error
+    assert [alive.process.pid for alive in host.snapshot().alive] == [first.process_id]
+
+
+def test_a_forced_restart_ends_the_old_process_first(host: Host, make_config: MakeConfig) -> None:
+    make_config(worker_id="w", auto_start=True)
+    with leading():
+        with_process("w")
+        services.ready(Instance("w", 1), VERSIONS)
+        services.request_restart("w", "ann", graceful=False)
+        assert with_process("w", generation=2).restart_count == 0
+        assert len(host.snapshot().alive) == 1
 
 
 def test_a_new_master_takes_over_what_runs(host: Host, make_config: MakeConfig) -> None:
