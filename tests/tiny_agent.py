@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from lifecycle.agent.limits import Room
 from lifecycle.agent.server import Agent, take_agent_lock
 from lifecycle.agent.zygote import fork_zygote
 from lifecycle.types import WorkerSpec
@@ -70,6 +71,7 @@ ACTIONS: dict[str, Callable[[str], object]] = {
     "deaf": lambda _: signal.sigwait({signal.SIGUSR1}),
     "stray": _stray,
     "env": lambda value: print(os.environ.get(value)),
+    "cpus": lambda _: print(len(os.sched_getaffinity(0))),
     "cwd": lambda _: print(Path.cwd()),
     "flood": lambda _: _flood(),
     "eat": lambda value: EATEN.append(bytearray(os.urandom(1)) * (int(value) * 1024 * 1024)),
@@ -91,7 +93,8 @@ def _flood() -> None:
 def main() -> None:
     home, socket_path = Path(sys.argv[1]), Path(sys.argv[2])
     lock = take_agent_lock(socket_path)
-    zygote_pid, zygote = fork_zygote(home, tiny_worker, lock)
+    room = home / "room"  # made by a test that wants limits
+    zygote_pid, zygote = fork_zygote(home, tiny_worker, lock, Room(room) if room.exists() else None)
     asyncio.run(Agent(home, socket_path, zygote_pid, zygote).run())
 
 

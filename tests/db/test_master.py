@@ -56,8 +56,10 @@ def leading(*runners: DutyRunner) -> Iterator[Master]:
                 runner.notified(channel)
 
     threads = [threading.Thread(target=decide), threading.Thread(target=listen, daemon=True)]
-    for thread in [*threads, *runners]:
+    for thread in threads:
         thread.start()
+    for runner in runners:
+        runner.start()
     try:
         yield master
     finally:
