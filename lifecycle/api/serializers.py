@@ -230,15 +230,24 @@ class HealthSerializer(serializers.Serializer[Any]):
     checks = ChecksSerializer()
 
 
+class PeriodField(serializers.ChoiceField):
+    """A length of time by name; another one is answered with the names that there are."""
+
+    default_error_messages = {
+        "invalid_choice": _("“{input}” is not a period. Choose one of {choices}.")
+    }
+
+    def to_internal_value(self, data: Any) -> Any:
+        if data not in self.choices:
+            self.fail("invalid_choice", input=data, choices=", ".join(self.choices))
+        return data
+
+
 class MetricsQuerySerializer(Strict):
-    period = serializers.ChoiceField(
-        list(PERIODS),
+    period = PeriodField(
+        choices=list(PERIODS),
         default="1h",
         help_text="How far back. Up to 1h in steps of 10 s, to 24h of 1 min, to 30d of 10 min.",
-        error_messages={
-            "invalid_choice": _("“{input}” is not a period. Choose one of %(choices)s.")
-            % {"choices": ", ".join(PERIODS)}
-        },
     )
 
 

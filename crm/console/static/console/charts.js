@@ -18,13 +18,14 @@
 
   // --- points --------------------------------------------------------------------------------------
 
-  // A step without a point is a gap: a null keeps the line from bridging it.
+  // Where steps have no point the worker did not run: a null keeps the line from bridging them. Up to
+  // two may be missing on a busy host, whose samples come late.
   function columns(points, step) {
     const times = [];
     const values = [];
     for (const { time, value } of points) {
       const at = Date.parse(time) / 1000;
-      if (times.length && at - times[times.length - 1] > 1.5 * step) {
+      if (times.length && at - times[times.length - 1] > 3.5 * step) {
         times.push(times[times.length - 1] + step);
         values.push(null);
       }
@@ -68,13 +69,14 @@
       width,
       height: HEIGHT,
       legend: { show: false },
+      padding: [8, 8, 4, 0],
       cursor: { sync: { key: "worker" }, y: false, drag: { x: false, y: false }, points: { size: 6 } },
       scales: {
         x: { range: () => [Date.parse(data.since) / 1000, Date.parse(data.until) / 1000] },
         y: { range: (_chart, _low, high) => [0, Math.max(high * 1.15, 1)] },
       },
       axes: [
-        { ...axis, values: (_chart, ticks, _i, _space, step) => ticks.map((t) => tick(t, step)) },
+        { ...axis, size: 24, values: (_chart, ticks, _i, _space, step) => ticks.map((t) => tick(t, step)) },
         { ...axis, size: 46, space: 34, values: (_chart, ticks) => ticks.map((v) => number.format(v)) },
       ],
       series: [{}, { ...series, points: { show: false, size: 4 }, spanGaps: false }],
