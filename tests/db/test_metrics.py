@@ -34,7 +34,9 @@ def worker(make_config: MakeConfig) -> Instance:
 
 
 def with_process(config: WorkerConfig) -> Instance:
-    WorkerRuntime.objects.filter(pk=config.pk).update(state="running", generation=1, process_id=7)
+    WorkerRuntime.objects.filter(pk=config.pk).update(
+        state="running", generation=1, last_generation=1, process_id=7
+    )
     return Instance(config.worker_id, 1)
 
 
