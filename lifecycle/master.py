@@ -462,5 +462,7 @@ def spec_of(config: WorkerConfig, instance: Instance, replaces: int | None = Non
         env=dict(config.env_variables),
         args=tuple(config.command_args),
         working_directory=config.working_directory,
+        max_memory_mb=config.max_memory_mb,
+        cpu_cores=config.cpu_cores,
         replaces=replaces,
     )

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -246,7 +247,7 @@ class Agent:
     async def _sample(self) -> None:
         usage = sampling.Usage()
         while True:
-            await asyncio.sleep(SAMPLE_S)
+            await asyncio.sleep(sampling.until_next(time.time(), SAMPLE_S))
             workers = [(k.alive.instance, k.alive.process) for k in self.roster.kept.values()]
             samples = await asyncio.to_thread(usage.sample, workers)
             if samples:
