@@ -10,8 +10,8 @@ from django.db.models.functions import Now
 
 from lifecycle.errors import UnknownWorker
 from lifecycle.health import Vitals
-from lifecycle.models import WorkerConfig, WorkerLog, WorkerRuntime
-from lifecycle.types import Instance, Level, State
+from lifecycle.models import Rollout, WorkerConfig, WorkerLog, WorkerRuntime
+from lifecycle.types import Instance, Level, State, StepState
 
 MIN_HEARTBEAT_TIMEOUT = timedelta(seconds=15)
 
@@ -36,6 +36,25 @@ def runtime(worker_id: str) -> WorkerRuntime:
         return WorkerRuntime.objects.select_related("config").get(config__worker_id=worker_id)
     except WorkerRuntime.DoesNotExist:
         raise UnknownWorker(worker_id) from None
+
+
+def outdated() -> QuerySet[WorkerRuntime]:
+    """Workers whose process was started with an older config: `WorkerRuntime.is_outdated`."""
+    older = Q(process_id__isnull=False, spawn_version__lt=F("config__spawn_version"))
+    return runtimes().filter(older)
+
+
+def rollouts() -> QuerySet[Rollout]:
+    """Rolling restarts, newest first, each with how many steps it has: `steps_total`,
+    `steps_pending`, `steps_running`, `steps_done`, `steps_failed`, `steps_skipped`."""
+    counts = {f"steps_{state}": Count("steps", filter=Q(steps__state=state)) for state in StepState}
+    return Rollout.objects.annotate(steps_total=Count("steps"), **counts).order_by("-pk")
+
+
+def progress(rollout: Rollout) -> dict[str, int]:
+    """The step counts of a row of `rollouts()`: total, pending, running, done, failed, skipped."""
+    names = ("total", *StepState)
+    return {str(name): getattr(rollout, f"steps_{name}") for name in names}
 
 
 def uptime_s(runtime: WorkerRuntime, now: datetime) -> float:
