@@ -186,8 +186,16 @@ def _plan_up(view: View, wanted: bool, now: datetime, shutting_down: bool) -> Ac
 
 def _plan_restart(view: View) -> Action:
     if view.replace_first and view.state is State.RUNNING:
-        return Succeed(view.last_generation + 1) if view.reachable else Wait()
+        return Succeed(_beside(view)) if view.reachable else Wait()
     return Stop("asked to restart")
+
+
+def _beside(view: View) -> int:
+    """The next generation that may run beside the current one: they differ by an odd number, since
+    a worker's locks are taken in turns (`agent.layout`). After a called-off restart one is left out.
+    """
+    following = view.last_generation + 1
+    return following if (following - view.generation) % 2 else following + 1
 
 
 def _plan_succession(view: View, successor: int, now: datetime) -> Action:

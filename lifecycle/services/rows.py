@@ -66,9 +66,10 @@ def current(instance: Instance) -> Iterator[WorkerRuntime]:
 
 
 def claim(runtime: WorkerRuntime, generation: int) -> None:
-    """Take the next generation number. Raises `LostRace` when it is not the next any more."""
-    if runtime.last_generation != generation - 1:
-        raise LostRace(f"generation {generation} is not next, {runtime.last_generation + 1} is")
+    """Take a generation number; one may be left out (`reconcile`). Raises `LostRace` when another
+    one was taken meanwhile."""
+    if generation - runtime.last_generation not in (1, 2):
+        raise LostRace(f"generation {generation} is not next after {runtime.last_generation}")
     runtime.last_generation = generation
 
 

@@ -154,6 +154,11 @@ RETIRING = replace(RUNNING, generation=5, last_generation=5, retiring=4, alive=f
 
 def test_a_graceful_restart_starts_the_successor_first() -> None:
     assert plan(RESTARTING, NOW) == Succeed(5)
+
+
+def test_after_a_called_off_restart_the_next_one_takes_the_other_lock_again() -> None:
+    """Generation 5 was called off; 6 would want the lock that 4 holds."""
+    assert plan(replace(RESTARTING, wanted_generation=6, last_generation=5), NOW) == Succeed(7)
     assert plan(replace(RESTARTING, state=State.STARTING), NOW) == Stop("asked to restart")
 
 
