@@ -191,8 +191,9 @@ def _plan_restart(view: View) -> Action:
 
 
 def _beside(view: View) -> int:
-    """The next generation that may run beside the current one: they differ by an odd number, since
-    a worker's locks are taken in turns (`agent.layout`). After a called-off restart one is left out.
+    """The next generation that may run beside the current one. They differ by an odd number, since
+    a worker's locks are taken in turns (`agent.layout`): after a called-off restart one is left
+    out.
     """
     following = view.last_generation + 1
     return following if (following - view.generation) % 2 else following + 1

@@ -63,6 +63,7 @@ class Traffic:
         self._over = threading.Event()
 
     def run(self) -> None:
+        self.app.send_task("tests.note", args=[-1, 0.0], queue="nobody's")  # connects: up to 2 s
         for number in count(self.first):
             if self._over.wait(SEND_EVERY_S):
                 return
