@@ -37,8 +37,10 @@ def keep(spawn: SpawnDir, replies: socket.socket, worker_main: WorkerMain) -> No
     _become_keeper(spawn)
     spec = spawn.spec()
     refusal = _refusal(spec)
-    lock = None if refusal else spawn.take_lock(beside_other=spec.replaces is not None)
-    if refusal or lock is None:
+    lock = None
+    if not refusal and spawn.take_keeper_lock():
+        lock = spawn.take_lock(beside_other=spec.replaces is not None)
+    if lock is None:
         _reply(replies, spawn.instance, refused=refusal, busy=refusal is None)
         return
     started_at = datetime.now(UTC)
@@ -70,8 +72,8 @@ def keep_on(spawn: SpawnDir, replies: socket.socket) -> None:
     _become_keeper(spawn)
     replies.close()
     record = spawn.processes()
-    if record is None:
-        return
+    if record is None or not spawn.take_keeper_lock() or spawn.gone():
+        return  # another was faster
     _killed, alive = record
     pidfd = process.open_pidfd(alive.process)
     pumps = _pumps(spawn)

@@ -5,6 +5,7 @@
     spec.json       what to start, written before the spawn
     instance.json   keeper and worker, written once both exist
     stdout, stderr  FIFOs, open in the worker
+    keeper          lock of the keeper's place
     exit.json       how it ended, fsynced; kept until the master acknowledges it
 <home>/logs/workers/<worker_id>/{stdout,stderr}.log, .log.1, …
 """
@@ -15,8 +16,9 @@ import fcntl
 import json
 import os
 import shutil
+import struct
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -37,10 +39,11 @@ class Home:
     def spawn_dir(self, instance: Instance) -> SpawnDir:
         return SpawnDir(self, instance)
 
-    def lock_file(self, instance: Instance) -> Path:
-        """Two locks a worker, in turns: a successor may run beside the one that it replaces, and
-        nothing beside both."""
-        return self.workers / instance.worker_id / f"lock.{instance.generation % 2}"
+    def lock_files(self, instance: Instance) -> list[Path]:
+        """Two locks a worker: a successor may run beside the one that it replaces, and nothing
+        beside both. In the order in which this instance tries them."""
+        numbers = (instance.generation % 2, (instance.generation + 1) % 2)
+        return [self.workers / instance.worker_id / f"lock.{number}" for number in numbers]
 
     def log_file(self, worker_id: str, stream: str) -> Path:
         return self.path / "logs" / "workers" / worker_id / f"{stream}.log"
@@ -106,27 +109,40 @@ class SpawnDir:
             return None
 
     def take_lock(self, *, beside_other: bool) -> int | None:
-        """The lock of this spawn, to be kept open by keeper, worker and all their children [L11].
+        """One of the worker's two locks, to be kept open by keeper, worker and all their children
+        [L11].
 
-        None when somebody holds it; or, unless `beside_other`, the worker's other lock.
+        None when somebody holds both; or, unless `beside_other`, one of them.
         """
-        own = _flock(self.home.lock_file(self.instance))
-        if own is None or beside_other:
-            return own
-        other = _flock(
-            self.home.lock_file(replace(self.instance, generation=self.instance.generation + 1))
-        )
-        if other is None:
-            os.close(own)
-            return None
-        os.close(other)
-        return own
-
-    def is_locked(self) -> bool:
-        descriptor = self.take_lock(beside_other=True)
-        if descriptor is not None:
+        locks = [_flock(path) for path in self.home.lock_files(self.instance)]
+        free = [descriptor for descriptor in locks if descriptor is not None]
+        is_mine = bool(free) and (beside_other or len(free) == len(locks))
+        for descriptor in free[1:] if is_mine else free:
             os.close(descriptor)
-        return descriptor is None
+        return free[0] if is_mine else None
+
+    def take_keeper_lock(self) -> bool:
+        """One keeper a spawn, for as long as this process lives. False when there is another.
+
+        A lock of the process (not flock): the worker, forked later, does not share it.
+        """
+        descriptor = os.open(self.path / "keeper", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            os.close(descriptor)
+            return False
+        return True
+
+    def has_keeper(self) -> bool:
+        """Whether a keeper is at work in this folder: looks at its lock without taking it."""
+        wanted = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        try:
+            with (self.path / "keeper").open("r+b") as file:
+                found = fcntl.fcntl(file, fcntl.F_GETLK, wanted)
+        except FileNotFoundError:
+            return False
+        return bool(struct.unpack("hhqqi", found)[0] != fcntl.F_UNLCK)
 
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)

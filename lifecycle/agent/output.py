@@ -3,15 +3,15 @@
 A worker writes into FIFOs that it holds open for reading too, so a write never fails because the
 keeper died: what it wrote stays in the pipe until a keeper moves it on. `os.splice` moves bytes
 from pipe to file inside the kernel: a keeper killed at any instruction neither loses nor repeats
-one.
+one. Two keepers write one log while a worker is replaced: they take turns.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROTATE_BYTES = 10 * 1024 * 1024
@@ -30,31 +30,61 @@ class LogPump:
         self.source = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
         fcntl.fcntl(self.source, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self._lost = 0
+        self._turns = os.open(log.with_suffix(".turns"), os.O_RDWR | os.O_CREAT, 0o600)
+        self.target = -1
         self._open()
 
     def _open(self) -> None:
-        # Not O_APPEND, which splice refuses; the keeper is the file's only writer.
-        self.target = os.open(self.log, os.O_RDWR | os.O_CREAT, 0o640)
+        # Not O_APPEND, which splice refuses: whose turn it is seeks the end.
+        target = os.open(self.log, os.O_RDWR | os.O_CREAT, 0o640)
+        if self.target != -1:
+            os.close(self.target)
+        self.target = target
         self.size = os.lseek(self.target, 0, os.SEEK_END)
 
     def move(self) -> bool:
         """Move what the pipe holds. False when it held nothing."""
+        with self._turn():
+            try:
+                self._find_end()
+                if self._lost:
+                    self._confess()
+                moved = os.splice(self.source, self.target, PIPE_BYTES)
+            except BlockingIOError:
+                return False
+            except OSError:
+                return self._discard()
+            self.size += moved
+            if self.size >= ROTATE_BYTES and self._at_line_end():
+                self._rotate()
+            return moved > 0
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One keeper at a time. A lock of the process: it ends with it, whatever it forked."""
+        fcntl.lockf(self._turns, fcntl.LOCK_EX)
         try:
-            moved = os.splice(self.source, self.target, PIPE_BYTES)
-        except BlockingIOError:
+            yield
+        finally:
+            fcntl.lockf(self._turns, fcntl.LOCK_UN)
+
+    def _find_end(self) -> None:
+        """The other keeper may have rotated the file, or written to it, in the middle of a line.
+
+        Raises `OSError`.
+        """
+        if not self._is_current():
+            self._open()
+        end = os.lseek(self.target, 0, os.SEEK_END)
+        if end != self.size and not self._at_line_end(end):
+            end += os.write(self.target, b"\n")
+        self.size = end
+
+    def _is_current(self) -> bool:
+        try:
+            return self.log.stat().st_ino == os.fstat(self.target).st_ino
+        except FileNotFoundError:
             return False
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            return self._discard()
-        if moved == 0:
-            return False
-        self.size += moved
-        if self._lost:
-            self._confess()
-        if self.size >= ROTATE_BYTES and self._at_line_end():
-            self._rotate()
-        return True
 
     def drain(self) -> None:
         """Move all that is there, at most what the pipe can hold many times over: a stray that
@@ -64,11 +94,12 @@ class LogPump:
                 return
 
     def close(self) -> None:
-        os.close(self.source)
-        os.close(self.target)
+        for descriptor in (self.source, self.target, self._turns):
+            os.close(descriptor)
 
     def _discard(self) -> bool:
-        """The disk is full: a worker must not block on that; its output is dropped and counted."""
+        """The disk is full, or fails: a worker must not block on that; its output is dropped and
+        counted."""
         try:
             dropped = len(os.read(self.source, PIPE_BYTES))
         except BlockingIOError:
@@ -77,18 +108,18 @@ class LogPump:
         return dropped > 0
 
     def _confess(self) -> None:
-        note = f"\n[muster] {self._lost} bytes of output were lost before this: the disk was full\n"
-        try:
-            self.size += os.write(self.target, note.encode())
-        except OSError:
-            return
-        self._lost = 0
+        """Say it where it happened: before anything that came later. Raises `OSError`."""
+        note = f"\n[muster] {self._lost} bytes of output were lost here: the disk was full\n"
+        written = os.write(self.target, note.encode())
+        self.size += written
+        if written == len(note):
+            self._lost = 0
 
-    def _at_line_end(self) -> bool:
-        return os.pread(self.target, 1, self.size - 1) == b"\n" or self.size >= 2 * ROTATE_BYTES
+    def _at_line_end(self, end: int | None = None) -> bool:
+        end = self.size if end is None else end
+        return end == 0 or end >= 2 * ROTATE_BYTES or os.pread(self.target, 1, end - 1) == b"\n"
 
     def _rotate(self) -> None:
-        os.close(self.target)
         for number in range(KEPT_FILES - 1, 0, -1):
             older = self.log.with_name(f"{self.log.name}.{number}")
             if older.exists():

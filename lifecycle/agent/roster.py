@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 # Of a graceful stop's time: what is left for Celery's soft shutdown before SIGKILL.
 SOFT_SHUTDOWN_SHARE = 0.2
 RECORD_POLL_S = 0.1
+EXIT_POLLS = 10
 
 Notify = Callable[[dict[str, Any]], None]
 ReplaceKeeper = Callable[[Instance], None]
@@ -39,6 +40,15 @@ class Kept:
     pipes: list[int]
     ladder: asyncio.Task[None] | None = None
     kill_at: float = float("inf")
+    exit_polls: int = 0
+
+    def is_exit_told(self) -> bool:
+        """Whether the kernel tells by now how the worker ended, or won't: it does so once the
+        worker was reaped, a moment after its death."""
+        self.exit_polls += 1
+        if self.worker_fd is None or self.exit_polls > EXIT_POLLS:
+            return True
+        return process.exit_of_pidfd(self.worker_fd) is not None
 
 
 class Roster:
@@ -60,10 +70,12 @@ class Roster:
         """Watch the keeper of a spawn, or record that it ended unseen.
 
         A spawn without a record either never got that far, or its keeper is at it this moment: then
-        the lock is held, and we look again.
+        we look again.
         """
+        if kept := self.kept.get(spawn.instance):
+            return kept
         processes = spawn.processes()
-        if processes is None and spawn.is_locked():
+        if processes is None and spawn.has_keeper():
             asyncio.get_running_loop().call_later(RECORD_POLL_S, self.adopt, spawn)
             return None
         if processes is None:
@@ -73,6 +85,7 @@ class Roster:
         pipes = [os.open(spawn.fifo(stream), os.O_RDWR | os.O_NONBLOCK) for stream in STREAMS]
         kept = Kept(alive, keeper, process.open_pidfd(alive.process), pipes)
         self.kept[spawn.instance] = kept
+        self.notify({"event": "started", **alive_to(alive)})
         self._watch(kept)
         return kept
 
@@ -95,6 +108,9 @@ class Roster:
         spawn = self.home.spawn_dir(kept.alive.instance)
         if spawn.gone() is None and process.is_alive(kept.alive.process):
             self._keep_on(kept, spawn)
+            return
+        if spawn.gone() is None and not kept.is_exit_told():
+            asyncio.get_running_loop().call_later(RECORD_POLL_S, self._ended, kept)
             return
         gone = spawn.gone() or self._conclude_for_keeper(spawn, kept)
         if kept.ladder:

@@ -24,7 +24,7 @@ class Sampled:
     samples: tuple[tuple[Instance, float, float], ...]
 
 
-BackendEvent = Snapshot | Gone | Sampled
+BackendEvent = Snapshot | Alive | Gone | Sampled
 
 
 class Backend(Protocol):
@@ -41,7 +41,7 @@ class Backend(Protocol):
     def stop(self, instance: Instance, *, graceful: bool, timeout_s: float) -> bool:
         """Begin to stop, or hasten a stop that is under way. False: it does not run."""
 
-    def watch(self) -> Iterator[Snapshot | Gone | Sampled]:
+    def watch(self) -> Iterator[Snapshot | Alive | Gone | Sampled]:
         """A snapshot, then what happens. Raises `BackendUnavailable` when the tie is cut."""
 
     def acknowledge(self, instance: Instance) -> None:
