@@ -57,12 +57,6 @@ def progress(rollout: Rollout) -> dict[str, int]:
     return {str(name): getattr(rollout, f"steps_{name}") for name in names}
 
 
-def process_ids() -> set[int | None]:
-    """The pids that are on record, of workers and of their successors."""
-    rows = WorkerRuntime.objects.values_list("process_id", "successor_process_id")
-    return {pid for row in rows for pid in row}
-
-
 def uptime_s(runtime: WorkerRuntime, now: datetime) -> float:
     """Seconds since the present process started; 0 when there is none."""
     if runtime.process_id is None or runtime.started_at is None:

@@ -19,6 +19,7 @@ from lifecycle.agent import server
 from lifecycle.agent.server import Agent, take_agent_lock
 from lifecycle.agent.zygote import fork_zygote
 from lifecycle.types import WorkerSpec
+from tests.benchmarks.supervised import stamps
 
 
 def tiny_worker(spec: WorkerSpec) -> int:
@@ -56,6 +57,7 @@ ACTIONS: dict[str, Callable[[str], object]] = {
     "env": lambda value: print(os.environ.get(value)),
     "cwd": lambda _: print(Path.cwd()),
     "flood": lambda _: _flood(),
+    "stamp": stamps.send,  # for benchmarks: when it was alive first
 }
 
 

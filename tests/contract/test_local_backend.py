@@ -232,12 +232,16 @@ def zygote_pid(host: Host) -> int:
 
 
 def keepers(host: Host) -> list[int]:
-    """The keepers of this host's worker, by the pipe that each has open."""
+    """The keepers of this host's worker, by the lock file that each has open (as the worker has,
+    which was forked from the first)."""
+    workers = {alive.process.pid for alive in host.snapshot().alive}
     pipe = str(host.home / "run" / "workers" / "worker-1" / "1" / "keeper")
     return [
         found.pid
         for found in psutil.process_iter()
-        if found.is_running() and any(file.path == pipe for file in open_files(found))
+        if found.pid not in workers
+        and found.is_running()
+        and any(file.path == pipe for file in open_files(found))
     ]
 
 

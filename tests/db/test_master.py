@@ -270,6 +270,20 @@ def gone(worker_id: str, generation: int) -> Gone:
     return Gone(Instance(worker_id, generation), Exit(code=1), now, now)
 
 
+def test_a_process_id_that_the_database_lost_is_learned_again(
+    host: Host, make_config: MakeConfig
+) -> None:
+    """Its commit does not wait for the disk: the agent knows it, and nothing is started."""
+    make_config(worker_id="w", auto_start=True)
+    with leading():
+        first = with_process("w")
+    WorkerRuntime.objects.update(process_id=None, started_at=None)
+    with leading():
+        again = with_process("w")
+    assert (again.process_id, again.generation) == (first.process_id, 1)
+    assert again.started_at == first.started_at
+
+
 def test_a_killed_agent_comes_back_and_nothing_is_started_twice(
     host: Host, make_config: MakeConfig
 ) -> None:
