@@ -34,7 +34,7 @@ class Word:
 
 
 async def listen(env: Env, heard: Callable[[Word], None]) -> bool:
-    """Tell `heard` what is new about the broker, until it answers. False: that can't be found out."""
+    """Tell `heard` what is new about the broker, until it answers. False: it can't ask."""
     descriptor = output.open_log(env.home / "logs" / "broker.log")
     try:
         child = await asyncio.create_subprocess_exec(

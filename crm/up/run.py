@@ -167,7 +167,8 @@ class Up:
     async def _listen_to_broker(self) -> None:
         """Say whether a broker that is not ours answers, until it does. Muster runs without it."""
         if self.env.embedded_valkey:
-            return self.broker_known.set()
+            self.broker_known.set()
+            return
         try:
             is_watched = await broker.listen(self.env, self._say_broker)
         except Exception:  # the edge of this task's life: it only informs

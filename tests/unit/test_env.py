@@ -31,7 +31,7 @@ def _no_others(monkeypatch: pytest.MonkeyPatch) -> None:
         ("DATABASE_URL", SECRET, "DATABASE_URL: not a PostgreSQL URL such as postgresql://user:"),
         ("DATABASE_URL", f"mysql://u:{SECRET}@h/n", "it begins with mysql://"),
         ("DATABASE_URL", f"postgresql://u:{SECRET}%zz@h/n", "invalid percent-encoded token"),
-        ("DATABASE_URL", f"postgresql://u:?{SECRET}@h/n", "missing key/value separator"),
+        ("DATABASE_URL", f"postgresql://u@h/n?{SECRET}", "missing key/value separator"),
         ("DATABASE_URL", f"postgresql://u:{SECRET}@h:port/n", "port is no number from 1 to 65535"),
         ("DATABASE_URL", f"postgresql://u:{SECRET}@h:0/n", "port is no number from 1 to 65535"),
         ("DATABASE_URL", f"postgresql://u:{SECRET}@h", "it names no database"),
