@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import Count, Q, QuerySet, Sum
+from django.db.models import Count, F, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce
 
 from sync.models import Account, Conversation, Message, SyncRun
@@ -20,6 +20,11 @@ FAILING = Q(enabled=True) & (
 def accounts() -> QuerySet[Account]:
     """All accounts, each with its worker; secrets are not decrypted until somebody asks."""
     return Account.objects.select_related("worker__runtime").defer(*SECRETS, "cursor")
+
+
+def failing() -> QuerySet[Account]:
+    """Those that `totals` counts as failing, the latest error first."""
+    return accounts().filter(FAILING).order_by(F("last_error_at").desc(nulls_last=True), "-pk")
 
 
 def conversations() -> QuerySet[Conversation]:

@@ -86,14 +86,14 @@ class WorkerViewSet(GenericViewSet[WorkerRuntime]):
     def stop(self, request: Request, worker_id: str) -> Response:
         """Gracefully: running tasks may end within `timeout` ms. Forced: at once."""
         wished = services.request_stop(worker_id, actor(request), **_how(request))
-        return _wished(wished, queries.runtime(worker_id))
+        return _wished(wished, queries.runtime(worker_id), wished.state)
 
     @extend_schema(request=bodies.StopSerializer, responses=WISHED, examples=[examples.RESTART])
     @action(detail=True, methods=["post"], permissions=OPERATE)
     def restart(self, request: Request, worker_id: str) -> Response:
         """Stop as asked, then start with the present config. A stopped worker is started."""
         wished = services.request_restart(worker_id, actor(request), **_how(request))
-        return _wished(wished, queries.runtime(worker_id))
+        return _wished(wished, queries.runtime(worker_id), wished.state)
 
     @extend_schema(responses=bodies.StatusSerializer)
     @action(detail=True)
@@ -182,11 +182,12 @@ def _options(given: dict[str, Any] | None) -> dict[str, Any]:
     return {"graceful": given.get("graceful", True), "timeout_ms": given.get("timeout", 30_000)}
 
 
-def _wished(wished: services.Wished, runtime: WorkerRuntime) -> Response:
+def _wished(wished: services.Wished, runtime: WorkerRuntime, state: str | None = None) -> Response:
+    """What became of a wish; `state` is what comes next, where the answer does not wait for it."""
     found = {
         "success": True,
         "worker_id": wished.worker_id,
-        "status": runtime.state,
+        "status": state or runtime.state,
         "process_id": runtime.process_id,
         "reason": runtime.reason,
     }
