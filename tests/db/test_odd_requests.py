@@ -18,7 +18,7 @@ from rest_framework.test import APIClient
 from lifecycle.models import WorkerConfig
 from sync import services, store
 from sync.models import Account, Conversation, Message
-from sync.types import ConversationRecord, Direction, Lease, Merged, MessageRecord
+from sync.types import ConversationRecord, Direction, Lease, LoginState, Merged, MessageRecord
 
 pytestmark = pytest.mark.django_db
 
@@ -167,7 +167,7 @@ def test_a_disabled_account_is_not_checked_and_not_failing(
 def test_a_login_that_works_ends_its_error(talk: Conversation) -> None:
     account = talk.account
     Account.objects.update(last_error="wrong password", last_error_at=datetime.now(UTC))
-    services.record_login(Lease(account.pk, account.epoch), services.LoginState.SUCCESS, {"t": 1})
+    services.record_login(Lease(account.pk, account.epoch), LoginState.SUCCESS, {"t": 1})
     account.refresh_from_db()
     assert (account.last_error, account.last_error_at) == ("", None)
 
