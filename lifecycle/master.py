@@ -39,6 +39,7 @@ from lifecycle.reconcile import (
     CallOff,
     Evict,
     Halt,
+    Learn,
     Settle,
     Spawn,
     Start,
@@ -184,7 +185,6 @@ class Master:
                 self._take_snapshot(deployment_type, snapshot, at)
             case Observed(_, Alive() as alive):
                 self._lives(alive.instance)
-                self._write_down([alive])
                 return {alive.instance.worker_id}
             case Observed(deployment_type, Gone() as gone):
                 return self._take_gone(deployment_type, gone)
@@ -202,32 +202,36 @@ class Master:
         self.spawned = {i: spawned_at for i, spawned_at in self.spawned.items() if spawned_at > at}
         for instance in (*(alive.instance for alive in snapshot.alive), *self.spawned):
             self._lives(instance)
-        self._write_down(snapshot.alive)
         self.reachable.add(deployment_type)
         self.resync_at = timezone.now()
 
     def _take_gone(self, deployment_type: DeploymentType, gone: Gone) -> set[str]:
-        """Commit an exit, then acknowledge it: it is reported until both are done."""
+        """Commit an exit, then acknowledge it: it is reported until both are done.
+
+        A restart that is due at once is claimed with the exit and spawned before anything else.
+        """
         self._ended(gone.instance)
         try:
-            services.exited(gone, random.random)
+            config = services.exited(gone, random.random, self._starts_now)
+            if config:
+                self._spawn(config, Instance(config.worker_id, config.runtime.generation))
         except (LostRace, UnknownWorker) as error:
             log.info("an exit of an older instance: %s", error)
+        except BackendUnavailable as error:  # planned again below, as a claim without a process
+            log.warning("could not restart %s: %s", gone.instance.worker_id, error)
         try:
             self.backends[deployment_type].acknowledge(gone.instance)
         except BackendUnavailable as error:
             log.info("could not acknowledge %s: %s", gone.instance, error)
         return {gone.instance.worker_id}
 
-    @staticmethod
-    def _write_down(found: Iterable[Alive]) -> None:
-        """Processes that a master had started when it was killed, before it wrote down their pid,
-        or that started after it had stopped waiting."""
-        known = queries.process_ids()
-        for alive in found:
-            if alive.process.pid not in known:
-                with suppress(LostRace, UnknownWorker):
-                    services.spawned(alive)
+    def _starts_now(self, runtime: WorkerRuntime) -> int | None:
+        """The generation to start, if that is the plan for this row."""
+        if self.deposed:
+            return None
+        now = timezone.now()
+        action = plan(self._view(runtime, now), now, shutting_down=self.shutting_down)
+        return action.generation if isinstance(action, Start) else None
 
     def _lives(self, instance: Instance) -> None:
         self.alive.setdefault(instance.worker_id, set()).add(instance.generation)
@@ -270,8 +274,12 @@ class Master:
         if now < self.checkup.due_at or self.shutting_down:
             return
         for instance, graceful in self.checkup.run(now):
-            config = queries.runtime(instance.worker_id).config
-            self._halt(config, instance, graceful, CONDEMNED_STOP_S)
+            try:
+                config = queries.runtime(instance.worker_id).config
+                self._halt(config, instance, graceful, CONDEMNED_STOP_S)
+            except LifecycleError as error:  # condemned it is: the plan will say it again
+                log.warning("could not end %s: %s", instance, error)
+                self._look_again(instance.worker_id, now + RETRY)
 
     # --- plan and apply ---
 
@@ -331,11 +339,12 @@ class Master:
             alive=frozenset(self.alive.get(config.worker_id, ())),
             reachable=config.deployment_type in self.reachable
             or config.deployment_type not in self.backends,
+            is_recorded=runtime.process_id is not None,
         )
 
     def _apply(self, config: WorkerConfig, view: View, action: Action) -> None:
         match action:
-            case Start() | Succeed() | Spawn():
+            case Start() | Succeed() | Spawn() | Learn():
                 self._bring_up(config, view, action)
             case Stop(cause):
                 graceful, timeout_ms = services.stopping(view.instance, cause)
@@ -356,7 +365,9 @@ class Master:
             case Wait(until=datetime() as until):
                 self._look_again(view.worker_id, until)
 
-    def _bring_up(self, config: WorkerConfig, view: View, action: Start | Succeed | Spawn) -> None:
+    def _bring_up(
+        self, config: WorkerConfig, view: View, action: Start | Succeed | Spawn | Learn
+    ) -> None:
         match action:
             case Start(generation):
                 config = services.claim_start(view.worker_id, generation)
@@ -364,7 +375,7 @@ class Master:
             case Succeed(generation):
                 config = services.claim_succession(view.worker_id, generation)
                 self._spawn(config, view.other(generation), replaces=view.generation)
-            case Spawn(instance):
+            case Spawn(instance) | Learn(instance):  # starting what lives names its process
                 is_successor = instance != view.instance
                 self._spawn(config, instance, view.generation if is_successor else None)
 
@@ -426,7 +437,8 @@ class Master:
                 log.warning("ending generation %s of %s: its config is gone", generation, worker_id)
                 for backend in self.backends.values():
                     instance = Instance(worker_id, generation)
-                    backend.stop(instance, graceful=True, timeout_s=EVICTED_STOP_S)
+                    with suppress(BackendUnavailable):  # the next resync finds it again
+                        backend.stop(instance, graceful=True, timeout_s=EVICTED_STOP_S)
 
     def _expected(self) -> bool:
         """While the fleet shuts down: does any row still wait for its process to end?"""

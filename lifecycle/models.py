@@ -317,6 +317,10 @@ class WorkerRuntime(models.Model):
     python_version = models.CharField(_("Python version"), max_length=64, blank=True)
     celery_version = models.CharField(_("Celery version"), max_length=64, blank=True)
 
+    # What the transaction that holds the row's lock will write when it ends (`services.rows`).
+    gathered: list[WorkerLog] | None = None
+    has_moved = False
+
     class Meta:
         verbose_name = _("worker")
         verbose_name_plural = _("workers")

@@ -38,12 +38,6 @@ def runtime(worker_id: str) -> WorkerRuntime:
         raise UnknownWorker(worker_id) from None
 
 
-def process_ids() -> set[int | None]:
-    """The pids that are on record, of workers and of their successors."""
-    rows = WorkerRuntime.objects.values_list("process_id", "successor_process_id")
-    return {pid for row in rows for pid in row}
-
-
 def uptime_s(runtime: WorkerRuntime, now: datetime) -> float:
     """Seconds since the present process started; 0 when there is none."""
     if runtime.process_id is None or runtime.started_at is None:

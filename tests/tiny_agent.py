@@ -15,9 +15,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from lifecycle.agent import server
 from lifecycle.agent.server import Agent, take_agent_lock
 from lifecycle.agent.zygote import fork_zygote
 from lifecycle.types import WorkerSpec
+from tests.benchmarks.supervised import stamps
 
 
 def tiny_worker(spec: WorkerSpec) -> int:
@@ -55,6 +57,7 @@ ACTIONS: dict[str, Callable[[str], object]] = {
     "env": lambda value: print(os.environ.get(value)),
     "cwd": lambda _: print(Path.cwd()),
     "flood": lambda _: _flood(),
+    "stamp": stamps.send,  # for benchmarks: when it was alive first
 }
 
 
@@ -69,6 +72,8 @@ def _flood() -> None:
 
 def main() -> None:
     home, socket_path = Path(sys.argv[1]), Path(sys.argv[2])
+    if sys.argv[3:]:
+        server.SPAWN_TIMEOUT_S = float(sys.argv[3])
     lock = take_agent_lock(socket_path)
     zygote_pid, zygote = fork_zygote(home, tiny_worker, lock)
     asyncio.run(Agent(home, socket_path, zygote_pid, zygote).run())

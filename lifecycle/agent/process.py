@@ -22,6 +22,8 @@ PIDFD_INFO_EXIT = 1 << 3
 PIDFD_INFO_BYTES = 64
 PIDFD_INFO_EXIT_CODE_AT = 60
 
+LIBC = ctypes.CDLL(None, use_errno=True)  # loaded once, before the forks
+
 
 @cache
 def boot_id() -> str:
@@ -122,7 +124,6 @@ def kill_group(leader: int) -> None:
 
 def become_subreaper() -> None:
     """Orphaned descendants become children of this process: so strays are found and ended."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+    if LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))

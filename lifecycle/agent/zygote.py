@@ -26,7 +26,9 @@ MESSAGE_BYTES = 64 * 1024
 def fork_zygote(home: Path, worker_main: WorkerMain, agent_lock: int) -> tuple[int, socket.socket]:
     """Fork the zygote from this process, which must be single-threaded; returns its pid and socket.
 
-    `agent_lock` is closed in the zygote: what it forks outlives the agent and must not hold it.
+    On the socket come requests, their answers, and a word whenever a worker has ended: keepers hold
+    it for their lifetime. `agent_lock` is closed in the zygote: what it forks outlives the agent
+    and must not hold it.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     gc.collect()

@@ -11,6 +11,7 @@ from lifecycle.reconcile import (
     CallOff,
     Evict,
     Halt,
+    Learn,
     Settle,
     Spawn,
     Start,
@@ -50,6 +51,14 @@ RUNNING = replace(WANTED, state=State.RUNNING, alive=frozenset({4}))
 def test_nothing_to_do() -> None:
     assert plan(STOPPED, NOW) == Wait()
     assert plan(RUNNING, NOW) == Wait()
+
+
+def test_a_living_process_that_the_row_does_not_name_is_asked_for() -> None:
+    unnamed = replace(RUNNING, is_recorded=False)
+    assert plan(unnamed, NOW) == Learn(Instance("worker-1", 4))
+    assert plan(replace(unnamed, reachable=False), NOW) == Wait()
+    successor = replace(RUNNING, successor=5, last_generation=5, alive=frozenset({4, 5}))
+    assert plan(successor, NOW) == Learn(Instance("worker-1", 5))
 
 
 def test_a_wanted_worker_is_started_as_the_next_generation() -> None:
