@@ -31,6 +31,7 @@ from lifecycle.admin.worker_page import (
     wish_text,
     wishes_now,
 )
+from lifecycle.console.ids import row_id
 from lifecycle.console.live import (
     DASH,
     LIVE_ROWS,
@@ -279,6 +280,6 @@ class WorkerAdmin(LiveList, ReadOnlyAdmin):
             raise PermissionDenied
         if operate and not self.has_operate_permission(request):
             raise PermissionDenied
-        if not str(pk).isdigit():
+        if (found := row_id(pk)) is None:
             raise Http404
-        return get_object_or_404(queries.runtimes(), pk=pk)
+        return get_object_or_404(queries.runtimes(), pk=found)

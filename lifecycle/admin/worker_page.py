@@ -115,7 +115,7 @@ def _process(runtime: WorkerRuntime) -> list[tuple[Text, object]]:
         (_("Last heartbeat"), beat if up and runtime.last_heartbeat_at else DASH),
         (_("Started"), moment(runtime.started_at)),
         (_("Ready"), moment(runtime.ready_at)),
-        (_("Stopped"), moment(runtime.stopped_at)),
+        *([] if up else [(_("Stopped"), moment(runtime.stopped_at))]),
         (_("Generation"), runtime.generation),
     ]
 

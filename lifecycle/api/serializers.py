@@ -9,7 +9,8 @@ from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from lifecycle.api.base import NOT_FINITE, READ_ONLY, Strict, masked
+from lifecycle.api.base import NOT_FINITE, READ_ONLY, Strict
+from lifecycle.masking import SECRET_FIELDS, masked
 from lifecycle.models import DEPLOYMENT_TYPES, LEVELS, STATES, WISHES, WorkerConfig, WorkerLog
 from lifecycle.series import PERIODS
 from lifecycle.validators import validate_env_variables, validate_options
@@ -60,6 +61,12 @@ class WorkerConfigSerializer(Strict, serializers.ModelSerializer[WorkerConfig]):
             raise serializers.ValidationError(NOT_FINITE, code="not_finite")
         return value
 
+    def validate_worker_id(self, value: str) -> str:
+        """It names queues and logs: it is given once."""
+        if self.instance is not None and value != self.instance.worker_id:
+            raise serializers.ValidationError(READ_ONLY, code="read_only")
+        return value
+
     def validate_version(self, value: int) -> int:
         if self.instance is None:
             raise serializers.ValidationError(READ_ONLY, code="read_only")
@@ -69,7 +76,7 @@ class WorkerConfigSerializer(Strict, serializers.ModelSerializer[WorkerConfig]):
         shown = super().to_representation(instance)
         request = self.context.get("request")
         if request is None or not request.user.has_perm("lifecycle.change_workerconfig"):
-            for name in ("env_variables", "deployment_options"):
+            for name in SECRET_FIELDS:
                 shown[name] = masked(shown[name])
         return shown
 

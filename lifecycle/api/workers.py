@@ -86,7 +86,7 @@ class WorkerViewSet(GenericViewSet[WorkerRuntime]):
     def stop(self, request: Request, worker_id: str) -> Response:
         """Gracefully: running tasks may end within `timeout` ms. Forced: at once."""
         wished = services.request_stop(worker_id, actor(request), **_how(request))
-        return _wished(wished, queries.runtime(worker_id))
+        return _wished(wished, queries.runtime(worker_id), wished.state)
 
     @extend_schema(request=bodies.RestartSerializer, responses=WISHED, examples=[examples.RESTART])
     @action(detail=True, methods=["post"], permissions=OPERATE)
@@ -94,7 +94,7 @@ class WorkerViewSet(GenericViewSet[WorkerRuntime]):
         """Replace the process by one with the present config. A stopped worker is started."""
         how = _how(request, bodies.RestartSerializer)
         wished = services.request_restart(worker_id, actor(request), **how)
-        return _wished(wished, queries.runtime(worker_id))
+        return _wished(wished, queries.runtime(worker_id), wished.state)
 
     @extend_schema(responses=bodies.StatusSerializer)
     @action(detail=True)
@@ -200,11 +200,12 @@ def _options(given: dict[str, Any] | None, *, restarts: bool) -> dict[str, Any]:
     return how | ({"replace_first": given.get("replace", True)} if restarts else {})
 
 
-def _wished(wished: services.Wished, runtime: WorkerRuntime) -> Response:
+def _wished(wished: services.Wished, runtime: WorkerRuntime, state: str | None = None) -> Response:
+    """What became of a wish; `state` is what comes next, where the answer does not wait for it."""
     found = {
         "success": True,
         "worker_id": wished.worker_id,
-        "status": runtime.state,
+        "status": state or runtime.state,
         "process_id": runtime.process_id,
         "reason": runtime.reason,
     }
