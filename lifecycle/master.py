@@ -207,17 +207,32 @@ class Master:
         self.resync_at = timezone.now()
 
     def _take_gone(self, deployment_type: DeploymentType, gone: Gone) -> set[str]:
-        """Commit an exit, then acknowledge it: it is reported until both are done."""
+        """Commit an exit, then acknowledge it: it is reported until both are done.
+
+        A restart that is due at once is claimed with the exit and spawned before anything else.
+        """
         self._ended(gone.instance)
         try:
-            services.exited(gone, random.random)
+            config = services.exited(gone, random.random, self._starts_now)
+            if config:
+                self._spawn(config, Instance(config.worker_id, config.runtime.generation))
         except (LostRace, UnknownWorker) as error:
             log.info("an exit of an older instance: %s", error)
+        except BackendUnavailable as error:  # planned again below, as a claim without a process
+            log.warning("could not restart %s: %s", gone.instance.worker_id, error)
         try:
             self.backends[deployment_type].acknowledge(gone.instance)
         except BackendUnavailable as error:
             log.info("could not acknowledge %s: %s", gone.instance, error)
         return {gone.instance.worker_id}
+
+    def _starts_now(self, runtime: WorkerRuntime) -> int | None:
+        """The generation to start, if that is the plan for this row."""
+        if self.deposed:
+            return None
+        now = timezone.now()
+        action = plan(self._view(runtime, now), now, shutting_down=self.shutting_down)
+        return action.generation if isinstance(action, Start) else None
 
     @staticmethod
     def _write_down(found: Iterable[Alive]) -> None:
@@ -270,8 +285,12 @@ class Master:
         if now < self.checkup.due_at or self.shutting_down:
             return
         for instance, graceful in self.checkup.run(now):
-            config = queries.runtime(instance.worker_id).config
-            self._halt(config, instance, graceful, CONDEMNED_STOP_S)
+            try:
+                config = queries.runtime(instance.worker_id).config
+                self._halt(config, instance, graceful, CONDEMNED_STOP_S)
+            except LifecycleError as error:  # condemned it is: the plan will say it again
+                log.warning("could not end %s: %s", instance, error)
+                self._look_again(instance.worker_id, now + RETRY)
 
     # --- plan and apply ---
 
@@ -426,7 +445,8 @@ class Master:
                 log.warning("ending generation %s of %s: its config is gone", generation, worker_id)
                 for backend in self.backends.values():
                     instance = Instance(worker_id, generation)
-                    backend.stop(instance, graceful=True, timeout_s=EVICTED_STOP_S)
+                    with suppress(BackendUnavailable):  # the next resync finds it again
+                        backend.stop(instance, graceful=True, timeout_s=EVICTED_STOP_S)
 
     def _expected(self) -> bool:
         """While the fleet shuts down: does any row still wait for its process to end?"""
@@ -442,5 +462,7 @@ def spec_of(config: WorkerConfig, instance: Instance, replaces: int | None = Non
         env=dict(config.env_variables),
         args=tuple(config.command_args),
         working_directory=config.working_directory,
+        max_memory_mb=config.max_memory_mb,
+        cpu_cores=config.cpu_cores,
         replaces=replaces,
     )

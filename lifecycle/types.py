@@ -148,6 +148,8 @@ class WorkerSpec:
     env: dict[str, str] = field(default_factory=dict)
     args: tuple[str, ...] = ()
     working_directory: str = ""
+    max_memory_mb: int = 0  # 0: no limit
+    cpu_cores: float = 0
     replaces: int | None = None  # the generation that it may run beside until it is ready [L8]
 
 

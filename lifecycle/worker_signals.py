@@ -21,7 +21,7 @@ from celery import current_app, signals
 from celery.utils.dispatch import Signal
 from celery.worker import state as celery_state
 from django.db import Error as DatabaseError
-from django.db import close_old_connections
+from django.db import close_old_connections, connection
 from kombu.exceptions import OperationalError as BrokerError
 
 from lifecycle import VERSION, services
@@ -70,7 +70,7 @@ class Reporter:
         self._beats = True
         self._failed = 0
         self._seen_done = self._seen_failed = 0
-        self._loop_at = time.monotonic()
+        self._loop_at = self._broker_away_at = time.monotonic()
         self._waits_for, self._is_stuck = "", False
         self._outage_since: float | None = None
 
@@ -113,6 +113,7 @@ class Reporter:
         done.wait(timeout_s)
 
     def _run(self) -> None:
+        self._write(connection.ensure_connection)  # while Celery starts: `ready` need not wait
         next_beat = time.monotonic() + BEAT_S
         while True:
             patience_s = max(0.0, next_beat - time.monotonic()) if self._beats else None
@@ -159,16 +160,22 @@ class Reporter:
 
     def _look_at_loop(self) -> None:
         """A silent main loop waits for the broker, runs a task (solo pool), or hangs."""
-        silent_s = time.monotonic() - self._loop_at
+        now = time.monotonic()
+        silent_s = now - self._loop_at
         self._waits_for, self._is_stuck = "", False
         if silent_s <= LOOP_SILENCE_S:
             return
         if not self._broker_answers():
             self._waits_for = "waiting for broker"
-        elif silent_s > STUCK_S and not (self.works_in_loop and celery_state.active_requests):
+            self._broker_away_at = now
+            return
+        # A broker that is back is found at the loop's next try: until then it still waits.
+        stuck_s = now - max(self._loop_at, self._broker_away_at)
+        if stuck_s > STUCK_S and not (self.works_in_loop and celery_state.active_requests):
             self._is_stuck = True
 
     def _broker_answers(self) -> bool:
+        """Also a broker that takes connections and then hangs must not hold up a heartbeat."""
         try:
             with current_app.connection_for_read(transport_options=BROKER_PATIENCE) as broker:
                 broker.ensure_connection(max_retries=1, interval_start=0, timeout=BROKER_TIMEOUT_S)

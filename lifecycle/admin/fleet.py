@@ -41,6 +41,7 @@ from lifecycle.console.live import (
 )
 from lifecycle.errors import LifecycleError
 from lifecycle.models import WorkerRuntime
+from lifecycle.series import PERIODS
 
 
 @admin.register(WorkerRuntime)
@@ -232,6 +233,7 @@ class WorkerAdmin(LiveList, ReadOnlyAdmin):
             "title": runtime.config.worker_id,
             "opts": self.opts,
             "original": runtime,
+            "periods": list(PERIODS),
             **process_log(runtime, request.GET.get("stream", "stdout")),
         }
         return TemplateResponse(request, "console/worker.html", context)

@@ -5,19 +5,24 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
 from lifecycle import backends, leadership, queries, services
 from lifecycle.agent import process
+from lifecycle.backends.base import Snapshot
 from lifecycle.backends.local import LocalBackend
+from lifecycle.duty_runner import DutyRunner
 from lifecycle.errors import Rejected
-from lifecycle.master import Leave, Master, Notified, ShutDown
+from lifecycle.master import Leave, Master, Notified, Observed, ShutDown
 from lifecycle.models import WorkerConfig, WorkerLog, WorkerRuntime
-from lifecycle.types import DeploymentType, Instance, State
+from lifecycle.types import DeploymentType, Exit, Gone, Instance, State
 from tests.host import Host, eventually, running_host
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -35,10 +40,11 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
 
 
 @contextmanager
-def leading() -> Iterator[Master]:
-    """A master that decides, on a thread, until the block ends."""
+def leading(*runners: DutyRunner) -> Iterator[Master]:
+    """A master that decides, on a thread, until the block ends; `runners` of duties beside it."""
     master = Master(backends.backends())
-    lead = leadership.acquire(database_url(), [services.CHANNEL])
+    channels = {services.CHANNEL, *(c for runner in runners for c in runner.duty.channels)}
+    lead = leadership.acquire(database_url(), sorted(channels))
 
     def decide() -> None:
         try:
@@ -47,15 +53,22 @@ def leading() -> Iterator[Master]:
             connection.close()
 
     def listen() -> None:
-        for _channel, worker_id in lead.notifications():
-            master.items.put(Notified(worker_id))
+        for channel, payload in lead.notifications():
+            if channel == services.CHANNEL:
+                master.items.put(Notified(payload))
+            for runner in runners:
+                runner.notified(channel)
 
     threads = [threading.Thread(target=decide), threading.Thread(target=listen, daemon=True)]
     for thread in threads:
         thread.start()
+    for runner in runners:
+        runner.start()
     try:
         yield master
     finally:
+        for runner in runners:
+            runner.end()
         master.items.put(Leave())
         threads[0].join()
         lead.give_up()
@@ -217,6 +230,67 @@ def test_a_claim_that_was_never_spawned_is_spawned_by_the_next_master(
     services.claim_start("w", 1)
     with leading():
         assert with_process("w").generation == 1
+
+
+def test_a_pid_that_a_killed_master_did_not_write_down_is_written_down(
+    host: Host, make_config: MakeConfig
+) -> None:
+    """[L10] Killed between the spawn and its commit; the worker was ready before anybody looked."""
+    make_config(worker_id="w", auto_start=True)
+    services.claim_start("w", 1)
+    alive = host.start(worker_id="w")
+    services.ready(alive.instance, {"worker": "1", "python": "3", "celery": "5"})
+    with leading():
+        assert with_process("w").process_id == alive.process.pid
+
+
+def test_a_restart_that_a_clock_put_far_away_comes_now(host: Host, make_config: MakeConfig) -> None:
+    """The clock was set back after a crash: nobody waits for the hour to come round again."""
+    config = make_config(worker_id="w", auto_start=True, restart_delay_ms=1000)
+    services.claim_start("w", 1)
+    services.exited(gone("w", 1), lambda: 0.0)
+    WorkerRuntime.objects.filter(config=config).update(
+        restart_at=timezone.now() + timedelta(hours=2)
+    )
+    with leading():
+        assert with_process("w", generation=2).restart_count == 1
+
+
+def test_a_snapshot_that_is_older_than_a_start_does_not_hide_it(
+    host: Host, make_config: MakeConfig
+) -> None:
+    """It was waiting in the queue while the worker was started."""
+    make_config(worker_id="w", auto_start=True)
+    before = time.monotonic()
+    with leading() as master:
+        started = with_process("w")
+        services.ready(Instance("w", 1), {"worker": "1", "python": "3", "celery": "5"})
+        master.items.put(Observed(DeploymentType.LOCAL, Snapshot((), ()), at=before))
+        services.request_stop("w", "ann", timeout_ms=2000)
+        in_state("w", State.STOPPED)
+    assert list(WorkerLog.objects.filter(event="exited").values_list("message", flat=True)) == [
+        "stopped: exit code 0"
+    ]
+    assert started.generation == 1
+
+
+def gone(worker_id: str, generation: int) -> Gone:
+    now = timezone.now()
+    return Gone(Instance(worker_id, generation), Exit(code=1), now, now)
+
+
+def test_a_process_id_that_the_database_lost_is_learned_again(
+    host: Host, make_config: MakeConfig
+) -> None:
+    """Its commit does not wait for the disk: the agent knows it, and nothing is started."""
+    make_config(worker_id="w", auto_start=True)
+    with leading():
+        first = with_process("w")
+    WorkerRuntime.objects.update(process_id=None, started_at=None)
+    with leading():
+        again = with_process("w")
+    assert (again.process_id, again.generation) == (first.process_id, 1)
+    assert again.started_at == first.started_at
 
 
 def test_a_killed_agent_comes_back_and_nothing_is_started_twice(

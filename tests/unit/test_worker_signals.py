@@ -19,9 +19,9 @@ def reporter(monkeypatch: pytest.MonkeyPatch) -> Reporter:
 
 
 @pytest.fixture
-def beats(reporter: Reporter, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+def beats(reporter: Reporter) -> threading.Event:
     beaten = threading.Event()
-    monkeypatch.setattr(reporter, "_beat", beaten.set)
+    reporter._beat = beaten.set  # type: ignore[method-assign]  # for good: its thread outlives us
     return beaten
 
 
