@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,14 +13,6 @@ from rest_framework.request import Request
 UNKNOWN = _("There is no such field.")
 READ_ONLY = _("This field can't be written.")
 NOT_FINITE = _("Must be a finite number.")
-
-SECRET_NAME = re.compile(
-    r"pass(word|wd|phrase)?$|pwd|secret|token|credential|authorization|api_?key|private_?key|_key$"
-    r"|_dsn$|^key$|^client_keys?$",
-    re.IGNORECASE,
-)
-URL_WITH_PASSWORD = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/@]*:[^/@]*@")
-MASK = "********"
 
 
 class Strict(serializers.Serializer[Any]):
@@ -50,15 +41,3 @@ class NoBody(Strict):
 def actor(request: Request) -> str:
     """Who it is that the log rows name."""
     return str(request.user.get_username())
-
-
-def masked(value: Any) -> Any:
-    """A copy in which every value whose name, or form, says that it is a secret is hidden."""
-    if isinstance(value, Mapping):
-        return {
-            name: MASK if inner and SECRET_NAME.search(str(name)) else masked(inner)
-            for name, inner in value.items()
-        }
-    if isinstance(value, list):
-        return [masked(inner) for inner in value]
-    return MASK if isinstance(value, str) and URL_WITH_PASSWORD.match(value) else value
