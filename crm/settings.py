@@ -190,6 +190,8 @@ SPECTACULAR_SETTINGS = {
     "REDOC_DIST": "SIDECAR",
     "ENUM_NAME_OVERRIDES": {
         "WorkerStateEnum": "lifecycle.models.STATES",
+        "RolloutStateEnum": "lifecycle.models.ROLLOUT_STATES",
+        "StepStateEnum": "lifecycle.models.STEP_STATES",
         "ProcessStreamEnum": "lifecycle.api.serializers.STREAMS",
     },
 }

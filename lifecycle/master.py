@@ -39,7 +39,6 @@ from lifecycle.reconcile import (
     CallOff,
     Evict,
     Halt,
-    Learn,
     Settle,
     Spawn,
     Start,
@@ -185,6 +184,7 @@ class Master:
                 self._take_snapshot(deployment_type, snapshot, at)
             case Observed(_, Alive() as alive):
                 self._lives(alive.instance)
+                self._write_down([alive])
                 return {alive.instance.worker_id}
             case Observed(deployment_type, Gone() as gone):
                 return self._take_gone(deployment_type, gone)
@@ -202,6 +202,7 @@ class Master:
         self.spawned = {i: spawned_at for i, spawned_at in self.spawned.items() if spawned_at > at}
         for instance in (*(alive.instance for alive in snapshot.alive), *self.spawned):
             self._lives(instance)
+        self._write_down(snapshot.alive)
         self.reachable.add(deployment_type)
         self.resync_at = timezone.now()
 
@@ -232,6 +233,16 @@ class Master:
         now = timezone.now()
         action = plan(self._view(runtime, now), now, shutting_down=self.shutting_down)
         return action.generation if isinstance(action, Start) else None
+
+    @staticmethod
+    def _write_down(found: Iterable[Alive]) -> None:
+        """Processes that a master had started when it was killed, before it wrote down their pid,
+        or that started after it had stopped waiting."""
+        known = queries.process_ids()
+        for alive in found:
+            if alive.process.pid not in known:
+                with suppress(LostRace, UnknownWorker):
+                    services.spawned(alive)
 
     def _lives(self, instance: Instance) -> None:
         self.alive.setdefault(instance.worker_id, set()).add(instance.generation)
@@ -339,12 +350,11 @@ class Master:
             alive=frozenset(self.alive.get(config.worker_id, ())),
             reachable=config.deployment_type in self.reachable
             or config.deployment_type not in self.backends,
-            is_recorded=runtime.process_id is not None,
         )
 
     def _apply(self, config: WorkerConfig, view: View, action: Action) -> None:
         match action:
-            case Start() | Succeed() | Spawn() | Learn():
+            case Start() | Succeed() | Spawn():
                 self._bring_up(config, view, action)
             case Stop(cause):
                 graceful, timeout_ms = services.stopping(view.instance, cause)
@@ -365,9 +375,7 @@ class Master:
             case Wait(until=datetime() as until):
                 self._look_again(view.worker_id, until)
 
-    def _bring_up(
-        self, config: WorkerConfig, view: View, action: Start | Succeed | Spawn | Learn
-    ) -> None:
+    def _bring_up(self, config: WorkerConfig, view: View, action: Start | Succeed | Spawn) -> None:
         match action:
             case Start(generation):
                 config = services.claim_start(view.worker_id, generation)
@@ -375,7 +383,7 @@ class Master:
             case Succeed(generation):
                 config = services.claim_succession(view.worker_id, generation)
                 self._spawn(config, view.other(generation), replaces=view.generation)
-            case Spawn(instance) | Learn(instance):  # starting what lives names its process
+            case Spawn(instance):
                 is_successor = instance != view.instance
                 self._spawn(config, instance, view.generation if is_successor else None)
 
@@ -454,5 +462,7 @@ def spec_of(config: WorkerConfig, instance: Instance, replaces: int | None = Non
         env=dict(config.env_variables),
         args=tuple(config.command_args),
         working_directory=config.working_directory,
+        max_memory_mb=config.max_memory_mb,
+        cpu_cores=config.cpu_cores,
         replaces=replaces,
     )

@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from simple_history.models import HistoricalRecords
 
 from lifecycle.types import (
+    RESERVED_WORKER_IDS,
     WORKER_ID,
     DeploymentType,
     Level,
@@ -215,8 +216,14 @@ class WorkerConfig(models.Model):
         return self.worker_id
 
     def clean(self) -> None:
-        """Raises `ValidationError` naming the free-form fields that are wrong."""
+        """Raises `ValidationError` naming a reserved id and the free-form fields that are wrong."""
         errors = {}
+        if self._state.adding and self.worker_id in RESERVED_WORKER_IDS:
+            errors["worker_id"] = ValidationError(
+                _("'%(name)s' is reserved: it is a part of addresses. Choose another name."),
+                code="reserved",
+                params={"name": self.worker_id},
+            )
         for name, validate in (
             ("env_variables", validate_env_variables),
             ("deployment_options", validate_options),
@@ -399,6 +406,12 @@ class Rollout(models.Model):
     def __str__(self) -> str:
         return f"{self.pk} ({self.get_state_display()})"
 
+    def clean(self) -> None:
+        """Raises `ValidationError` when the limits would let nothing happen."""
+        if self.max_surge == 0 and self.max_unavailable == 0:
+            message = _("With both limits at 0 no worker could ever be restarted.")
+            raise ValidationError({"max_surge": ValidationError(message, code="no_progress")})
+
 
 class RolloutStep(models.Model):
     """One worker of a rolling restart."""
@@ -456,3 +469,32 @@ class WorkerLog(models.Model):
 
     def __str__(self) -> str:
         return f"{self.time:%Y-%m-%d %H:%M:%S} {self.message}"
+
+
+class WorkerMetric(models.Model):
+    """One point of a worker's history [L17], the mean of `step_s` seconds from `time` on.
+
+    The two totals are those of the runtime at the end of the step: counts are differences, so that
+    a lost sample loses none. Only `lifecycle.services.metrics` writes here; see `lifecycle.series`.
+    """
+
+    pk = models.CompositePrimaryKey("config_id", "step_s", "time")
+    config = models.ForeignKey(
+        WorkerConfig, on_delete=models.CASCADE, related_name="metrics", db_index=False
+    )
+    step_s = models.PositiveSmallIntegerField()
+    time = models.DateTimeField()
+    cpu_usage = models.FloatField()
+    memory_mb = models.FloatField()
+    active_tasks = models.FloatField()
+    tasks_total = models.PositiveBigIntegerField()
+    errors_total = models.PositiveBigIntegerField()
+
+    class Meta:
+        verbose_name = _("worker metric")
+        verbose_name_plural = _("worker metrics")
+        default_permissions = ("view",)
+        indexes = [models.Index(fields=["step_s", "time"], name="metric_by_time")]
+
+    def __str__(self) -> str:
+        return f"{self.config_id} {self.time:%Y-%m-%d %H:%M:%S}"

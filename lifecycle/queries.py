@@ -8,10 +8,11 @@ from typing import Any
 from django.db.models import Avg, Count, DurationField, ExpressionWrapper, F, Q, QuerySet, Sum
 from django.db.models.functions import Now
 
+from lifecycle import series
 from lifecycle.errors import UnknownWorker
 from lifecycle.health import Vitals
-from lifecycle.models import WorkerConfig, WorkerLog, WorkerRuntime
-from lifecycle.types import Instance, Level, State
+from lifecycle.models import Rollout, WorkerConfig, WorkerLog, WorkerMetric, WorkerRuntime
+from lifecycle.types import Instance, Level, State, StepState
 
 MIN_HEARTBEAT_TIMEOUT = timedelta(seconds=15)
 
@@ -22,6 +23,14 @@ STATUS_FIELDS = (
     *("restart_count", "restart_attempts", "last_restart_at", "restart_at"),
     *("exit_code", "exit_signal", "worker_version", "python_version", "celery_version"),
 )
+
+SERIES = {  # keys of the metrics' body, and what of a point they show
+    "cpu_usage": "cpu_usage",
+    "memory_usage": "memory_mb",
+    "task_count": "tasks",
+    "error_rate": "errors_per_minute",
+    "active_tasks": "active_tasks",
+}
 
 SEVERITY = [Level.DEBUG, Level.INFO, Level.WARNING, Level.ERROR]
 
@@ -36,6 +45,31 @@ def runtime(worker_id: str) -> WorkerRuntime:
         return WorkerRuntime.objects.select_related("config").get(config__worker_id=worker_id)
     except WorkerRuntime.DoesNotExist:
         raise UnknownWorker(worker_id) from None
+
+
+def process_ids() -> set[int | None]:
+    """The pids that are on record, of workers and of their successors."""
+    rows = WorkerRuntime.objects.values_list("process_id", "successor_process_id")
+    return {pid for row in rows for pid in row}
+
+
+def outdated() -> QuerySet[WorkerRuntime]:
+    """Workers whose process was started with an older config: `WorkerRuntime.is_outdated`."""
+    older = Q(process_id__isnull=False, spawn_version__lt=F("config__spawn_version"))
+    return runtimes().filter(older)
+
+
+def rollouts() -> QuerySet[Rollout]:
+    """Rolling restarts, newest first, each with how many steps it has: `steps_total`,
+    `steps_pending`, `steps_running`, `steps_done`, `steps_failed`, `steps_skipped`."""
+    counts = {f"steps_{state}": Count("steps", filter=Q(steps__state=state)) for state in StepState}
+    return Rollout.objects.annotate(steps_total=Count("steps"), **counts).order_by("-pk")
+
+
+def progress(rollout: Rollout) -> dict[str, int]:
+    """The step counts of a row of `rollouts()`: total, pending, running, done, failed, skipped."""
+    names = ("total", *StepState)
+    return {str(name): getattr(rollout, f"steps_{name}") for name in names}
 
 
 def uptime_s(runtime: WorkerRuntime, now: datetime) -> float:
@@ -120,6 +154,42 @@ def vitals() -> list[Vitals]:
         )
         for row in rows
     ]
+
+
+def metrics(worker_id: str, period: str, now: datetime) -> dict[str, Any]:
+    """The body of `GET /workers/:id/metrics` [L17]: two queries. Raises `UnknownWorker`.
+
+    `period` is one of `series.PERIODS`.
+    """
+    length = series.PERIODS[period]
+    resolution = series.resolution_for(length)
+    since = now - length
+    rows = (
+        WorkerMetric.objects.filter(
+            config_id=runtime(worker_id).pk,
+            step_s=resolution.step_s,
+            time__gte=since - resolution.step,
+            time__lte=now,
+        )
+        .order_by("time")
+        .values_list(*series.Row._fields)
+    )
+    points = list(series.points(map(series.Row._make, rows), resolution.step_s, since))
+    return {
+        "worker_id": worker_id,
+        "period": period,
+        "resolution": resolution.step_s,
+        "since": since,
+        "until": now,
+        **{
+            key: [
+                {"time": point.time, "value": getattr(point, name)}
+                for point in points
+                if getattr(point, name) is not None
+            ]
+            for key, name in SERIES.items()
+        },
+    }
 
 
 def overview() -> dict[str, Any]:

@@ -38,7 +38,6 @@ class View:
     condemned: bool  # unwell: its end is a crash, and the restart policy's business
     alive: frozenset[int]  # generations of which a process lives
     reachable: bool  # the backend answered; otherwise `alive` means nothing
-    is_recorded: bool = True  # the row names the process
 
     @property
     def instance(self) -> Instance:
@@ -69,13 +68,6 @@ class Succeed:
 @dataclass(frozen=True, slots=True)
 class Spawn:
     """Spawn a generation that was claimed but never seen (the master died in between)."""
-
-    instance: Instance
-
-
-@dataclass(frozen=True, slots=True)
-class Learn:
-    """Ask the backend which process this living instance is: the row does not say."""
 
     instance: Instance
 
@@ -128,7 +120,7 @@ class Wait:
     until: datetime | None = None
 
 
-Action = Start | Succeed | Spawn | Learn | Stop | Halt | Evict | CallOff | Vanished | Settle | Wait
+Action = Start | Succeed | Spawn | Stop | Halt | Evict | CallOff | Vanished | Settle | Wait
 
 
 def plan(view: View, now: datetime, *, shutting_down: bool = False) -> Action:
@@ -157,7 +149,7 @@ def plan(view: View, now: datetime, *, shutting_down: bool = False) -> Action:
 def _stray(view: View) -> Instance | None:
     """A living generation that the row does not account for."""
     up = view.state in (State.STARTING, State.RUNNING, State.STOPPING)
-    known = {view.successor, view.retiring, view.generation if up else None}
+    known = {view.retiring, *((view.successor, view.generation) if up else ())}
     strays = sorted(view.alive - known)
     return view.other(strays[0]) if strays else None
 
@@ -179,8 +171,6 @@ def _plan_up(view: View, wanted: bool, now: datetime, shutting_down: bool) -> Ac
             return Spawn(view.instance) if wanted else never
         unseen = Exit(note="its process is gone and nobody saw it end")
         return Vanished(view.instance, unseen)
-    if view.reachable and not view.is_recorded:
-        return Learn(view.instance)
     if not wanted:
         return Stop("the system shuts down" if shutting_down else "asked to stop")
     if view.condemned:
@@ -204,7 +194,7 @@ def _plan_succession(view: View, successor: int, now: datetime) -> Action:
     if successor not in view.alive:
         return Spawn(view.other(successor))
     if view.successor_since is None:
-        return Learn(view.other(successor))
+        return Wait()
     deadline = view.successor_since + SUCCESSOR_PATIENCE
     if now >= deadline:
         seconds = SUCCESSOR_PATIENCE.total_seconds()

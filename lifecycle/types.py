@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 WORKER_ID = re.compile(r"^[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?$")
+# Addresses of their own below /api/v1/workers.
+RESERVED_WORKER_IDS = frozenset({"batch", "rollouts", "stats"})
 
 
 class State(StrEnum):
@@ -148,6 +150,8 @@ class WorkerSpec:
     env: dict[str, str] = field(default_factory=dict)
     args: tuple[str, ...] = ()
     working_directory: str = ""
+    max_memory_mb: int = 0  # 0: no limit
+    cpu_cores: float = 0
     replaces: int | None = None  # the generation that it may run beside until it is ready [L8]
 
 

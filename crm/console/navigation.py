@@ -40,7 +40,14 @@ def sidebar(request: HttpRequest) -> list[Item]:
             "items": [
                 rows(_("Workers"), "memory", "lifecycle.workerruntime"),
                 rows(_("Configs"), "tune", "lifecycle.workerconfig"),
+                rows(_("Rolling restarts"), "autorenew", "lifecycle.rollout"),
                 rows(_("Lifecycle log"), "history", "lifecycle.workerlog"),
+                item(
+                    _("Assignment"),
+                    "balance",
+                    "admin:sync_assignment_changelist",
+                    "sync.view_account",
+                ),
             ],
         },
         {

@@ -208,6 +208,7 @@ class WorkerConfigAdmin(ServiceAdmin, SimpleHistoryAdmin, ModelAdmin):  # type: 
             if seen and seen != current.version:
                 raise changed_meanwhile(current, seen)
             saved = services.update_config(current, fields, actor)
+            _offer_restart(request, saved)
         else:
             saved = services.create_config(fields, actor)
         if DeploymentType(saved.deployment_type) not in backends():
@@ -255,6 +256,19 @@ class WorkerConfigAdmin(ServiceAdmin, SimpleHistoryAdmin, ModelAdmin):  # type: 
         for text in said:
             messages.error(request, text)
         return HttpResponseRedirect(back_to)
+
+
+def _offer_restart(request: HttpRequest, config: WorkerConfig) -> None:
+    """Tell who changed what only a restart brings about, and lead those on who may do it."""
+    if not config.runtime.is_outdated:
+        return
+    text = gettext("%(worker)s still runs with its old config; a restart brings it up to date.")
+    said = text % {"worker": config.worker_id}
+    if request.user.has_perm("lifecycle.operate_worker"):
+        url = reverse("admin:lifecycle_rollout_begin")
+        link = '{} <a class="m-link" href="{}?outdated=1">{}</a>'
+        said = format_html(link, said, url, gettext("Rolling restart"))
+    messages.warning(request, said)
 
 
 @admin.register(WorkerLog)

@@ -20,8 +20,9 @@ from typing import NoReturn
 
 from setproctitle import setproctitle
 
-from lifecycle.agent import process
+from lifecycle.agent import limits, process
 from lifecycle.agent.layout import STREAMS, SpawnDir
+from lifecycle.agent.limits import Witness
 from lifecycle.agent.output import LogPump
 from lifecycle.agent.protocol import encode
 from lifecycle.types import Alive, Exit, Gone, Instance, WorkerSpec
@@ -46,6 +47,7 @@ def keep(spawn: SpawnDir, replies: socket.socket, worker_main: WorkerMain) -> No
         return
     started_at = datetime.now(UTC)
     pumps = _pumps(spawn)
+    witness = Witness(spawn.instance, spawn.home.room)
     gate, open_gate = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -61,7 +63,7 @@ def keep(spawn: SpawnDir, replies: socket.socket, worker_main: WorkerMain) -> No
     _pump_until_end(pidfd, pumps)
     how = process.exit_of_status(os.waitpid(pid, 0)[1])
     _end_children(pid)
-    _conclude(spawn, alive, how, pumps)
+    _conclude(spawn, alive, witness.explain(how, alive.process), pumps)
     os.close(lock)  # from here on the next one may start
     _tell_end(spawn, replies)
 
@@ -84,6 +86,9 @@ def keep_on(spawn: SpawnDir, replies: socket.socket) -> None:
         _pump_until_end(pidfd, pumps)
         process.kill_group(alive.process.pid)
         how = _told_by_kernel(pidfd)
+        if how:
+            witness = Witness(spawn.instance, spawn.home.room, from_start=False)
+            how = witness.explain(how, alive.process)
     _conclude(spawn, alive, how or Exit(note="its keeper was killed before it"), pumps)
     _tell_end(spawn, replies)
 
@@ -116,6 +121,8 @@ def _conclude(spawn: SpawnDir, alive: Alive, how: Exit, pumps: list[LogPump]) ->
     for pump in pumps:
         pump.drain()
     spawn.record_exit(Gone(spawn.instance, how, alive.started_at, datetime.now(UTC)))
+    if spawn.home.room:
+        spawn.home.room.remove(spawn.instance)
 
 
 def _tell_end(spawn: SpawnDir, replies: socket.socket) -> None:
@@ -167,6 +174,8 @@ def _be_worker(
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         for file in (sys.stdout, sys.stderr):
             file.reconfigure(line_buffering=True, write_through=True)  # type: ignore[union-attr]
+        if trouble := limits.apply(spec, spawn.home.room):
+            print(trouble, file=sys.stderr)  # noqa: T201 - for the worker's own log
         os.environ.update(spec.env)
         if spec.working_directory:
             os.chdir(spec.working_directory)

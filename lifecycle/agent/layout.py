@@ -24,6 +24,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from lifecycle.agent.limits import Room
 from lifecycle.types import Alive, Exit, Gone, Instance, Pool, ProcessRef, WorkerSpec
 
 STREAMS = ("stdout", "stderr")
@@ -32,6 +33,7 @@ STREAMS = ("stdout", "stderr")
 @dataclass(frozen=True, slots=True)
 class Home:
     path: Path
+    room: Room | None = None  # where workers get cgroups, if this host permits it
 
     @property
     def workers(self) -> Path:

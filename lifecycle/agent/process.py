@@ -32,16 +32,16 @@ def boot_id() -> str:
 
 def started_ticks(pid: int) -> int | None:
     """Field 22 of /proc/<pid>/stat: clock ticks since boot. None when there is no such process."""
-    fields = _stat(pid)
+    fields = stat_fields(pid)
     return int(fields[19]) if fields and fields[0] != "Z" else None
 
 
 def parent_of(pid: int) -> int | None:
-    fields = _stat(pid)
+    fields = stat_fields(pid)
     return int(fields[1]) if fields else None
 
 
-def _stat(pid: int) -> list[str] | None:
+def stat_fields(pid: int) -> list[str] | None:
     """The fields after the command, which may itself hold spaces and brackets: state first."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")

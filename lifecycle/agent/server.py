@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -82,11 +83,10 @@ class Agent:
             return
         word = decode(packet)
         instance = Instance(word["worker_id"], word["generation"])
+        waiting = self.spawning.get(instance)
         if word["ended"]:
             self.roster.ended(instance)
-            return
-        waiting = self.spawning.get(instance)
-        if waiting and not waiting.done():
+        elif waiting and not waiting.done():
             waiting.set_result(word)
         elif not word["refused"] and not word["busy"]:
             self._take_in(instance)
@@ -247,7 +247,7 @@ class Agent:
     async def _sample(self) -> None:
         usage = sampling.Usage()
         while True:
-            await asyncio.sleep(SAMPLE_S)
+            await asyncio.sleep(sampling.until_next(time.time(), SAMPLE_S))
             workers = [(k.alive.instance, k.alive.process) for k in self.roster.kept.values()]
             samples = await asyncio.to_thread(usage.sample, workers)
             if samples:

@@ -41,6 +41,16 @@ BATCH = OpenApiExample(
         "options": {"graceful": True},
     },
 )
+ROLL_OUTDATED = OpenApiExample(
+    "All workers with an older config, two at a time",
+    request_only=True,
+    value={"outdated": True, "max_surge": 2},
+)
+ROLL_SOME = OpenApiExample(
+    "Two workers, one after the other",
+    request_only=True,
+    value={"worker_ids": ["worker-1", "worker-2"], "timeout": 60000},
+)
 HEALTHY = OpenApiExample(
     "Healthy",
     response_only=True,
@@ -69,5 +79,22 @@ OVERVIEW = OpenApiExample(
         "cpu_usage_avg": 25.5,
         "memory_usage_total_mb": 2560,
         "active_tasks": 3,
+    },
+)
+METRICS = OpenApiExample(
+    "An hour",
+    response_only=True,
+    status_codes=["200"],
+    value={
+        "worker_id": "worker-1",
+        "period": "1h",
+        "resolution": 10,
+        "since": "2026-01-01T11:00:00Z",
+        "until": "2026-01-01T12:00:00Z",
+        "cpu_usage": [{"time": "2026-01-01T11:59:40Z", "value": 15.5}],
+        "memory_usage": [{"time": "2026-01-01T11:59:40Z", "value": 512.0}],
+        "task_count": [{"time": "2026-01-01T11:59:40Z", "value": 4.0}],
+        "error_rate": [{"time": "2026-01-01T11:59:40Z", "value": 0.0}],
+        "active_tasks": [{"time": "2026-01-01T11:59:40Z", "value": 3.0}],
     },
 )

@@ -5,18 +5,21 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar
 
+from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from lifecycle.api.base import NOT_FINITE, READ_ONLY, Strict
 from lifecycle.masking import SECRET_FIELDS, masked
 from lifecycle.models import DEPLOYMENT_TYPES, LEVELS, STATES, WISHES, WorkerConfig, WorkerLog
+from lifecycle.series import PERIODS
 from lifecycle.validators import validate_env_variables, validate_options
 
 MAX_BATCH = 10_000
 MAX_TIMEOUT_MS = 3_600_000
 MAX_LINES = 10_000
 STREAMS = ["stdout", "stderr"]
+RESTART_ONLY = _("Only a restart knows this option.")
 STRINGS = {"type": "object", "additionalProperties": {"type": "string"}}
 ANYTHING = {"type": "object", "additionalProperties": {}}
 
@@ -134,6 +137,15 @@ class StatusSerializer(serializers.Serializer[Any]):
     status = serializers.ChoiceField(STATES)
     desired_state = serializers.ChoiceField(WISHES)
     reason = serializers.CharField(help_text="Why it is so, where there is more to say.")
+    outdated = serializers.BooleanField(
+        help_text="It runs with an older config than it has now; a restart brings it up to date."
+    )
+    successor_process_id = serializers.IntegerField(
+        allow_null=True, help_text="The new process of a restart, until it takes over."
+    )
+    retiring_process_id = serializers.IntegerField(
+        allow_null=True, help_text="The old process of a restart, until it has ended."
+    )
     generation = serializers.IntegerField(help_text="How often it was started.")
     process_id = serializers.IntegerField(allow_null=True)
     container_id = serializers.CharField()
@@ -190,12 +202,26 @@ class StopSerializer(Strict):
     )
 
 
+class RestartSerializer(StopSerializer):
+    replace = serializers.BooleanField(
+        required=False,
+        help_text="Default true: the new process is ready before the old one ends. False stops "
+        "first, then starts; so does a restart that is not graceful.",
+    )
+
+
 class BatchSerializer(Strict):
     action = serializers.ChoiceField(["start", "stop", "restart"])
     worker_ids = serializers.ListField(
         child=serializers.CharField(max_length=200), min_length=1, max_length=MAX_BATCH
     )
-    options = StopSerializer(required=False)
+    options = RestartSerializer(required=False)
+
+    def validate(self, given: dict[str, Any]) -> dict[str, Any]:
+        if given["action"] != "restart" and "replace" in given.get("options", {}):
+            complaint = serializers.ErrorDetail(str(RESTART_ONLY), "unknown")
+            raise serializers.ValidationError({"options": {"replace": [complaint]}})
+        return given
 
 
 class BatchErrorSerializer(serializers.Serializer[Any]):
@@ -233,6 +259,47 @@ class HealthSerializer(serializers.Serializer[Any]):
     status = serializers.ChoiceField(STATES)
     reason = serializers.CharField()
     checks = ChecksSerializer()
+
+
+class PeriodField(serializers.ChoiceField):
+    """A length of time by name; another one is answered with the names that there are."""
+
+    default_error_messages = {
+        "invalid_choice": _("“{input}” is not a period. Choose one of {choices}.")
+    }
+
+    def to_internal_value(self, data: Any) -> Any:
+        if data not in self.choices:
+            self.fail("invalid_choice", input=data, choices=", ".join(self.choices))
+        return data
+
+
+class MetricsQuerySerializer(Strict):
+    period = PeriodField(
+        choices=list(PERIODS),
+        default="1h",
+        help_text="How far back. Up to 1h in steps of 10 s, to 24h of 1 min, to 30d of 10 min.",
+    )
+
+
+class PointSerializer(serializers.Serializer[Any]):
+    time = serializers.DateTimeField(help_text="The start of the step.")
+    value = serializers.FloatField()
+
+
+class MetricsSerializer(serializers.Serializer[Any]):
+    """The history of a worker, oldest first. A step in which it did not run has no point."""
+
+    worker_id = serializers.CharField()
+    period = serializers.ChoiceField(list(PERIODS))
+    resolution = serializers.IntegerField(help_text="Seconds from one point to the next.")
+    since = serializers.DateTimeField()
+    until = serializers.DateTimeField()
+    cpu_usage = PointSerializer(many=True, help_text="% of one core, pool children included.")
+    memory_usage = PointSerializer(many=True, help_text="MB (PSS), pool children included.")
+    task_count = PointSerializer(many=True, help_text="Tasks that were begun in the step.")
+    error_rate = PointSerializer(many=True, help_text="Failed tasks and crashes a minute.")
+    active_tasks = PointSerializer(many=True, help_text="Tasks that ran at the same time.")
 
 
 class LogQuerySerializer(Strict):

@@ -88,11 +88,12 @@ class WorkerViewSet(GenericViewSet[WorkerRuntime]):
         wished = services.request_stop(worker_id, actor(request), **_how(request))
         return _wished(wished, queries.runtime(worker_id), wished.state)
 
-    @extend_schema(request=bodies.StopSerializer, responses=WISHED, examples=[examples.RESTART])
+    @extend_schema(request=bodies.RestartSerializer, responses=WISHED, examples=[examples.RESTART])
     @action(detail=True, methods=["post"], permissions=OPERATE)
     def restart(self, request: Request, worker_id: str) -> Response:
-        """Stop as asked, then start with the present config. A stopped worker is started."""
-        wished = services.request_restart(worker_id, actor(request), **_how(request))
+        """Replace the process by one with the present config. A stopped worker is started."""
+        how = _how(request, bodies.RestartSerializer)
+        wished = services.request_restart(worker_id, actor(request), **how)
         return _wished(wished, queries.runtime(worker_id), wished.state)
 
     @extend_schema(responses=bodies.StatusSerializer)
@@ -141,6 +142,19 @@ class WorkerViewSet(GenericViewSet[WorkerRuntime]):
         return Response(bodies.ProcessLogSerializer(found).data)
 
     @extend_schema(
+        parameters=[bodies.MetricsQuerySerializer],
+        responses=bodies.MetricsSerializer,
+        examples=[examples.METRICS],
+    )
+    @action(detail=True)
+    def metrics(self, request: Request, worker_id: str) -> Response:
+        """CPU, memory, tasks and errors over time."""
+        query = bodies.MetricsQuerySerializer(data=request.query_params.dict())
+        query.is_valid(raise_exception=True)
+        found = queries.metrics(worker_id, query.validated_data["period"], timezone.now())
+        return Response(bodies.MetricsSerializer(found).data)
+
+    @extend_schema(
         request=bodies.BatchSerializer,
         responses=bodies.BatchAnswerSerializer,
         examples=[examples.BATCH],
@@ -150,7 +164,8 @@ class WorkerViewSet(GenericViewSet[WorkerRuntime]):
         """Start, stop or restart many workers. One that can't be doesn't hold up the others."""
         body = bodies.BatchSerializer(data=request.data)
         body.is_valid(raise_exception=True)
-        verb, options = body.validated_data["action"], _options(body.validated_data.get("options"))
+        verb = body.validated_data["action"]
+        options = _options(body.validated_data.get("options"), restarts=verb == "restart")
         ids = dict.fromkeys(body.validated_data["worker_ids"])
         results = [_one(verb, worker_id, actor(request), options) for worker_id in ids]
         failed = sum(not result["success"] for result in results)
@@ -170,16 +185,19 @@ class WorkerViewSet(GenericViewSet[WorkerRuntime]):
         return Response(bodies.OverviewSerializer(queries.overview()).data)
 
 
-def _how(request: Request) -> dict[str, Any]:
-    body = bodies.StopSerializer(data=request.data)
+def _how(
+    request: Request, shape: type[bodies.StopSerializer] = bodies.StopSerializer
+) -> dict[str, Any]:
+    body = shape(data=request.data)
     body.is_valid(raise_exception=True)
-    return _options(body.validated_data)
+    return _options(body.validated_data, restarts=shape is bodies.RestartSerializer)
 
 
-def _options(given: dict[str, Any] | None) -> dict[str, Any]:
-    """`graceful` and `timeout` of a body as the services call them."""
+def _options(given: dict[str, Any] | None, *, restarts: bool) -> dict[str, Any]:
+    """`graceful`, `timeout` and `replace` of a body as the services call them."""
     given = given or {}
-    return {"graceful": given.get("graceful", True), "timeout_ms": given.get("timeout", 30_000)}
+    how = {"graceful": given.get("graceful", True), "timeout_ms": given.get("timeout", 30_000)}
+    return how | ({"replace_first": given.get("replace", True)} if restarts else {})
 
 
 def _wished(wished: services.Wished, runtime: WorkerRuntime, state: str | None = None) -> Response:

@@ -196,10 +196,17 @@ def set_assigned_accounts(counts: dict[str, int]) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            UPDATE lifecycle_workerruntime r SET assigned_accounts = coalesce(n.n, 0)
-            FROM lifecycle_workerconfig c
-            LEFT JOIN unnest(%s::text[], %s::int[]) AS n(worker_id, n) ON n.worker_id = c.worker_id
-            WHERE c.id = r.config_id AND r.assigned_accounts <> coalesce(n.n, 0)
+            WITH changed AS MATERIALIZED (
+                SELECT r.config_id, coalesce(n.n, 0) AS n
+                FROM lifecycle_workerruntime r
+                JOIN lifecycle_workerconfig c ON c.id = r.config_id
+                LEFT JOIN unnest(%s::text[], %s::int[]) AS n(worker_id, n)
+                       ON n.worker_id = c.worker_id
+                WHERE r.assigned_accounts <> coalesce(n.n, 0)
+                ORDER BY r.config_id FOR NO KEY UPDATE OF r -- the order of all who write many rows
+            )
+            UPDATE lifecycle_workerruntime r SET assigned_accounts = changed.n
+            FROM changed WHERE changed.config_id = r.config_id
             """,
             [list(counts), list(counts.values())],
         )
@@ -300,23 +307,3 @@ def shutting_down(instance: Instance, how: str) -> None:
     """The worker says that it drains; the state is the master's to change."""
     with belonging(instance) as (runtime, _role):
         record(runtime, "draining", f"worker is shutting down ({how})", instance.worker_id)
-
-
-def sampled(samples: list[tuple[Instance, float, float]]) -> None:
-    """CPU % and memory (MB) of many workers in one statement: (instance, cpu, memory)."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            UPDATE lifecycle_workerruntime r SET cpu_usage = s.cpu, memory_usage_mb = s.memory
-            FROM unnest(%s::text[], %s::bigint[], %s::float8[], %s::float8[])
-                 AS s(worker_id, generation, cpu, memory)
-            JOIN lifecycle_workerconfig c ON c.worker_id = s.worker_id
-            WHERE r.config_id = c.id AND r.generation = s.generation AND r.process_id IS NOT NULL
-            """,
-            [
-                [instance.worker_id for instance, _cpu, _memory in samples],
-                [instance.generation for instance, _cpu, _memory in samples],
-                [cpu for _instance, cpu, _memory in samples],
-                [memory for _instance, _cpu, memory in samples],
-            ],
-        )

@@ -97,7 +97,7 @@ def request_restart(
             return Wished(worker_id, State.STARTING, changed=False)
         runtime.wanted_generation = runtime.last_generation + 1
         runtime.stop_graceful, runtime.stop_timeout_ms = graceful, timeout_ms
-        runtime.replace_first = replace_first
+        runtime.replace_first = replace_first and graceful
         _wish(runtime, Wish.RUNNING, actor, "asked to restart")
         return Wished(worker_id, State.STARTING, changed=True)
 

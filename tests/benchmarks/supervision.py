@@ -217,6 +217,10 @@ def cpu(_folder: Path, _stamps: Stamps, _kills: int) -> None:
     """(d) what master and agent use while nothing happens."""
     idle.real_workers()
     idle.tiny_workers()
+
+
+def simulated(_folder: Path, _stamps: Stamps, _kills: int) -> None:
+    """(d) what the master uses for fleets that are only rows, heartbeats and a stub agent."""
     idle.simulated_workers()
 
 
@@ -225,6 +229,7 @@ PARTS: dict[str, Callable[[Path, Stamps, int], None]] = {
     "tiny": tiny,
     "memory": memory,
     "cpu": cpu,
+    "simulated": simulated,
     "fleet": fleet,
 }
 
@@ -244,7 +249,9 @@ def main() -> None:
         with muster.servers():
             for part in chosen.part or PARTS:
                 stamps.forget()
-                PARTS[part](folder, stamps, chosen.kills)
+                place = folder / part
+                place.mkdir()
+                PARTS[part](place, stamps, chosen.kills)
 
 
 if __name__ == "__main__":

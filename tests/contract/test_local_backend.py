@@ -264,7 +264,8 @@ def test_a_worker_has_one_keeper_however_often_one_was_asked_for(host: Host) -> 
     os.kill(zygote, signal.SIGCONT)
     eventually(partial(replaced, host, keeper), "another keeper")
     eventually(lambda: len(keepers(host)) == 1, "one keeper")
-    assert host.lines() == [f"line {n}" for n in range(len(host.lines()))]
+    lines = host.lines()
+    assert lines == [f"line {n}" for n in range(len(lines))]
 
 
 def test_a_start_that_comes_late_is_taken_in(host: Host) -> None:

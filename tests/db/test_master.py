@@ -18,6 +18,7 @@ from lifecycle import backends, leadership, queries, services
 from lifecycle.agent import process
 from lifecycle.backends.base import Snapshot
 from lifecycle.backends.local import LocalBackend
+from lifecycle.duty_runner import DutyRunner
 from lifecycle.errors import Rejected
 from lifecycle.master import Leave, Master, Notified, Observed, ShutDown
 from lifecycle.models import WorkerConfig, WorkerLog, WorkerRuntime
@@ -39,10 +40,11 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
 
 
 @contextmanager
-def leading() -> Iterator[Master]:
-    """A master that decides, on a thread, until the block ends."""
+def leading(*runners: DutyRunner) -> Iterator[Master]:
+    """A master that decides, on a thread, until the block ends; `runners` of duties beside it."""
     master = Master(backends.backends())
-    lead = leadership.acquire(database_url(), [services.CHANNEL])
+    channels = {services.CHANNEL, *(c for runner in runners for c in runner.duty.channels)}
+    lead = leadership.acquire(database_url(), sorted(channels))
 
     def decide() -> None:
         try:
@@ -51,15 +53,22 @@ def leading() -> Iterator[Master]:
             connection.close()
 
     def listen() -> None:
-        for _channel, worker_id in lead.notifications():
-            master.items.put(Notified(worker_id))
+        for channel, payload in lead.notifications():
+            if channel == services.CHANNEL:
+                master.items.put(Notified(payload))
+            for runner in runners:
+                runner.notified(channel)
 
     threads = [threading.Thread(target=decide), threading.Thread(target=listen, daemon=True)]
     for thread in threads:
         thread.start()
+    for runner in runners:
+        runner.start()
     try:
         yield master
     finally:
+        for runner in runners:
+            runner.end()
         master.items.put(Leave())
         threads[0].join()
         lead.give_up()

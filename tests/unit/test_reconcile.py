@@ -11,7 +11,6 @@ from lifecycle.reconcile import (
     CallOff,
     Evict,
     Halt,
-    Learn,
     Settle,
     Spawn,
     Start,
@@ -51,14 +50,6 @@ RUNNING = replace(WANTED, state=State.RUNNING, alive=frozenset({4}))
 def test_nothing_to_do() -> None:
     assert plan(STOPPED, NOW) == Wait()
     assert plan(RUNNING, NOW) == Wait()
-
-
-def test_a_living_process_that_the_row_does_not_name_is_asked_for() -> None:
-    unnamed = replace(RUNNING, is_recorded=False)
-    assert plan(unnamed, NOW) == Learn(Instance("worker-1", 4))
-    assert plan(replace(unnamed, reachable=False), NOW) == Wait()
-    successor = replace(RUNNING, successor=5, last_generation=5, alive=frozenset({4, 5}))
-    assert plan(successor, NOW) == Learn(Instance("worker-1", 5))
 
 
 def test_a_wanted_worker_is_started_as_the_next_generation() -> None:
@@ -163,7 +154,6 @@ RETIRING = replace(RUNNING, generation=5, last_generation=5, retiring=4, alive=f
 
 def test_a_graceful_restart_starts_the_successor_first() -> None:
     assert plan(RESTARTING, NOW) == Succeed(5)
-    assert plan(replace(RESTARTING, state=State.STARTING), NOW) == Stop("asked to restart")
 
 
 def test_a_successor_that_was_never_seen_is_spawned_again() -> None:

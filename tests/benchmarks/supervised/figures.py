@@ -34,7 +34,7 @@ def median(values: list[float]) -> float:
 
 def p95(values: list[float]) -> float:
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))]
+    return ordered[round(0.95 * (len(ordered) - 1))]
 
 
 def table(title: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
