@@ -222,7 +222,8 @@ def _secrets(run: services.Run) -> list[str]:
     A username is none: to say whose password was refused is of use.
     """
     found: list[str] = []
-    shape = platforms.get(run.ref.platform).credentials.model_fields
+    platform = platforms.registry().get(run.ref.platform)
+    shape = platform.credentials.model_fields if platform else {}
     todo: list[object] = [
         run.ref.session,
         *(

@@ -222,8 +222,10 @@ class ConversationAdmin(LiveList, ReadOnlyAdmin):
         if last and message is None:
             text = gettext("There is no message %(id)s in this conversation.") % {"id": last[:50]}
             return answer(request, messages.ERROR, text, back_to)
-        # Nothing shown means nothing seen.
-        marked = store.mark_read(conversation.pk, message.pk) if message else 0
+        if message or "up_to" not in request.POST:  # not given: to the end, as over the API
+            marked = store.mark_read(conversation.pk, message.pk if message else None)
+        else:  # nothing was shown, so nothing was seen
+            marked = 0
         return answer(request, messages.SUCCESS, marked_text(marked), back_to)
 
     def _conversation(self, request: HttpRequest, pk: int | str) -> Conversation:

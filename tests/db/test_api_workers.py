@@ -66,7 +66,7 @@ def test_an_edit_that_is_out_of_date_is_409_with_both_versions(
 def test_the_worker_id_stays(api_client: APIClient, make_config: Maker) -> None:
     make_config(worker_id="worker-1")
     response = api_client.patch(f"{CONFIGS}/worker-1", {"worker_id": "other"}, format="json")
-    assert errors_of(response, 409) == {None: "rejected"}
+    assert errors_of(response, 400) == {"worker_id": "read_only"}
 
 
 def test_a_running_worker_is_not_deleted(api_client: APIClient, make_config: Maker) -> None:
@@ -103,7 +103,7 @@ SECRETS = {
     "DB_PASSWORD": "hunter2",
     "API_TOKEN": "hunter2",
     "SSH_PRIVATE_KEY": "hunter2",
-    "DATABASE_URL": "postgres://me:hunter2@db/x",
+    "SHOP_URL": "postgres://me:hunter2@db/x",
 }
 
 
