@@ -338,4 +338,6 @@ def spec_of(config: WorkerConfig, instance: Instance) -> WorkerSpec:
         env=dict(config.env_variables),
         args=tuple(config.command_args),
         working_directory=config.working_directory,
+        log_max_bytes=config.log_max_mb * 1024 * 1024,
+        log_files=config.log_files,
     )

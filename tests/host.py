@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from lifecycle.backends.base import Snapshot
+from lifecycle.backends.base import LogStart, Snapshot
 from lifecycle.backends.local import LocalBackend
 from lifecycle.errors import BackendUnavailable
+from lifecycle.logs.lines import last_lines
 from lifecycle.types import Alive, Gone, Instance, Pool, WorkerSpec
 
 T = TypeVar("T")
@@ -79,7 +80,8 @@ class Host:
         return self.backend.start(spec(*words, worker_id=worker_id, generation=generation))
 
     def lines(self, stream: str = "stdout", tail: int = 100_000) -> list[str]:
-        return self.backend.read_log("worker-1", stream, tail)
+        source = self.backend.read_log("worker-1", stream, LogStart(tail=tail))
+        return [line.text for line in last_lines(source.pieces(), tail, start=source.start).lines]
 
 
 def spec(

@@ -28,6 +28,9 @@ from lifecycle.types import Alive, Exit, Gone, Instance, WorkerSpec
 IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)
 REAPED_TRIES = 200
 REAPED_POLL_S = 0.01
+LOG_LOCK_TRIES = 200
+# Output is moved so often at most: a flood costs little, and nobody sees the delay.
+BREATH_MS = 5
 
 WorkerMain = Callable[[WorkerSpec], int]
 
@@ -38,11 +41,13 @@ def keep(spawn: SpawnDir, replies: socket.socket, worker_main: WorkerMain) -> No
     spec = spawn.spec()
     refusal = _refusal(spec)
     lock = None if refusal else spawn.take_lock()
-    if refusal or lock is None:
+    if refusal or lock is None or not _may_write_logs(spawn):
         _reply(replies, spawn.instance, refused=refusal, busy=refusal is None)
         return
     started_at = datetime.now(UTC)
     pumps = _pumps(spawn)
+    for pump in pumps:
+        pump.end_line()  # of a process before us, whose keeper could not
     gate, open_gate = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -69,8 +74,9 @@ def keep_on(spawn: SpawnDir, replies: socket.socket) -> None:
     """
     _become_keeper(spawn)
     replies.close()
+    allowed = _may_write_logs(spawn)
     record = spawn.processes()
-    if record is None:
+    if record is None or not allowed or spawn.gone():  # another has its place, or had it
         return
     _killed, alive = record
     pidfd = process.open_pidfd(alive.process)
@@ -93,9 +99,17 @@ def _become_keeper(spawn: SpawnDir) -> None:
     process.become_subreaper()
 
 
+def _may_write_logs(spawn: SpawnDir) -> bool:
+    """Log files have one writer [L12]. It may take the last one a moment to go."""
+    for _ in range(LOG_LOCK_TRIES):
+        if spawn.home.take_log_lock(spawn.instance.worker_id) is not None:
+            return True
+        select.select([], [], [], REAPED_POLL_S)
+    return False
+
+
 def _pumps(spawn: SpawnDir) -> list[LogPump]:
-    worker_id = spawn.instance.worker_id
-    return [LogPump(spawn.fifo(s), spawn.home.log_file(worker_id, s)) for s in STREAMS]
+    return [spawn.pump(stream) for stream in STREAMS]
 
 
 def _told_by_kernel(pidfd: int) -> Exit | None:
@@ -111,6 +125,7 @@ def _conclude(spawn: SpawnDir, alive: Alive, how: Exit, pumps: list[LogPump]) ->
     """The last output, then the exit, durable: after this the keeper may end."""
     for pump in pumps:
         pump.drain()
+        pump.end_line()
     spawn.record_exit(Gone(spawn.instance, how, alive.started_at, datetime.now(UTC)))
 
 
@@ -165,16 +180,16 @@ def _be_worker(
 
 def _pump_until_end(pidfd: int, pumps: list[LogPump]) -> None:
     """Move output until the worker ends."""
-    poller = select.poll()
+    poller, end = select.poll(), select.poll()
+    end.register(pidfd, select.POLLIN)
     by_descriptor = {pump.source: pump for pump in pumps}
     for descriptor in (pidfd, *by_descriptor):
         poller.register(descriptor, select.POLLIN)
     while True:
         ready = [descriptor for descriptor, _event in poller.poll()]
-        for descriptor in ready:
-            if descriptor in by_descriptor:
-                by_descriptor[descriptor].move()
-        if pidfd in ready:
+        pumped = [by_descriptor[d] for d in ready if d in by_descriptor]
+        more = [pump.move() and pump.move() for pump in pumped]
+        if pidfd in ready or end.poll(0 if any(more) else BREATH_MS):
             return
 
 

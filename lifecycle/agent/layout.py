@@ -6,7 +6,10 @@
     instance.json   keeper and worker, written once both exist
     stdout, stderr  FIFOs, open in the worker
     exit.json       how it ended, fsynced; kept until the master acknowledges it
-<home>/logs/workers/<worker_id>/{stdout,stderr}.log, .log.1, …
+<home>/logs/workers/<worker_id>/
+    {stdout,stderr}.log           what it prints now
+    {stdout,stderr}.log.000001 …  what it printed before, oldest first (see `logfiles`)
+    lock                          held by the one process that writes these files
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from lifecycle.agent.output import LogPump
 from lifecycle.types import Alive, Exit, Gone, Instance, Pool, ProcessRef, WorkerSpec
 
 STREAMS = ("stdout", "stderr")
@@ -42,6 +46,19 @@ class Home:
 
     def log_file(self, worker_id: str, stream: str) -> Path:
         return self.path / "logs" / "workers" / worker_id / f"{stream}.log"
+
+    def take_log_lock(self, worker_id: str) -> int | None:
+        """The right to write a worker's logs, for as long as this process lives; None when another
+        has it. A lock of the process (not flock): the worker, forked later, does not share it."""
+        path = self.log_file(worker_id, STREAMS[0]).with_name("lock")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            os.close(descriptor)
+            return None
+        return descriptor
 
     def spawns(self) -> Iterator[SpawnDir]:
         """Every spawn that is on disk, oldest generation first."""
@@ -76,6 +93,11 @@ class SpawnDir:
 
     def fifo(self, stream: str) -> Path:
         return self.path / stream
+
+    def pump(self, stream: str) -> LogPump:
+        """What moves the output of this spawn; the caller holds the lock of the logs."""
+        log, spec = self.home.log_file(self.instance.worker_id, stream), self.spec()
+        return LogPump(self.fifo(stream), log, spec.log_max_bytes, spec.log_files)
 
     def spec(self) -> WorkerSpec:
         return spec_from(json.loads((self.path / "spec.json").read_text()))

@@ -13,7 +13,6 @@ from typing import Any
 
 from lifecycle.agent import process
 from lifecycle.agent.layout import STREAMS, Home, SpawnDir, alive_to, gone_to
-from lifecycle.agent.output import LogPump
 from lifecycle.types import Alive, Exit, Gone, Instance, ProcessRef
 
 log = logging.getLogger(__name__)
@@ -97,6 +96,9 @@ class Roster:
             self._keep_on(kept, spawn)
             return
         gone = spawn.gone() or self._conclude_for_keeper(spawn, kept)
+        if gone is None:
+            asyncio.get_running_loop().call_later(RECORD_POLL_S, self._ended, kept)
+            return
         if kept.ladder:
             kept.ladder.cancel()
         for descriptor in (kept.worker_fd, *kept.pipes):
@@ -118,12 +120,17 @@ class Roster:
             kept.keeper = processes[0]
         self._watch(kept)  # if it is still the dead one, we are back at once and ask again
 
-    def _conclude_for_keeper(self, spawn: SpawnDir, kept: Kept) -> Gone:
-        """Keeper and worker were killed together: do the keeper's last duties."""
+    def _conclude_for_keeper(self, spawn: SpawnDir, kept: Kept) -> Gone | None:
+        """Keeper and worker were killed together: do the keeper's last duties. None while a second
+        keeper, given to the worker meanwhile, is at it."""
+        lock = self.home.take_log_lock(spawn.instance.worker_id)
+        if lock is None:
+            return None
         process.kill_group(kept.alive.process.pid)
         for stream in STREAMS:
-            pump = LogPump(spawn.fifo(stream), self.home.log_file(spawn.instance.worker_id, stream))
+            pump = spawn.pump(stream)
             pump.drain()
+            pump.end_line()
             pump.close()
         how = process.exit_of_pidfd(kept.worker_fd) if kept.worker_fd is not None else None
         gone = Gone(
@@ -133,6 +140,7 @@ class Roster:
             datetime.now(UTC),
         )
         spawn.record_exit(gone)
+        os.close(lock)
         return gone
 
     def unacknowledged(self) -> list[Gone]:

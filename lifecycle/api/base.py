@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
+from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
+
+from lifecycle.logs.redaction import MASK, SECRET_NAME, URL_WITH_PASSWORD
 
 UNKNOWN = _("There is no such field.")
 READ_ONLY = _("This field can't be written.")
 NOT_FINITE = _("Must be a finite number.")
-
-SECRET_NAME = re.compile(
-    r"pass(word|wd|phrase)?$|pwd|secret|token|credential|authorization|api_?key|private_?key|_key$"
-    r"|_dsn$|^key$|^client_keys?$",
-    re.IGNORECASE,
-)
-URL_WITH_PASSWORD = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/@]*:[^/@]*@")
-MASK = "********"
 
 
 class Strict(serializers.Serializer[Any]):
@@ -62,3 +57,13 @@ def masked(value: Any) -> Any:
     if isinstance(value, list):
         return [masked(inner) for inner in value]
     return MASK if isinstance(value, str) and URL_WITH_PASSWORD.match(value) else value
+
+
+class EventsOrError(DefaultContentNegotiation):
+    """Whatever is accepted, an error is JSON: `EventSource` asks for events only."""
+
+    def select_renderer(
+        self, request: Request, renderers: Any, format_suffix: str | None = None
+    ) -> tuple[BaseRenderer, str]:
+        json = JSONRenderer()
+        return json, str(json.media_type)

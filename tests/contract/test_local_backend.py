@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from lifecycle.agent import process
-from lifecycle.agent.output import CUT_MARK, LONGEST_LINE
 from lifecycle.errors import BackendUnavailable, SpawnRefused
+from lifecycle.logs.lines import CUT_MARK, LONGEST_LINE
 from lifecycle.types import Instance
 from tests.host import PATIENCE_S, Host, eventually, running_host, spec
 

@@ -52,6 +52,8 @@ def filled(**changed: object) -> dict[str, object]:
         "max_restart_delay_ms": 300_000,
         "stable_after_s": 60,
         "heartbeat_timeout_s": 30,
+        "log_max_mb": 10,
+        "log_files": 5,
         "enabled": "on",
         **changed,
     }
