@@ -85,7 +85,13 @@ class Host:
 
 
 def spec(
-    *words: str, worker_id: str = "worker-1", generation: int = 1, folder: str = "", **env: str
+    *words: str,
+    worker_id: str = "worker-1",
+    generation: int = 1,
+    folder: str = "",
+    log_max_bytes: int = 10 * 1024 * 1024,
+    log_files: int = 5,
+    **env: str,
 ) -> WorkerSpec:
     return WorkerSpec(
         instance=Instance(worker_id, generation),
@@ -95,6 +101,8 @@ def spec(
         env=env,
         args=words,
         working_directory=folder,
+        log_max_bytes=log_max_bytes,
+        log_files=log_files,
     )
 
 

@@ -45,6 +45,8 @@ class LogPump:
 
     def move(self) -> bool:
         """Move what the pipe holds, up to `MOVE_BYTES`. False when it held nothing."""
+        if self.size >= self.max_bytes:
+            self._rotate_at_line_end()
         try:
             moved = os.splice(self.source, self.target, min(MOVE_BYTES, self.max_bytes))
         except BlockingIOError:
@@ -58,8 +60,8 @@ class LogPump:
         self.size += moved
         if self._lost:
             self._confess()
-        if self.size >= self.max_bytes and self._finish_line():
-            self._rotate()
+        if self.size >= self.max_bytes:
+            self._rotate_at_line_end()
         return True
 
     def drain(self) -> None:
@@ -114,7 +116,9 @@ class LogPump:
             self.size += moved
         return True
 
-    def _rotate(self) -> None:
+    def _rotate_at_line_end(self) -> None:
+        if not self._finish_line():
+            return
         os.close(self.target)
         logfiles.rotate(self.log, self.kept)
         self._open()

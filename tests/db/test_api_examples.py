@@ -13,8 +13,9 @@ import pytest
 from rest_framework.test import APIClient
 
 from lifecycle import services
+from lifecycle.backends.base import LogStart
 from lifecycle.models import WorkerRuntime
-from tests.db.api_helpers import spawn
+from tests.db.api_helpers import PrintedLog, spawn
 
 TEXT = (Path(__file__).parent / "examples.http").read_text()
 NOT_YET = {"Time series"}
@@ -94,7 +95,8 @@ def test_the_file_from_top_to_bottom(
     api_client: APIClient, monkeypatch: pytest.MonkeyPatch, make_config: Callable[..., Any]
 ) -> None:
     """One after the other, as a script would."""
-    monkeypatch.setattr("lifecycle.api.workers.backend_for", lambda _config: _Log())
+    printed = PrintedLog("one", "two")
+    monkeypatch.setattr("lifecycle.logs.reading.backend_for", lambda _config: printed)
     make_config(worker_id="worker-2")
     answers = {}
     for example in examples():
@@ -105,6 +107,11 @@ def test_the_file_from_top_to_bottom(
         assert response.status_code in (200, 201, 202), (example.name, response.content)
         missing = example.answer.keys() - response.json().keys()
         assert not missing, (example.name, missing)
+    assert printed.asked == [("worker-1", "stdout", LogStart(tail=100))]
+    logs = "GET /api/v1/workers/worker-1/logs"
+    assert answers[f"{logs}?tail=100&stream=stdout"].json()["lines"] == ["one", "two"]
+    lifecycle = answers[f"{logs}?level=error&limit=100&since=2026-01-01T00:00:00Z"].json()
+    assert lifecycle == {"worker_id": "worker-1", "logs": []}
     created = answers["POST /api/v1/worker-configs"]
     assert created.status_code == 201
     assert created.json()["name"] == "主 Worker"
@@ -130,10 +137,3 @@ def test_a_second_start_is_200(api_client: APIClient, make_config: Callable[...,
 
 def test_nobody_offers_the_time_series_yet(api_client: APIClient) -> None:
     assert api_client.get("/api/v1/workers/worker-1/metrics?period=1h").status_code == 404
-
-
-class _Log:
-    """A process that printed two lines."""
-
-    def read_log(self, worker_id: str, stream: str, tail: int) -> list[str]:
-        return [f"{worker_id} {stream}", f"{tail}"]
