@@ -43,6 +43,29 @@ def _stray(_: str) -> None:
     )
 
 
+def _record(number: int) -> str:
+    """A line of 100 bytes, as our workers print them."""
+    text = f'{{"time": "2026-01-01T00:00:00Z", "level": "info", "event": "line {number}", "rest": "'
+    return text + "x" * (97 - len(text)) + '"}\n'
+
+
+def _burst(count: str) -> None:
+    """So many lines as fast as can be, one write each."""
+    for number in range(int(count)):
+        os.write(1, _record(number).encode())
+
+
+def _paced(rate: str) -> None:
+    """So many lines a second, one write each, until killed."""
+    begun, number = time.monotonic(), 0
+    while True:
+        due = (time.monotonic() - begun) * int(rate)
+        while number < due:
+            os.write(1, _record(number).encode())
+            number += 1
+        time.sleep(0.001)
+
+
 ACTIONS: dict[str, Callable[[str], object]] = {
     "lines": _lines,
     "bytes": lambda value: os.write(1, bytes.fromhex(value)),
@@ -55,6 +78,8 @@ ACTIONS: dict[str, Callable[[str], object]] = {
     "env": lambda value: print(os.environ.get(value)),
     "cwd": lambda _: print(Path.cwd()),
     "flood": lambda _: _flood(),
+    "burst": _burst,
+    "paced": _paced,
 }
 
 
