@@ -30,7 +30,8 @@ _NAMED = re.compile(
 )
 # A header to its end: schemes and parameters go with the credential (RFC 9110, 11.6.2).
 _HEADER = re.compile(
-    r"""((?:authorization|cookie)\\?["']?\s*[=:,]\s*(?:b(?=["']))?\\?["']?)([^"'\\\r\n]+)""", re.IGNORECASE
+    r"""((?:authorization|cookie)\\?["']?\s*[=:,]\s*(?:b(?=["']))?\\?["']?)([^"'\\\r\n]+)""",
+    re.IGNORECASE,
 )
 _BEARER = re.compile(r"\b(bearer|basic)(\s+)(?=\S*\d)[\w.~+/=-]{8,}", re.IGNORECASE)
 _URL = re.compile(r"([a-z][a-z0-9+.-]*://[^\s/:@\"']*:)([^\s/@\"']+)(@)", re.IGNORECASE)

@@ -106,7 +106,7 @@ class Stream:
 
     def until(self, wanted: str) -> list[str]:
         """The lines before the first event of that kind."""
-        found = []
+        found: list[str] = []
         for kind, data in self.events():
             if kind == wanted:
                 return found

@@ -98,6 +98,10 @@ def has(follower: Follower, count: int) -> bool:
     return len(follower.lines) >= count
 
 
+def replaced(host: Host, keeper: int) -> bool:
+    return host.keeper_pid("worker-1") != keeper
+
+
 def in_order(lines: list[str]) -> bool:
     return lines == numbered(int(lines[0].split()[1]), len(lines))
 
@@ -129,7 +133,7 @@ def test_following_over_killed_keepers_and_a_crash(host: Host) -> None:
         for _ in range(3):
             keeper = host.keeper_pid("worker-1")
             os.kill(keeper, signal.SIGKILL)
-            eventually(lambda old=keeper: host.keeper_pid("worker-1") != old, "another keeper")
+            eventually(partial(replaced, host, keeper), "another keeper")
             eventually(partial(has, follower, len(follower.lines) + 500), "output goes on")
         alive = host.snapshot().alive[0]
         os.kill(alive.process.pid, signal.SIGKILL)
@@ -203,8 +207,6 @@ def test_a_reader_that_stops_reading_costs_nothing_and_is_told_what_it_missed(ho
     source = host.backend.follow_log("worker-1", "stdout", LogStart(tail=1))
     # It does not read: once its socket is full, the agent waits, and rotation goes over it.
     eventually(lambda: max(rotated(log_of(host)), default=0) > 3, "the log goes on without it")
-    filled = source._connection.recv(10_000_000)  # type: ignore[attr-defined]
-    assert filled
     source.close()
     with following(host, after=Place(1, 0)) as follower:
         eventually(lambda: follower.missed, "it is told")

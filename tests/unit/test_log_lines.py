@@ -49,7 +49,8 @@ def test_however_it_is_cut_the_lines_and_their_places_are_the_same(
 ) -> None:
     whole = b"".join(line + b"\n" for line in lines)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=5)))
-    splitter, found = Splitter(), []
+    splitter = Splitter()
+    found: list[tuple[bytes, Place]] = []
     for begin, end in zip([0, *cuts], [*cuts, len(whole)], strict=True):
         found += splitter.feed(Piece(Place(7, begin), whole[begin:end]))
     assert [line for line, _ in found] == lines
@@ -68,7 +69,11 @@ def test_a_line_goes_over_from_one_file_into_the_next() -> None:
 
 
 def test_what_is_missing_is_not_glued_together() -> None:
-    pieces = [Piece(Place(1, 0), b"be"), Missed(Place(9, 0), 8), Piece(Place(9, 0), b"end\n")]
+    pieces: list[Piece | Missed] = [
+        Piece(Place(1, 0), b"be"),
+        Missed(Place(9, 0), 8),
+        Piece(Place(9, 0), b"end\n"),
+    ]
     assert [line.text for line in read_all(pieces)] == ["end"]
 
 

@@ -3,6 +3,7 @@
 const SHOWN = 5000; // rows kept on the page
 const BACKLOG = 500; // lines that come first
 const AGAIN_MS = 3000;
+const FLUSH_MS = 120; // a flood is laid out so often, not with every event
 const LEVELS = ["debug", "info", "warning", "error"];
 const MESSAGE = ["event", "message", "msg"];
 const HEAD = new Set(["time", "timestamp", "level", "levelname", ...MESSAGE]);
@@ -20,7 +21,7 @@ function view(root) {
   let again = 0; // timer of the next attempt
   let waiting = []; // lines that came and are not on the page yet
   let skipped = 0;
-  let frame = 0;
+  let frame = 0; // timer of the next flush
   let isLive = false;
   let needle = "";
   let hit = null;
@@ -94,7 +95,7 @@ function view(root) {
   }
 
   function later() {
-    frame ||= window.requestAnimationFrame(() => { frame = 0; flush(); });
+    frame ||= window.setTimeout(() => { frame = 0; flush(); }, FLUSH_MS);
   }
 
   function flush() {
@@ -113,6 +114,7 @@ function view(root) {
         range.deleteContents();
       }
       if (needle) count();
+      showEmpty(); // first: what is hidden can't be scrolled
       if (state.follows) lines.scrollTop = lines.scrollHeight;
     }
     showEmpty();
@@ -169,6 +171,7 @@ function view(root) {
       list.append(part("dt", name, ""), part("dd", shown, ""));
     }
     button.after(list);
+    list.scrollIntoView({ block: "nearest" });
     state.follows = false;
     status();
   }
