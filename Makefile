@@ -14,7 +14,7 @@ hash = $(shell cat $(1) 2>/dev/null | sha256sum | cut -c1-16)
 RUNTIME := $(VENV)/.runtime-$(call hash,requirements.txt)
 DEVELOPMENT := $(VENV)/.development-$(call hash,requirements-dev.txt)
 
-.PHONY: help up demo ps test check format lock
+.PHONY: help up demo ps test chaos check format lock
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | \
@@ -37,7 +37,11 @@ else
 	$(PYTEST) tests/unit
 	$(PYTEST) tests/db tests/contract -n 2
 	$(PYTEST) tests/e2e
+	$(PYTEST) tests/chaos
 endif
+
+chaos: $(DEVELOPMENT)  ## an hour of kill -9 (MUSTER_CHAOS_MINUTES, MUSTER_CHAOS_SEED)
+	MUSTER_CHAOS_MINUTES=$${MUSTER_CHAOS_MINUTES:-60} $(PYTEST) -s tests/chaos/test_supervision.py
 
 # Loading the settings makes keys: not in anybody's home.
 check: export MUSTER_HOME := $(CURDIR)/.mypy_cache/home

@@ -4,4 +4,10 @@ from django.utils.translation import gettext_lazy as _
 
 class LifecycleConfig(AppConfig):
     name = "lifecycle"
-    verbose_name = _("Workers")
+    verbose_name = _("Fleet")
+
+    def ready(self) -> None:
+        from lifecycle import duties
+        from lifecycle.rollout_duty import RolloutDuty
+
+        duties.register(RolloutDuty())

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from django.utils import timezone
 
 from lifecycle import queries, services
+from lifecycle.clocks import Clocks
 from lifecycle.errors import LostRace, UnknownWorker
 from lifecycle.health import Doctor
 from lifecycle.types import Instance
@@ -16,22 +17,23 @@ from lifecycle.types import Instance
 log = logging.getLogger(__name__)
 
 PERIOD = timedelta(seconds=5)
-# More than this between the wall clock and the monotonic one: somebody set the clock.
-CLOCK_JUMP_S = 5.0
+# Longer than this between two looks: we were frozen, or the database was.
+STALL = 3 * PERIOD
 
 
 class Checkup:
     def __init__(self) -> None:
         self.due_at = timezone.now() + PERIOD
         self._doctor = Doctor(watching_since=time.monotonic())
-        self._clocks = (time.time(), time.monotonic())
+        self._clocks = Clocks()
 
     def run(self, now: datetime) -> list[tuple[Instance, bool]]:
         """Condemn who is unwell; the instances to end, each with whether gracefully."""
         self.due_at = now + PERIOD
-        self._notice_clock_jump()
+        vitals = queries.vitals()
+        self._notice_gap()  # also one in that query: what it found then is old
         ending = []
-        for diagnosis in self._doctor.examine(queries.vitals(), time.monotonic()):
+        for diagnosis in self._doctor.examine(vitals, time.monotonic()):
             try:
                 if services.condemned(diagnosis.instance, diagnosis.cause):
                     log.warning("replacing %s: %s", diagnosis.instance, diagnosis.cause)
@@ -40,10 +42,12 @@ class Checkup:
                 log.info("no longer there to be replaced: %s", error)
         return ending
 
-    def _notice_clock_jump(self) -> None:
-        before_wall, before_monotonic = self._clocks
-        self._clocks = wall, monotonic = time.time(), time.monotonic()
-        jump_s = (wall - before_wall) - (monotonic - before_monotonic)
-        if abs(jump_s) > CLOCK_JUMP_S:
-            log.warning("the clock jumped by %.0f s; heartbeats are judged anew", jump_s)
-            self._doctor.start_over(monotonic)
+    def _notice_gap(self) -> None:
+        passed_s, jump_s = self._clocks.look()
+        if jump_s or passed_s > STALL.total_seconds():
+            log.warning(
+                "heartbeats are judged anew: %.0f s since the last look, clock set by %.0f s",
+                passed_s,
+                jump_s,
+            )
+            self._doctor.start_over(time.monotonic())

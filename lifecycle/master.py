@@ -12,16 +12,20 @@ import logging
 import queue
 import random
 import threading
+import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from django.db import Error as DatabaseError
 from django.utils import timezone
 
 from lifecycle import queries, services
 from lifecycle.backends import backend_for
 from lifecycle.backends.base import Backend, BackendEvent, Sampled, Snapshot
 from lifecycle.checkup import Checkup
+from lifecycle.clocks import Clocks
 from lifecycle.errors import (
     BackendUnavailable,
     LifecycleError,
@@ -30,7 +34,21 @@ from lifecycle.errors import (
     UnknownWorker,
 )
 from lifecycle.models import WorkerConfig, WorkerRuntime
-from lifecycle.reconcile import Evict, Halt, Settle, Spawn, Start, Stop, Vanished, View, Wait, plan
+from lifecycle.reconcile import (
+    Action,
+    CallOff,
+    Evict,
+    Halt,
+    Settle,
+    Spawn,
+    Start,
+    Stop,
+    Succeed,
+    Vanished,
+    View,
+    Wait,
+    plan,
+)
 from lifecycle.states import WITH_PROCESS
 from lifecycle.types import Alive, DeploymentType, Gone, Instance, Pool, State, Wish, WorkerSpec
 
@@ -40,7 +58,9 @@ RESYNC = timedelta(seconds=30)
 RETRY = timedelta(seconds=1)
 SHUTDOWN_STOP_S = 8.0
 RECONNECT_S = 0.1
+LONGEST_SLEEP_S = 5.0  # so that a set clock is noticed
 CONDEMNED_STOP_S = 60.0
+EVICTED_STOP_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +72,7 @@ class Notified:
 class Observed:
     deployment_type: DeploymentType
     event: BackendEvent
+    at: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +99,14 @@ Item = Notified | Observed | Lost | ShutDown | Leave
 class Master:
     backends: dict[DeploymentType, Backend]
     items: queue.SimpleQueue[Item] = field(default_factory=queue.SimpleQueue)
-    alive: dict[str, Alive] = field(default_factory=dict)
+    alive: dict[str, set[int]] = field(default_factory=dict)  # generations by worker id
+    since: dict[Instance, float] = field(default_factory=dict)  # see _since_s
+    spawned: dict[Instance, float] = field(default_factory=dict)  # since the last snapshot
     reachable: set[DeploymentType] = field(default_factory=set)
     deadlines: list[tuple[datetime, str]] = field(default_factory=list)
     resync_at: datetime = field(default_factory=timezone.now)
     checkup: Checkup = field(default_factory=Checkup)
+    clocks: Clocks = field(default_factory=Clocks)
     shutting_down: bool = False
     started: bool = False
     deposed: bool = False
@@ -132,9 +156,10 @@ class Master:
     def _next(self) -> set[str] | None:
         """Wait for the next things to happen; the workers they concern, or None to leave."""
         woken: set[str] = set()
+        self._notice_clock_jump()
         timeout = max(0.0, (self._deadline() - timezone.now()).total_seconds())
         try:
-            items = [self.items.get(timeout=timeout)]
+            items = [self.items.get(timeout=min(timeout, LONGEST_SLEEP_S))]
         except queue.Empty:
             items = []
         while not self.items.empty():
@@ -155,27 +180,35 @@ class Master:
                 self.shutting_down = True
                 services.clear_wishes_without_auto_start()
                 self.resync_at = timezone.now()
-            case Observed(deployment_type, Snapshot() as snapshot):
-                self._take_snapshot(deployment_type, snapshot)
+            case Observed(deployment_type, Snapshot() as snapshot, at):
+                self._take_snapshot(deployment_type, snapshot, at)
+            case Observed(_, Alive() as alive):
+                self._lives(alive.instance)
+                self._write_down([alive])
+                return {alive.instance.worker_id}
             case Observed(deployment_type, Gone() as gone):
                 return self._take_gone(deployment_type, gone)
             case Observed(_, Sampled(samples)):
                 services.sampled(list(samples))
         return set()
 
-    def _take_snapshot(self, deployment_type: DeploymentType, snapshot: Snapshot) -> None:
+    def _take_snapshot(
+        self, deployment_type: DeploymentType, snapshot: Snapshot, at: float
+    ) -> None:
+        """Only what was spawned after it was taken can live and not be in it."""
         for gone in snapshot.gone:
             self._take_gone(deployment_type, gone)
-        self.alive = {alive.instance.worker_id: alive for alive in snapshot.alive}
+        self.alive = {}
+        self.spawned = {i: spawned_at for i, spawned_at in self.spawned.items() if spawned_at > at}
+        for instance in (*(alive.instance for alive in snapshot.alive), *self.spawned):
+            self._lives(instance)
+        self._write_down(snapshot.alive)
         self.reachable.add(deployment_type)
         self.resync_at = timezone.now()
 
     def _take_gone(self, deployment_type: DeploymentType, gone: Gone) -> set[str]:
         """Commit an exit, then acknowledge it: it is reported until both are done."""
-        worker_id = gone.instance.worker_id
-        present = self.alive.get(worker_id)
-        if present and present.instance == gone.instance:
-            del self.alive[worker_id]
+        self._ended(gone.instance)
         try:
             services.exited(gone, random.random)
         except (LostRace, UnknownWorker) as error:
@@ -184,9 +217,38 @@ class Master:
             self.backends[deployment_type].acknowledge(gone.instance)
         except BackendUnavailable as error:
             log.info("could not acknowledge %s: %s", gone.instance, error)
-        return {worker_id}
+        return {gone.instance.worker_id}
+
+    @staticmethod
+    def _write_down(found: Iterable[Alive]) -> None:
+        """Processes that a master had started when it was killed, before it wrote down their pid,
+        or that started after it had stopped waiting."""
+        known = queries.process_ids()
+        for alive in found:
+            if alive.process.pid not in known:
+                with suppress(LostRace, UnknownWorker):
+                    services.spawned(alive)
+
+    def _lives(self, instance: Instance) -> None:
+        self.alive.setdefault(instance.worker_id, set()).add(instance.generation)
+
+    def _ended(self, instance: Instance) -> None:
+        self.spawned.pop(instance, None)
+        self.since.pop(instance, None)
+        generations = self.alive.get(instance.worker_id, set())
+        generations.discard(instance.generation)
+        if not generations:
+            self.alive.pop(instance.worker_id, None)
 
     # --- deadlines ---
+
+    def _notice_clock_jump(self) -> None:
+        """Deadlines by a clock that was set mean nothing: look at everything again."""
+        _passed_s, jump_s = self.clocks.look()
+        if jump_s:
+            log.warning("the clock was set by %.0f s; looking at everything again", jump_s)
+            self.deadlines.clear()
+            self.resync_at = self.checkup.due_at = timezone.now()
 
     def _deadline(self) -> datetime:
         own = [self.resync_at, self.checkup.due_at]
@@ -208,8 +270,12 @@ class Master:
         if now < self.checkup.due_at or self.shutting_down:
             return
         for instance, graceful in self.checkup.run(now):
-            config = queries.runtime(instance.worker_id).config
-            self._halt(config, instance, graceful, CONDEMNED_STOP_S)
+            try:
+                config = queries.runtime(instance.worker_id).config
+                self._halt(config, instance, graceful, CONDEMNED_STOP_S)
+            except LifecycleError as error:  # condemned it is: the plan will say it again
+                log.warning("could not end %s: %s", instance, error)
+                self._look_again(instance.worker_id, now + RETRY)
 
     # --- plan and apply ---
 
@@ -231,40 +297,50 @@ class Master:
             self._reconcile_one(runtime, now)
 
     def _reconcile_one(self, runtime: WorkerRuntime, now: datetime) -> None:
-        view = self._view(runtime)
+        view = self._view(runtime, now)
         action = plan(view, now, shutting_down=self.shutting_down)
         try:
             self._apply(runtime.config, view, action)
+        except DatabaseError:
+            raise  # without its database a master must not decide
         except LostRace as error:
             log.info("looking again: %s", error)
             self._look_again(view.worker_id, now)
         except LifecycleError as error:
             log.warning("could not %s: %s", type(action).__name__.lower(), error)
             self._look_again(view.worker_id, now + RETRY)
+        except Exception:  # one worker's trouble must not keep the others from being looked after
+            log.exception("could not carry out %s", action)
+            self._look_again(view.worker_id, now + RETRY)
 
-    def _view(self, runtime: WorkerRuntime) -> View:
+    def _view(self, runtime: WorkerRuntime, now: datetime) -> View:
         config = runtime.config
+        restart_at = runtime.restart_at
+        if restart_at and restart_at - now > timedelta(milliseconds=config.max_restart_delay_ms):
+            restart_at = now  # further away than the policy ever says: the clock was set back
         return View(
             worker_id=config.worker_id,
             enabled=config.enabled,
             wish=Wish(runtime.desired_state),
             wanted_generation=runtime.wanted_generation,
+            replace_first=runtime.replace_first and runtime.stop_graceful,
             state=State(runtime.state),
             generation=runtime.generation,
-            restart_at=runtime.restart_at,
+            last_generation=runtime.last_generation,
+            successor=runtime.successor_generation,
+            successor_since=self._successor_since(runtime, now),
+            retiring=runtime.retiring_generation,
+            restart_at=restart_at,
             condemned=bool(runtime.condemned),
-            alive=self.alive.get(config.worker_id),
+            alive=frozenset(self.alive.get(config.worker_id, ())),
             reachable=config.deployment_type in self.reachable
             or config.deployment_type not in self.backends,
         )
 
-    def _apply(self, config: WorkerConfig, view: View, action: object) -> None:
+    def _apply(self, config: WorkerConfig, view: View, action: Action) -> None:
         match action:
-            case Start(generation):
-                config = services.claim_start(view.worker_id, generation)
-                self._spawn(config, Instance(view.worker_id, generation))
-            case Spawn(instance):
-                self._spawn(config, instance)
+            case Start() | Succeed() | Spawn():
+                self._bring_up(config, view, action)
             case Stop(cause):
                 graceful, timeout_ms = services.stopping(view.instance, cause)
                 self._halt(config, view.instance, graceful, timeout_ms / 1000)
@@ -272,23 +348,38 @@ class Master:
                 self._halt_again(config, instance)
             case Evict(instance):
                 log.warning("ending a process that no row asks for: %s", instance)
-                self._halt(config, instance, graceful=True, timeout_s=10.0)
-            case Vanished(exit=how):
+                self._halt(config, instance, graceful=True, timeout_s=EVICTED_STOP_S)
+            case CallOff(cause):
+                services.called_off(view.worker_id, cause)
+            case Vanished(instance, how):
                 now = timezone.now()
-                gone = Gone(view.instance, how, config.runtime.started_at or now, now)
+                gone = Gone(instance, how, config.runtime.started_at or now, now)
                 services.exited(gone, random.random)
             case Settle():
                 services.settled(view.worker_id)
             case Wait(until=datetime() as until):
                 self._look_again(view.worker_id, until)
 
-    def _spawn(self, config: WorkerConfig, instance: Instance) -> None:
+    def _bring_up(self, config: WorkerConfig, view: View, action: Start | Succeed | Spawn) -> None:
+        match action:
+            case Start(generation):
+                config = services.claim_start(view.worker_id, generation)
+                self._spawn(config, view.other(generation))
+            case Succeed(generation):
+                config = services.claim_succession(view.worker_id, generation)
+                self._spawn(config, view.other(generation), replaces=view.generation)
+            case Spawn(instance):
+                is_successor = instance != view.instance
+                self._spawn(config, instance, view.generation if is_successor else None)
+
+    def _spawn(self, config: WorkerConfig, instance: Instance, replaces: int | None = None) -> None:
         try:
-            alive = backend_for(config).start(spec_of(config, instance))
+            alive = backend_for(config).start(spec_of(config, instance, replaces))
         except SpawnRefused as error:
             services.spawn_refused(instance, str(error))
             return
-        self.alive[instance.worker_id] = alive
+        self._lives(instance)
+        self.spawned[instance] = time.monotonic()
         services.spawned(alive)
 
     def _halt(
@@ -299,19 +390,35 @@ class Master:
         backend = self.backends[DeploymentType(config.deployment_type)]
         backend.stop(instance, graceful=graceful, timeout_s=timeout_s)
 
+    def _successor_since(self, runtime: WorkerRuntime, now: datetime) -> datetime | None:
+        if runtime.successor_generation is None or runtime.successor_started_at is None:
+            return None
+        instance = Instance(runtime.config.worker_id, runtime.successor_generation)
+        return now - timedelta(seconds=self._since_s(instance))
+
+    def _since_s(self, instance: Instance) -> float:
+        """Seconds since this master first saw the instance begin to stop, or to succeed. Not by
+        what others wrote down: the clocks of hosts differ, and are set."""
+        now = time.monotonic()
+        return now - self.since.setdefault(instance, now)
+
     def _halt_again(self, config: WorkerConfig, instance: Instance) -> None:
         runtime = config.runtime
-        if runtime.condemned:  # how it is ended was decided with its condemnation
+        if instance.generation == runtime.retiring_generation:
+            self._halt(
+                config, instance, runtime.stop_graceful, self._remaining_s(runtime, instance)
+            )
+        elif runtime.condemned:  # how it is ended was decided with its condemnation
             self._halt(config, instance, graceful=True, timeout_s=CONDEMNED_STOP_S)
         else:
-            self._halt(config, instance, runtime.stop_graceful, self._remaining_s(runtime))
+            self._halt(
+                config, instance, runtime.stop_graceful, self._remaining_s(runtime, instance)
+            )
 
-    @staticmethod
-    def _remaining_s(runtime: WorkerRuntime) -> float:
-        """What is left of the time to stop, also when a new master repeats the order."""
-        since = runtime.stopping_since or timezone.now()
-        spent = (timezone.now() - since).total_seconds()
-        return max(0.0, runtime.stop_timeout_ms / 1000 - spent)
+    def _remaining_s(self, runtime: WorkerRuntime, instance: Instance) -> float:
+        """What is left of the time to stop. A new master counts anew: the backend only ever
+        hastens a stop that is under way."""
+        return max(0.0, runtime.stop_timeout_ms / 1000 - self._since_s(instance))
 
     def _evict_unknown(self) -> None:
         """End processes of workers whose config is gone."""
@@ -319,17 +426,19 @@ class Master:
             return
         known = set(WorkerConfig.objects.values_list("worker_id", flat=True))
         for worker_id in set(self.alive) - known:
-            instance = self.alive[worker_id].instance
-            log.warning("ending %s: its config is gone", instance)
-            for backend in self.backends.values():
-                backend.stop(instance, graceful=True, timeout_s=10.0)
+            for generation in self.alive[worker_id]:
+                log.warning("ending generation %s of %s: its config is gone", generation, worker_id)
+                for backend in self.backends.values():
+                    instance = Instance(worker_id, generation)
+                    with suppress(BackendUnavailable):  # the next resync finds it again
+                        backend.stop(instance, graceful=True, timeout_s=EVICTED_STOP_S)
 
     def _expected(self) -> bool:
         """While the fleet shuts down: does any row still wait for its process to end?"""
         return WorkerRuntime.objects.filter(state__in=WITH_PROCESS).exists()
 
 
-def spec_of(config: WorkerConfig, instance: Instance) -> WorkerSpec:
+def spec_of(config: WorkerConfig, instance: Instance, replaces: int | None = None) -> WorkerSpec:
     return WorkerSpec(
         instance=instance,
         queues=tuple(config.queues),
@@ -340,4 +449,5 @@ def spec_of(config: WorkerConfig, instance: Instance) -> WorkerSpec:
         working_directory=config.working_directory,
         log_max_bytes=config.log_max_mb * 1024 * 1024,
         log_files=config.log_files,
+        replaces=replaces,
     )

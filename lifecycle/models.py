@@ -8,12 +8,22 @@ from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 from simple_history.models import HistoricalRecords
 
-from lifecycle.types import WORKER_ID, DeploymentType, Level, Pool, RestartMode, State, Wish
+from lifecycle.types import (
+    WORKER_ID,
+    DeploymentType,
+    Level,
+    Pool,
+    RestartMode,
+    RolloutState,
+    State,
+    StepState,
+    Wish,
+)
 from lifecycle.validators import validate_env_variables, validate_options
 
 
@@ -29,6 +39,8 @@ WISHES = choices(Wish, _("running"), _("stopped"))
 LEVELS = choices(Level, _("debug"), _("info"), _("warning"), _("error"))
 POOLS = choices(Pool, _("threads"), _("prefork (processes)"), _("solo"))
 RESTART_MODES = choices(RestartMode, _("every exit"), _("a failure"), _("never"))
+ROLLOUT_STATES = choices(RolloutState, _("running"), _("done"), _("failed"), _("aborted"))
+STEP_STATES = choices(StepState, _("pending"), _("running"), _("done"), _("failed"), _("skipped"))
 DEPLOYMENT_TYPES = choices(DeploymentType, _("local"), _("SSH"), _("Docker"), _("Kubernetes"))
 
 
@@ -173,6 +185,9 @@ class WorkerConfig(models.Model):
     )
     enabled = models.BooleanField(_("enabled"), default=True)
     version = models.PositiveIntegerField(_("version"), default=1, editable=False)
+    spawn_version = models.PositiveIntegerField(
+        default=1, editable=False, help_text="Rises with changes that only a restart brings about."
+    )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
 
@@ -257,16 +272,31 @@ class WorkerRuntime(models.Model):
         default=0,
         help_text=_("A restart is a wish for a newer generation."),
     )
+    replace_first = models.BooleanField(default=True, editable=False)
     stop_graceful = models.BooleanField(default=True, editable=False)
     stop_timeout_ms = models.PositiveIntegerField(default=30_000, editable=False)
 
     state = models.CharField(_("state"), max_length=16, choices=STATES, default=State.STOPPED.value)
     reason = models.CharField(_("reason"), max_length=1000, blank=True)
     generation = models.PositiveBigIntegerField(_("generation"), default=0)
+    last_generation = models.PositiveBigIntegerField(
+        default=0, editable=False, help_text="The newest generation that was ever claimed."
+    )
+    spawn_version = models.PositiveIntegerField(
+        default=0, editable=False, help_text="The config's spawn version that runs."
+    )
+
+    # While a restart replaces before it retires [L8], a second process belongs to the worker: first
+    # the successor, not ready yet, then the one that retires.
+    successor_generation = models.PositiveBigIntegerField(null=True, editable=False)
+    successor_process_id = models.PositiveBigIntegerField(null=True, editable=False)
+    successor_started_at = models.DateTimeField(null=True, editable=False)
+    successor_spawn_version = models.PositiveIntegerField(default=0, editable=False)
+    retiring_generation = models.PositiveBigIntegerField(null=True, editable=False)
+    retiring_process_id = models.PositiveBigIntegerField(null=True, editable=False)
+    retiring_since = models.DateTimeField(null=True, editable=False)
 
     process_id = models.PositiveBigIntegerField(_("process id"), null=True)
-    process_started_ticks = models.PositiveBigIntegerField(null=True, editable=False)
-    boot_id = models.CharField(max_length=64, blank=True, editable=False)
     container_id = models.CharField(_("container id"), max_length=128, blank=True)
     pod_name = models.CharField(_("pod name"), max_length=253, blank=True)
 
@@ -314,10 +344,104 @@ class WorkerRuntime(models.Model):
                 | Q(process_id__isnull=True),
                 name="no_process_when_not_up",
             ),
+            models.CheckConstraint(
+                condition=Q(successor_generation__isnull=True)
+                | Q(successor_generation__gt=F("generation"), state=State.RUNNING),
+                name="only_a_running_worker_has_a_successor",
+            ),
+            models.CheckConstraint(
+                condition=Q(last_generation__gte=F("generation")), name="generations_rise"
+            ),
         ]
 
     def __str__(self) -> str:
         return self.config.worker_id
+
+    @property
+    def is_outdated(self) -> bool:
+        """What runs was started with an older config: a restart brings it up to date."""
+        return self.process_id is not None and self.spawn_version < self.config.spawn_version
+
+
+class Rollout(models.Model):
+    """A rolling restart: worker after worker, never more at a time than its limits allow [L8]."""
+
+    state = models.CharField(
+        _("state"), max_length=16, choices=ROLLOUT_STATES, default=RolloutState.RUNNING.value
+    )
+    max_surge = models.PositiveIntegerField(
+        _("max. surge"),
+        default=1,
+        validators=[MaxValueValidator(1000)],
+        help_text=_("Workers that may have a second process at a time: replaced before retired."),
+    )
+    max_unavailable = models.PositiveIntegerField(
+        _("max. unavailable"),
+        default=0,
+        validators=[MaxValueValidator(1000)],
+        help_text=_("Workers that may be down at a time: stopped, then started."),
+    )
+    timeout_ms = models.PositiveIntegerField(
+        _("time to stop (ms)"),
+        default=30_000,
+        validators=[MinValueValidator(1000), MaxValueValidator(3_600_000)],
+    )
+    reason = models.CharField(_("reason"), max_length=1000, blank=True)
+    actor = models.CharField(_("by"), max_length=200)
+    created_at = models.DateTimeField(_("created"), db_default=Now())
+    finished_at = models.DateTimeField(_("finished"), null=True)
+
+    class Meta:
+        verbose_name = _("rolling restart")
+        verbose_name_plural = _("rolling restarts")
+        ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=one_of("state", RolloutState), name="rollout_state_is_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(max_surge__gt=0) | Q(max_unavailable__gt=0), name="rollout_can_proceed"
+            ),
+            models.UniqueConstraint(
+                fields=["state"], condition=Q(state="running"), name="one_rollout_runs_at_a_time"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.pk} ({self.get_state_display()})"
+
+
+class RolloutStep(models.Model):
+    """One worker of a rolling restart."""
+
+    rollout = models.ForeignKey(
+        Rollout, on_delete=models.CASCADE, related_name="steps", verbose_name=_("rolling restart")
+    )
+    config = models.ForeignKey(
+        WorkerConfig, on_delete=models.CASCADE, related_name="+", verbose_name=_("worker")
+    )
+    state = models.CharField(
+        _("state"), max_length=16, choices=STEP_STATES, default=StepState.PENDING.value
+    )
+    target_generation = models.PositiveBigIntegerField(_("target generation"), null=True)
+    is_surge = models.BooleanField(_("replaced before retired"), default=True)
+    message = models.CharField(_("message"), max_length=1000, blank=True)
+    started_at = models.DateTimeField(_("started"), null=True)
+    finished_at = models.DateTimeField(_("finished"), null=True)
+
+    class Meta:
+        verbose_name = _("step")
+        verbose_name_plural = _("steps")
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["rollout", "config"], name="worker_is_in_rollout_once"),
+            models.CheckConstraint(
+                condition=one_of("state", StepState), name="step_state_is_known"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.config.worker_id}: {self.get_state_display()}"
 
 
 class WorkerLog(models.Model):

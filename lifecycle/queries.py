@@ -38,6 +38,12 @@ def runtime(worker_id: str) -> WorkerRuntime:
         raise UnknownWorker(worker_id) from None
 
 
+def process_ids() -> set[int | None]:
+    """The pids that are on record, of workers and of their successors."""
+    rows = WorkerRuntime.objects.values_list("process_id", "successor_process_id")
+    return {pid for row in rows for pid in row}
+
+
 def uptime_s(runtime: WorkerRuntime, now: datetime) -> float:
     """Seconds since the present process started; 0 when there is none."""
     if runtime.process_id is None or runtime.started_at is None:
@@ -54,6 +60,9 @@ def status(runtime: WorkerRuntime, now: datetime) -> dict[str, Any]:
         "cpu_usage": round(runtime.cpu_usage, 1),
         "memory_usage_mb": round(runtime.memory_usage_mb, 1),
         "max_accounts": runtime.config.max_accounts,
+        "outdated": runtime.is_outdated,
+        "successor_process_id": runtime.successor_process_id,
+        "retiring_process_id": runtime.retiring_process_id,
         **{name: getattr(runtime, name) for name in STATUS_FIELDS},
     }
 

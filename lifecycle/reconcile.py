@@ -3,39 +3,64 @@
 The master calls it for each worker that something happened to. It is safe to call at any time and
 as often as one likes: an action that was already carried out is either not planned again or does
 nothing the second time, because backends know instances by worker and generation.
+
+A restart replaces before it retires [L8]: the successor is spawned beside the current instance;
+once it is ready it becomes the current one, and the old one retires (drains and ends).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from lifecycle.types import Alive, Exit, Instance, State, Wish
+from lifecycle.types import Exit, Instance, State, Wish
+
+# How long a successor may take to be ready before the restart is called off.
+SUCCESSOR_PATIENCE = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One worker, as the database says (the first part) and as its backend sees it (`alive`)."""
+    """One worker, as the database says (the first part) and as its backend sees it."""
 
     worker_id: str
     enabled: bool
     wish: Wish
     wanted_generation: int
+    replace_first: bool  # a restart starts the successor before it ends the current instance
     state: State
     generation: int
+    last_generation: int  # the newest that was ever claimed
+    successor: int | None
+    successor_since: datetime | None
+    retiring: int | None
     restart_at: datetime | None
     condemned: bool  # unwell: its end is a crash, and the restart policy's business
-    alive: Alive | None
+    alive: frozenset[int]  # generations of which a process lives
     reachable: bool  # the backend answered; otherwise `alive` means nothing
 
     @property
     def instance(self) -> Instance:
         return Instance(self.worker_id, self.generation)
 
+    def other(self, generation: int) -> Instance:
+        return Instance(self.worker_id, generation)
+
+    @property
+    def is_alive(self) -> bool:
+        return self.generation in self.alive
+
 
 @dataclass(frozen=True, slots=True)
 class Start:
     """Claim the next generation, then spawn it."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Succeed:
+    """Claim the next generation as successor, then spawn it beside the current one."""
 
     generation: int
 
@@ -56,7 +81,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """Tell the backend (again) to end what runs: it is `stopping`, or condemned."""
+    """Tell the backend (again) to end what runs: it is `stopping`, condemned, or retiring."""
 
     instance: Instance
 
@@ -69,9 +94,17 @@ class Evict:
 
 
 @dataclass(frozen=True, slots=True)
+class CallOff:
+    """The successor is not ready in time: end it, the current instance goes on."""
+
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
 class Vanished:
     """The process is gone and nobody saw it end."""
 
+    instance: Instance
     exit: Exit
 
 
@@ -87,58 +120,89 @@ class Wait:
     until: datetime | None = None
 
 
-Action = Start | Spawn | Stop | Halt | Evict | Vanished | Settle | Wait
+Action = Start | Succeed | Spawn | Stop | Halt | Evict | CallOff | Vanished | Settle | Wait
 
 
 def plan(view: View, now: datetime, *, shutting_down: bool = False) -> Action:
     """The one thing to do for this worker now."""
     wanted = view.enabled and view.wish is Wish.RUNNING and not shutting_down
-    if view.alive and view.alive.instance != view.instance:
-        return Evict(view.alive.instance)
+    if stray := _stray(view):
+        return Evict(stray)
+    if view.retiring is not None and view.reachable:
+        if view.retiring not in view.alive:
+            return Vanished(view.other(view.retiring), Exit())
+        if view.state not in (State.STARTING, State.RUNNING, State.STOPPING):
+            return Halt(view.other(view.retiring))
     match view.state:
         case State.STOPPED:
-            return _plan_stopped(view, wanted)
+            return Start(view.last_generation + 1) if wanted and view.reachable else Wait()
         case State.CRASHED:
             return _plan_crashed(view, wanted, now)
         case State.ERROR:
-            return Evict(view.alive.instance) if view.alive else Wait()
+            return Wait()
         case State.STARTING | State.RUNNING:
-            return _plan_up(view, wanted, shutting_down)
+            return _plan_up(view, wanted, now, shutting_down)
         case State.STOPPING:
             return _plan_stopping(view)
 
 
-def _plan_stopped(view: View, wanted: bool) -> Action:
-    if view.alive:
-        return Evict(view.alive.instance)
-    return Start(view.generation + 1) if wanted and view.reachable else Wait()
+def _stray(view: View) -> Instance | None:
+    """A living generation that the row does not account for."""
+    up = view.state in (State.STARTING, State.RUNNING, State.STOPPING)
+    known = {view.successor, view.retiring, view.generation if up else None}
+    strays = sorted(view.alive - known)
+    return view.other(strays[0]) if strays else None
 
 
 def _plan_crashed(view: View, wanted: bool, now: datetime) -> Action:
-    if view.alive:
-        return Evict(view.alive.instance)
     if not wanted:
         return Settle()
     if view.restart_at is None or not view.reachable:
         return Wait()
-    return Start(view.generation + 1) if view.restart_at <= now else Wait(view.restart_at)
+    if view.restart_at > now:
+        return Wait(view.restart_at)
+    return Start(view.last_generation + 1)
 
 
-def _plan_up(view: View, wanted: bool, shutting_down: bool) -> Action:
-    if view.reachable and view.alive is None:
+def _plan_up(view: View, wanted: bool, now: datetime, shutting_down: bool) -> Action:
+    if view.reachable and not view.is_alive:
         if view.state is State.STARTING:
-            return Spawn(view.instance) if wanted else Vanished(Exit(note="never started"))
-        return Vanished(Exit(note="its process is gone and nobody saw it end"))
+            never = Vanished(view.instance, Exit(note="never started"))
+            return Spawn(view.instance) if wanted else never
+        unseen = Exit(note="its process is gone and nobody saw it end")
+        return Vanished(view.instance, unseen)
     if not wanted:
         return Stop("the system shuts down" if shutting_down else "asked to stop")
     if view.condemned:
         return Halt(view.instance)
+    if view.successor is not None and view.reachable:
+        return _plan_succession(view, view.successor, now)
+    if view.retiring is not None:
+        return Halt(view.other(view.retiring))
     if view.wanted_generation > view.generation:
-        return Stop("asked to restart")
+        return _plan_restart(view)
     return Wait()
+
+
+def _plan_restart(view: View) -> Action:
+    if view.replace_first and view.state is State.RUNNING:
+        return Succeed(view.last_generation + 1) if view.reachable else Wait()
+    return Stop("asked to restart")
+
+
+def _plan_succession(view: View, successor: int, now: datetime) -> Action:
+    if successor not in view.alive:
+        return Spawn(view.other(successor))
+    if view.successor_since is None:
+        return Wait()
+    deadline = view.successor_since + SUCCESSOR_PATIENCE
+    if now >= deadline:
+        seconds = SUCCESSOR_PATIENCE.total_seconds()
+        return CallOff(f"the new process was not ready within {seconds:.0f} s")
+    return Wait(deadline)
 
 
 def _plan_stopping(view: View) -> Action:
     if not view.reachable:
         return Wait()
-    return Halt(view.instance) if view.alive else Vanished(Exit())
+    return Halt(view.instance) if view.is_alive else Vanished(view.instance, Exit())

@@ -64,6 +64,25 @@ class RestartMode(StrEnum):
     NEVER = "never"
 
 
+class RolloutState(StrEnum):
+    """Where a rolling restart stands."""
+
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    ABORTED = "aborted"
+
+
+class StepState(StrEnum):
+    """Where one worker of a rolling restart stands."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
 class Level(StrEnum):
     DEBUG = "debug"
     INFO = "info"
@@ -110,7 +129,7 @@ class ProcessRef:
     boot_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Instance:
     """One spawn of one worker: the generation fences everything that it writes."""
 
@@ -131,6 +150,7 @@ class WorkerSpec:
     working_directory: str = ""
     log_max_bytes: int = 10 * 1024 * 1024  # of one log file
     log_files: int = 5  # kept of each stream, the one that is written included
+    replaces: int | None = None  # the generation that it may run beside until it is ready [L8]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ worker and never ends it [L5].
 from __future__ import annotations
 
 import logging
+import os
 import platform
 import queue
 import threading
@@ -35,6 +36,12 @@ LOOP_SILENCE_S = 7.0
 # A loop that is silent for this long although the broker answers does not come back by itself.
 STUCK_S = 60.0
 BROKER_TIMEOUT_S = 2
+# A broker that hangs must not hold up the next heartbeat.
+BROKER_PATIENCE = {
+    "max_retries": 1,
+    "socket_connect_timeout": BROKER_TIMEOUT_S,
+    "socket_timeout": BROKER_TIMEOUT_S,
+}
 LONGEST_RETRY_S = 10.0
 MAX_WAITING = 1000
 
@@ -59,13 +66,30 @@ class Reporter:
         self.instance = instance
         self.works_in_loop = works_in_loop  # the pool runs tasks in the main loop
         self._facts: queue.Queue[Callable[[], object]] = queue.Queue(MAX_WAITING)
+        self._main_pid: int | None = None
+        self._beats = True
         self._failed = 0
         self._seen_done = self._seen_failed = 0
-        self._loop_at = time.monotonic()
+        self._loop_at = self._broker_away_at = time.monotonic()
         self._waits_for, self._is_stuck = "", False
         self._outage_since: float | None = None
 
     def start(self) -> None:
+        """In the worker's main process: write facts, and a heartbeat every 10 s."""
+        self._main_pid = os.getpid()
+        self._start_thread()
+
+    def start_in_child(self) -> None:
+        """In a pool child: write its tasks' failures. Only the main process can tell its health.
+
+        A solo pool says that it has a child, too: the main process itself.
+        """
+        if os.getpid() != self._main_pid:
+            self._beats = False
+            self._facts = queue.Queue(MAX_WAITING)  # the parent's may have been locked by the fork
+            self._start_thread()
+
+    def _start_thread(self) -> None:
         threading.Thread(target=self._run, name="muster-reporter", daemon=True).start()
 
     def put(self, fact: Callable[[], object]) -> None:
@@ -91,8 +115,9 @@ class Reporter:
     def _run(self) -> None:
         next_beat = time.monotonic() + BEAT_S
         while True:
+            patience_s = max(0.0, next_beat - time.monotonic()) if self._beats else None
             try:
-                fact = self._facts.get(timeout=max(0.0, next_beat - time.monotonic()))
+                fact = self._facts.get(timeout=patience_s)
             except queue.Empty:
                 fact = self._beat
                 next_beat = time.monotonic() + BEAT_S
@@ -134,18 +159,24 @@ class Reporter:
 
     def _look_at_loop(self) -> None:
         """A silent main loop waits for the broker, runs a task (solo pool), or hangs."""
-        silent_s = time.monotonic() - self._loop_at
+        now = time.monotonic()
+        silent_s = now - self._loop_at
         self._waits_for, self._is_stuck = "", False
         if silent_s <= LOOP_SILENCE_S:
             return
         if not self._broker_answers():
             self._waits_for = "waiting for broker"
-        elif silent_s > STUCK_S and not (self.works_in_loop and celery_state.active_requests):
+            self._broker_away_at = now
+            return
+        # A broker that is back is found at the loop's next try: until then it still waits.
+        stuck_s = now - max(self._loop_at, self._broker_away_at)
+        if stuck_s > STUCK_S and not (self.works_in_loop and celery_state.active_requests):
             self._is_stuck = True
 
     def _broker_answers(self) -> bool:
+        """Also a broker that takes connections and then hangs must not hold up a heartbeat."""
         try:
-            with current_app.connection_for_read(connect_timeout=BROKER_TIMEOUT_S) as broker:
+            with current_app.connection_for_read(transport_options=BROKER_PATIENCE) as broker:
                 broker.ensure_connection(max_retries=1, interval_start=0, timeout=BROKER_TIMEOUT_S)
         except (BrokerError, OSError):
             return False
@@ -177,7 +208,7 @@ def enlist(instance: Instance, *, works_in_loop: bool = False) -> None:
         lambda how, **_: reporter.put(lambda: services.shutting_down(instance, how.lower())),
     )
     connect(signals.worker_shutdown, lambda **_: reporter.flush(2.0))
-    connect(signals.worker_process_init, lambda **_: reporter.start())
+    connect(signals.worker_process_init, lambda **_: reporter.start_in_child())
     connect(signals.task_failure, lambda exception, **_: _on_failure(reporter, exception))
 
 

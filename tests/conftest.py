@@ -35,7 +35,7 @@ if IS_CONTROLLER:
     os.environ[HOME_VARIABLE] = tempfile.mkdtemp(prefix="muster-test-")
 HOME = Path(os.environ[HOME_VARIABLE])
 given = [name for name in os.environ if name.startswith("MUSTER_")]
-for name in [name for name in given if not name.startswith("MUSTER_TEST_")]:
+for name in [name for name in given if not name.startswith(("MUSTER_TEST_", "MUSTER_CHAOS_"))]:
     del os.environ[name]
 os.environ |= {
     "DJANGO_SETTINGS_MODULE": "crm.settings",

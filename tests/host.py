@@ -41,8 +41,10 @@ class Host:
         self.backend = LocalBackend(self.socket)
         self.agent: subprocess.Popen[bytes] | None = None
 
-    def start_agent(self) -> None:
-        command = [sys.executable, "-m", "tests.tiny_agent", str(self.home), str(self.socket)]
+    def start_agent(self, *options: str) -> None:
+        """`options`: how long it waits for its zygote, in seconds."""
+        module = [sys.executable, "-m", "tests.tiny_agent"]
+        command = [*module, str(self.home), str(self.socket), *options]
         with (self.home / "agent.log").open("ab") as log:
             self.agent = subprocess.Popen(command, stdout=log, stderr=log)
         eventually(self._answers, f"the agent answers: {(self.home / 'agent.log').read_text()}")

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from lifecycle.agent import server
 from lifecycle.agent.server import Agent, take_agent_lock
 from lifecycle.agent.zygote import fork_zygote
 from lifecycle.types import WorkerSpec
@@ -94,6 +95,8 @@ def _flood() -> None:
 
 def main() -> None:
     home, socket_path = Path(sys.argv[1]), Path(sys.argv[2])
+    if sys.argv[3:]:
+        server.SPAWN_TIMEOUT_S = float(sys.argv[3])
     lock = take_agent_lock(socket_path)
     zygote_pid, zygote = fork_zygote(home, tiny_worker, lock)
     asyncio.run(Agent(home, socket_path, zygote_pid, zygote).run())

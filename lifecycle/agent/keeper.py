@@ -28,7 +28,6 @@ from lifecycle.types import Alive, Exit, Gone, Instance, WorkerSpec
 IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)
 REAPED_TRIES = 200
 REAPED_POLL_S = 0.01
-LOG_LOCK_TRIES = 200
 # Output is moved so often at most: a flood costs little, and nobody sees the delay.
 BREATH_MS = 5
 
@@ -40,14 +39,16 @@ def keep(spawn: SpawnDir, replies: socket.socket, worker_main: WorkerMain) -> No
     _become_keeper(spawn)
     spec = spawn.spec()
     refusal = _refusal(spec)
-    lock = None if refusal else spawn.take_lock()
-    if refusal or lock is None or not _may_write_logs(spawn):
+    lock = None
+    if not refusal and spawn.take_keeper_lock():
+        lock = spawn.take_lock(beside_other=spec.replaces is not None)
+    if lock is None:
         _reply(replies, spawn.instance, refused=refusal, busy=refusal is None)
         return
     started_at = datetime.now(UTC)
     pumps = _pumps(spawn)
-    for pump in pumps:
-        pump.end_line()  # of a process before us, whose keeper could not
+    if spec.replaces is None:  # of a process before us, whose keeper could not
+        _end_lines(pumps)
     gate, open_gate = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -74,10 +75,9 @@ def keep_on(spawn: SpawnDir, replies: socket.socket) -> None:
     """
     _become_keeper(spawn)
     replies.close()
-    allowed = _may_write_logs(spawn)
     record = spawn.processes()
-    if record is None or not allowed or spawn.gone():  # another has its place, or had it
-        return
+    if record is None or not spawn.take_keeper_lock() or spawn.gone():
+        return  # another was faster
     _killed, alive = record
     pidfd = process.open_pidfd(alive.process)
     pumps = _pumps(spawn)
@@ -99,17 +99,13 @@ def _become_keeper(spawn: SpawnDir) -> None:
     process.become_subreaper()
 
 
-def _may_write_logs(spawn: SpawnDir) -> bool:
-    """Log files have one writer [L12]. It may take the last one a moment to go."""
-    for _ in range(LOG_LOCK_TRIES):
-        if spawn.home.take_log_lock(spawn.instance.worker_id) is not None:
-            return True
-        select.select([], [], [], REAPED_POLL_S)
-    return False
-
-
 def _pumps(spawn: SpawnDir) -> list[LogPump]:
     return [spawn.pump(stream) for stream in STREAMS]
+
+
+def _end_lines(pumps: list[LogPump]) -> None:
+    for pump in pumps:
+        pump.end_line()
 
 
 def _told_by_kernel(pidfd: int) -> Exit | None:
@@ -125,7 +121,7 @@ def _conclude(spawn: SpawnDir, alive: Alive, how: Exit, pumps: list[LogPump]) ->
     """The last output, then the exit, durable: after this the keeper may end."""
     for pump in pumps:
         pump.drain()
-        pump.end_line()
+    _end_lines(pumps)
     spawn.record_exit(Gone(spawn.instance, how, alive.started_at, datetime.now(UTC)))
 
 

@@ -1,15 +1,16 @@
 """Where the agent keeps things on its host's disk.
 
-<home>/run/workers/<worker_id>/lock             held by keeper and worker while either lives
+<home>/run/workers/<worker_id>/lock.{0,1}       held by keeper and worker while one lives
 <home>/run/workers/<worker_id>/<generation>/    one spawn:
     spec.json       what to start, written before the spawn
     instance.json   keeper and worker, written once both exist
     stdout, stderr  FIFOs, open in the worker
+    keeper          lock of the keeper's place
     exit.json       how it ended, fsynced; kept until the master acknowledges it
 <home>/logs/workers/<worker_id>/
     {stdout,stderr}.log           what it prints now
     {stdout,stderr}.log.000001 …  what it printed before, oldest first (see `logfiles`)
-    lock                          held by the one process that writes these files
+    {stdout,stderr}.turns         lock of who writes now: a worker and its successor take turns
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import fcntl
 import json
 import os
 import shutil
+import struct
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -41,24 +43,14 @@ class Home:
     def spawn_dir(self, instance: Instance) -> SpawnDir:
         return SpawnDir(self, instance)
 
-    def lock_file(self, worker_id: str) -> Path:
-        return self.workers / worker_id / "lock"
+    def lock_files(self, instance: Instance) -> list[Path]:
+        """Two locks a worker: a successor may run beside the one that it replaces, and nothing
+        beside both. In the order in which this instance tries them."""
+        numbers = (instance.generation % 2, (instance.generation + 1) % 2)
+        return [self.workers / instance.worker_id / f"lock.{number}" for number in numbers]
 
     def log_file(self, worker_id: str, stream: str) -> Path:
         return self.path / "logs" / "workers" / worker_id / f"{stream}.log"
-
-    def take_log_lock(self, worker_id: str) -> int | None:
-        """The right to write a worker's logs, for as long as this process lives; None when another
-        has it. A lock of the process (not flock): the worker, forked later, does not share it."""
-        path = self.log_file(worker_id, STREAMS[0]).with_name("lock")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            os.close(descriptor)
-            return None
-        return descriptor
 
     def spawns(self) -> Iterator[SpawnDir]:
         """Every spawn that is on disk, oldest generation first."""
@@ -125,27 +117,54 @@ class SpawnDir:
         except FileNotFoundError:
             return None
 
-    def take_lock(self) -> int | None:
-        """The lock of this worker id, to be kept open by keeper, worker and all their children
-        [L11]; None when somebody holds it."""
-        descriptor = os.open(
-            self.home.lock_file(self.instance.worker_id), os.O_RDWR | os.O_CREAT, 0o600
-        )
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        return descriptor
+    def take_lock(self, *, beside_other: bool) -> int | None:
+        """One of the worker's two locks, to be kept open by keeper, worker and all their children
+        [L11].
 
-    def is_locked(self) -> bool:
-        descriptor = self.take_lock()
-        if descriptor is not None:
+        None when somebody holds both; or, unless `beside_other`, one of them.
+        """
+        locks = [_flock(path) for path in self.home.lock_files(self.instance)]
+        free = [descriptor for descriptor in locks if descriptor is not None]
+        is_mine = bool(free) and (beside_other or len(free) == len(locks))
+        for descriptor in free[1:] if is_mine else free:
             os.close(descriptor)
-        return descriptor is None
+        return free[0] if is_mine else None
+
+    def take_keeper_lock(self) -> bool:
+        """One keeper a spawn, for as long as this process lives. False when there is another.
+
+        A lock of the process (not flock): the worker, forked later, does not share it.
+        """
+        descriptor = os.open(self.path / "keeper", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            os.close(descriptor)
+            return False
+        return True
+
+    def has_keeper(self) -> bool:
+        """Whether a keeper is at work in this folder: looks at its lock without taking it."""
+        wanted = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        try:
+            with (self.path / "keeper").open("r+b") as file:
+                found = fcntl.fcntl(file, fcntl.F_GETLK, wanted)
+        except FileNotFoundError:
+            return False
+        return bool(struct.unpack("hhqqi", found)[0] != fcntl.F_UNLCK)
 
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _flock(path: Path) -> int | None:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def write_json(path: Path, content: dict[str, Any], *, durable: bool = False) -> None:

@@ -125,7 +125,7 @@ class LogReader:
             if older:
                 return self._skip_to(older[0])
             if self.place.file > upcoming:  # the log was removed, and began anew
-                return self._skip_to(min(numbers, default=upcoming))
+                return self._skip_to(upcoming)
             if self.place.file == upcoming or self.place.file in numbers:
                 if not self.log.exists() or self.place.file in numbers:
                     return None

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 # Of a graceful stop's time: what is left for Celery's soft shutdown before SIGKILL.
 SOFT_SHUTDOWN_SHARE = 0.2
 RECORD_POLL_S = 0.1
+EXIT_POLLS = 10
 
 Notify = Callable[[dict[str, Any]], None]
 ReplaceKeeper = Callable[[Instance], None]
@@ -38,6 +39,15 @@ class Kept:
     pipes: list[int]
     ladder: asyncio.Task[None] | None = None
     kill_at: float = float("inf")
+    exit_polls: int = 0
+
+    def is_exit_told(self) -> bool:
+        """Whether the kernel tells by now how the worker ended, or won't: it does so once the
+        worker was reaped, a moment after its death."""
+        self.exit_polls += 1
+        if self.worker_fd is None or self.exit_polls > EXIT_POLLS:
+            return True
+        return process.exit_of_pidfd(self.worker_fd) is not None
 
 
 class Roster:
@@ -47,7 +57,7 @@ class Roster:
         self.home = home
         self.notify = notify
         self.replace_keeper = replace_keeper
-        self.kept: dict[str, Kept] = {}
+        self.kept: dict[Instance, Kept] = {}
 
     def take_over(self) -> None:
         """Find what an earlier agent left: living workers are watched again, the dead reported."""
@@ -59,10 +69,12 @@ class Roster:
         """Watch the keeper of a spawn, or record that it ended unseen.
 
         A spawn without a record either never got that far, or its keeper is at it this moment: then
-        the lock is held, and we look again.
+        we look again.
         """
+        if kept := self.kept.get(spawn.instance):
+            return kept
         processes = spawn.processes()
-        if processes is None and spawn.is_locked():
+        if processes is None and spawn.has_keeper():
             asyncio.get_running_loop().call_later(RECORD_POLL_S, self.adopt, spawn)
             return None
         if processes is None:
@@ -71,7 +83,8 @@ class Roster:
         keeper, alive = processes
         pipes = [os.open(spawn.fifo(stream), os.O_RDWR | os.O_NONBLOCK) for stream in STREAMS]
         kept = Kept(alive, keeper, process.open_pidfd(alive.process), pipes)
-        self.kept[spawn.instance.worker_id] = kept
+        self.kept[spawn.instance] = kept
+        self.notify({"event": "started", **alive_to(alive)})
         self._watch(kept)
         return kept
 
@@ -95,16 +108,16 @@ class Roster:
         if spawn.gone() is None and process.is_alive(kept.alive.process):
             self._keep_on(kept, spawn)
             return
-        gone = spawn.gone() or self._conclude_for_keeper(spawn, kept)
-        if gone is None:
+        if spawn.gone() is None and not kept.is_exit_told():
             asyncio.get_running_loop().call_later(RECORD_POLL_S, self._ended, kept)
             return
+        gone = spawn.gone() or self._conclude_for_keeper(spawn, kept)
         if kept.ladder:
             kept.ladder.cancel()
         for descriptor in (kept.worker_fd, *kept.pipes):
             if descriptor is not None:
                 os.close(descriptor)
-        self.kept.pop(kept.alive.instance.worker_id, None)
+        self.kept.pop(kept.alive.instance, None)
         log.info("worker ended: %s: %s", kept.alive.instance, gone.exit)
         self.notify({"event": "gone", **gone_to(gone)})
 
@@ -120,12 +133,8 @@ class Roster:
             kept.keeper = processes[0]
         self._watch(kept)  # if it is still the dead one, we are back at once and ask again
 
-    def _conclude_for_keeper(self, spawn: SpawnDir, kept: Kept) -> Gone | None:
-        """Keeper and worker were killed together: do the keeper's last duties. None while a second
-        keeper, given to the worker meanwhile, is at it."""
-        lock = self.home.take_log_lock(spawn.instance.worker_id)
-        if lock is None:
-            return None
+    def _conclude_for_keeper(self, spawn: SpawnDir, kept: Kept) -> Gone:
+        """Keeper and worker were killed together: do the keeper's last duties."""
         process.kill_group(kept.alive.process.pid)
         for stream in STREAMS:
             pump = spawn.pump(stream)
@@ -140,13 +149,11 @@ class Roster:
             datetime.now(UTC),
         )
         spawn.record_exit(gone)
-        os.close(lock)
         return gone
 
     def unacknowledged(self) -> list[Gone]:
         """Ends on disk that nobody acknowledged; one that is just being written down is not yet."""
-        living = {kept.alive.instance for kept in self.kept.values()}
-        ended = (spawn.gone() for spawn in self.home.spawns() if spawn.instance not in living)
+        ended = (spawn.gone() for spawn in self.home.spawns() if spawn.instance not in self.kept)
         return [gone for gone in ended if gone]
 
     def acknowledge(self, instance: Instance) -> None:
@@ -164,8 +171,8 @@ class Roster:
 
     def stop(self, instance: Instance, *, graceful: bool, timeout_s: float) -> bool:
         """Begin to stop, or hasten a stop that is under way. False when it does not run."""
-        kept = self.kept.get(instance.worker_id)
-        if kept is None or kept.alive.instance != instance:
+        kept = self.kept.get(instance)
+        if kept is None:
             return False
         kill_at = asyncio.get_running_loop().time() + (timeout_s if graceful else 0.0)
         if kept.ladder and kill_at >= kept.kill_at:

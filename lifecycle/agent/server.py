@@ -72,45 +72,65 @@ class Agent:
     def _on_zygote(self) -> None:
         packet = self.zygote.recv(MESSAGE_BYTES)
         if not packet:
+            asyncio.get_running_loop().remove_reader(self.zygote.fileno())
             log.error("the zygote died; the agent starts afresh, workers go on")
             self.ending.set()
             return
         answer = decode(packet)
-        waiting = self.spawning.get(Instance(answer["worker_id"], answer["generation"]))
+        instance = Instance(answer["worker_id"], answer["generation"])
+        waiting = self.spawning.get(instance)
         if waiting and not waiting.done():
             waiting.set_result(answer)
+        elif not answer["refused"] and not answer["busy"]:
+            self._take_in(instance)
+
+    def _take_in(self, instance: Instance) -> None:
+        """A worker that started after whoever asked for it had stopped waiting, or whose lock is
+        held by a start that we know nothing of: watch it, and tell that it lives."""
+        if instance not in self.roster.kept:
+            self.roster.adopt(self.home.spawn_dir(instance))
 
     async def _spawn(self, spec: WorkerSpec) -> dict[str, Any]:
         """Fork a keeper and its worker. Raises `SpawnRefused`, `BackendUnavailable`."""
         instance = spec.instance
-        kept = self.roster.kept.get(instance.worker_id)
-        if kept and kept.alive.instance == instance:
+        if kept := self.roster.kept.get(instance):
             return alive_to(kept.alive)
-        if kept:
-            raise BackendUnavailable(f"{instance.worker_id} still runs as {kept.alive.instance}")
+        for other in self.roster.kept:
+            if other.worker_id == instance.worker_id and other.generation != spec.replaces:
+                self._publish(self.roster.snapshot())  # who asks does not know it
+                raise BackendUnavailable(f"{instance.worker_id} still runs as {other}")
         spawn = self.home.spawn_dir(instance)
         if spawn.gone() is not None:
             raise BackendUnavailable(f"{instance} has ended already")
-        spawn.create(spec)
-        waiting = self.spawning[instance] = asyncio.get_running_loop().create_future()
-        try:
-            self._ask_zygote(instance, keep_on=False)
-            answer = await asyncio.wait_for(waiting, SPAWN_TIMEOUT_S)
-        except (OSError, TimeoutError) as error:
-            raise BackendUnavailable(f"the zygote did not start {instance}: {error!r}") from error
-        finally:
-            del self.spawning[instance]
+        answer = await self._ask_for(spec)
         if answer["refused"]:
             spawn.remove()
             raise SpawnRefused(answer["refused"])
         if answer["busy"]:
-            spawn.remove()
+            # Perhaps by an earlier request for this very spawn: its record must not be removed.
+            self._take_in(instance)
             raise BackendUnavailable(f"a process of {instance.worker_id} still holds its lock")
-        adopted = self.roster.adopt(spawn)
+        adopted = self.roster.kept.get(instance) or self.roster.adopt(spawn)
         if adopted is None:
             raise BackendUnavailable(f"{instance} left no record")
         log.info("worker started: %s pid %s", instance, adopted.alive.process.pid)
         return alive_to(adopted.alive)
+
+    async def _ask_for(self, spec: WorkerSpec) -> dict[str, Any]:
+        """The zygote's answer. Two who ask for the same instance share one request: a new master
+        may repeat what a killed one asked for. Raises `BackendUnavailable`."""
+        instance = spec.instance
+        waiting = self.spawning.get(instance)
+        try:
+            if waiting is None:
+                self.home.spawn_dir(instance).create(spec)
+                waiting = self.spawning[instance] = asyncio.get_running_loop().create_future()
+                self._ask_zygote(instance, keep_on=False)
+            return await asyncio.wait_for(asyncio.shield(waiting), SPAWN_TIMEOUT_S)
+        except (OSError, TimeoutError) as error:
+            raise BackendUnavailable(f"the zygote did not start {instance}: {error!r}") from error
+        finally:
+            self.spawning.pop(instance, None)
 
     def _replace_keeper(self, instance: Instance) -> None:
         try:
@@ -143,13 +163,13 @@ class Agent:
             "zygote_pid": self.zygote_pid,
             "workers": [
                 {
-                    "worker_id": worker_id,
-                    "generation": kept.alive.instance.generation,
+                    "worker_id": instance.worker_id,
+                    "generation": instance.generation,
                     "pid": kept.alive.process.pid,
                     "keeper_pid": kept.keeper.pid,
                     "started_at": kept.alive.started_at.isoformat(),
                 }
-                for worker_id, kept in sorted(self.roster.kept.items())
+                for instance, kept in sorted(self.roster.kept.items())
             ],
         }
 

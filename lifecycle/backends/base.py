@@ -26,7 +26,7 @@ class Sampled:
     samples: tuple[tuple[Instance, float, float], ...]
 
 
-BackendEvent = Snapshot | Gone | Sampled
+BackendEvent = Snapshot | Alive | Gone | Sampled
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Backend(Protocol):
     def stop(self, instance: Instance, *, graceful: bool, timeout_s: float) -> bool:
         """Begin to stop, or hasten a stop that is under way. False: it does not run."""
 
-    def watch(self) -> Iterator[Snapshot | Gone | Sampled]:
+    def watch(self) -> Iterator[Snapshot | Alive | Gone | Sampled]:
         """A snapshot, then what happens. Raises `BackendUnavailable` when the tie is cut."""
 
     def acknowledge(self, instance: Instance) -> None:

@@ -60,6 +60,8 @@ def _event(message: dict[str, Any]) -> BackendEvent | None:
                 tuple(alive_from(row) for row in message["alive"]),
                 tuple(gone_from(row) for row in message["gone"]),
             )
+        case "started":
+            return alive_from(message)
         case "gone":
             return gone_from(message)
         case "samples":

@@ -21,6 +21,13 @@ from lifecycle.services.facts import (
     stopping,
     task_failed,
 )
+from lifecycle.services.replacement import called_off, claim_succession
+from lifecycle.services.rollouts import (
+    abort_rollout,
+    advance_rollout,
+    begin_rollout,
+    outdated_workers,
+)
 from lifecycle.services.rows import CHANNEL, notify
 from lifecycle.services.wishes import (
     Wished,
@@ -34,7 +41,12 @@ from lifecycle.services.wishes import (
 __all__ = [
     "CHANNEL",
     "Wished",
+    "abort_rollout",
+    "advance_rollout",
+    "begin_rollout",
+    "called_off",
     "claim_start",
+    "claim_succession",
     "clear_wishes_without_auto_start",
     "condemned",
     "create_config",
@@ -42,6 +54,7 @@ __all__ = [
     "exited",
     "heartbeat",
     "notify",
+    "outdated_workers",
     "ready",
     "request_restart",
     "request_start",

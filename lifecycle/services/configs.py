@@ -13,6 +13,11 @@ from lifecycle.services.rows import locked, notify, record
 from lifecycle.states import WITH_PROCESS
 from lifecycle.types import Wish
 
+# What a process gets at its start; all else applies to what runs already.
+SPAWN_FIELDS = frozenset(
+    {"pool", "concurrency", "queues", "env_variables", "command_args", "working_directory"}
+)
+
 
 def create_config(fields: dict[str, Any], actor: str) -> WorkerConfig:
     """A new config with its runtime row. With `auto_start` the wish is `running` from the start.
@@ -43,10 +48,13 @@ def update_config(config: WorkerConfig, fields: dict[str, Any], actor: str) -> W
         current = WorkerConfig.objects.select_for_update().get(pk=config.pk)
         if current.version != config.version:
             raise LostRace(f"version {config.version} is out of date, current is {current.version}")
+        changed = {name for name, value in fields.items() if getattr(current, name) != value}
         for name, value in fields.items():
             setattr(config, name, value)
         config.full_clean()
         config.version += 1
+        if changed & SPAWN_FIELDS:
+            config.spawn_version += 1
         config.save()
         runtime = WorkerRuntime.objects.select_for_update().get(pk=config.pk)
         record(runtime, "configured", f"config changed: {', '.join(sorted(fields))}", actor)

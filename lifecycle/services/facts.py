@@ -14,7 +14,18 @@ from django.utils import timezone
 from lifecycle.errors import LostRace
 from lifecycle.models import WorkerConfig, WorkerRuntime
 from lifecycle.policy import GiveUp, LeaveStopped, Restart, RestartPolicy, decide
-from lifecycle.services.rows import current, locked, move, notify, record, reset
+from lifecycle.services.replacement import call_off, forget_successor, retired, take_over
+from lifecycle.services.rows import (
+    Role,
+    belonging,
+    claim,
+    current,
+    locked,
+    move,
+    notify,
+    record,
+    reset,
+)
 from lifecycle.states import WITH_PROCESS
 from lifecycle.types import Alive, Event, Gone, Instance, Level, RestartMode, State
 
@@ -24,11 +35,11 @@ from lifecycle.types import Alive, Event, Gone, Instance, Level, RestartMode, St
 def claim_start(worker_id: str, generation: int) -> WorkerConfig:
     """The intent to spawn, written before the spawn. Raises `LostRace`, `ImpossibleTransition`."""
     with locked(worker_id) as runtime:
-        if runtime.generation != generation - 1:
-            raise LostRace(f"{worker_id} is at generation {runtime.generation}")
+        claim(runtime, generation)
         again = runtime.state == State.CRASHED
         runtime.generation = generation
         runtime.wanted_generation = max(runtime.wanted_generation, generation)
+        runtime.spawn_version = runtime.config.spawn_version
         runtime.restart_at = None
         runtime.started_at = runtime.ready_at = runtime.last_heartbeat_at = None
         runtime.exit_code, runtime.exit_signal = None, ""
@@ -42,27 +53,36 @@ def claim_start(worker_id: str, generation: int) -> WorkerConfig:
 
 
 def spawned(alive: Alive) -> None:
-    """A process exists. Raises `LostRace` when it is not the generation of the row."""
-    with current(alive.instance) as runtime:
-        runtime.process_id = alive.process.pid
-        runtime.process_started_ticks = alive.process.started_ticks
-        runtime.boot_id = alive.process.boot_id
-        runtime.started_at = alive.started_at
+    """A process exists. Raises `LostRace` when it is of the past."""
+    with belonging(alive.instance) as (runtime, role):
+        if role is Role.SUCCESSOR:
+            runtime.successor_process_id = alive.process.pid
+            runtime.successor_started_at = alive.started_at
+        elif role is Role.CURRENT:
+            runtime.process_id = alive.process.pid
+            runtime.started_at = alive.started_at
         runtime.save()
         notify(alive.instance.worker_id)
 
 
 def spawn_refused(instance: Instance, why: str) -> None:
-    """The worker can't be started as configured: `error`, with the reason, until a person acts."""
-    with current(instance) as runtime:
+    """The worker can't be started as configured: `error`, with the reason, until a person acts.
+
+    A successor that can't be started calls its restart off; what runs goes on.
+    """
+    with belonging(instance) as (runtime, role):
         runtime.last_error, runtime.last_error_at = why, timezone.now()
-        move(runtime, Event.REFUSED, why, level=Level.ERROR)
+        if role is Role.SUCCESSOR:
+            call_off(runtime, why)
+        else:
+            move(runtime, Event.REFUSED, why, level=Level.ERROR)
 
 
 def stopping(instance: Instance, cause: str) -> tuple[bool, int]:
     """The worker is about to be told to stop; returns (graceful, timeout in ms) of the wish."""
     with current(instance) as runtime:
         runtime.stopping_since = timezone.now()
+        forget_successor(runtime)
         move(runtime, Event.STOP, cause)
         return runtime.stop_graceful, runtime.stop_timeout_ms
 
@@ -85,30 +105,39 @@ def condemned(instance: Instance, cause: str) -> bool:
 def exited(gone: Gone, random: Callable[[], float]) -> None:
     """A process ended: `stopped` if it was asked to, else `crashed` and the restart policy's turn.
 
-    Safe to repeat: a backend reports an exit until it is acknowledged. Raises `LostRace` when the
-    exit belongs to an older generation.
+    The end of a successor calls its restart off, the end of a retiring instance completes it. Safe
+    to repeat: a backend reports an exit until it is acknowledged. Raises `LostRace` when the exit
+    is of the past.
     """
-    with current(gone.instance) as runtime:
-        if runtime.state not in WITH_PROCESS:
-            return
-        asked = runtime.state == State.STOPPING
-        runtime.process_id = runtime.process_started_ticks = None
-        runtime.boot_id = ""
-        runtime.stopped_at = gone.ended_at
-        runtime.stopping_since = None
-        runtime.active_tasks, runtime.memory_usage_mb, runtime.cpu_usage = 0, 0, 0
-        runtime.exit_code, runtime.exit_signal = gone.exit.code, gone.exit.signal_name
-        if asked:
-            runtime.restart_attempts = 0
-            move(runtime, Event.EXITED, f"stopped: {gone.exit}", reason="")
-            return
-        if runtime.condemned:
-            gone = replace(gone, exit=replace(gone.exit, note=runtime.condemned))
-        runtime.error_count = F("error_count") + 1
-        runtime.last_error, runtime.last_error_at = str(gone.exit), gone.ended_at
-        move(runtime, Event.EXITED, f"crashed: {gone.exit}", level=Level.ERROR)
-        runtime.refresh_from_db()
-        _apply_policy(runtime, gone, random)
+    with belonging(gone.instance) as (runtime, role):
+        match role:
+            case Role.SUCCESSOR:
+                call_off(runtime, f"the new process ended: {gone.exit}")
+            case Role.RETIRING:
+                retired(runtime, gone)
+            case Role.CURRENT if runtime.state in WITH_PROCESS:
+                _current_exited(runtime, gone, random)
+
+
+def _current_exited(runtime: WorkerRuntime, gone: Gone, random: Callable[[], float]) -> None:
+    asked = runtime.state == State.STOPPING
+    forget_successor(runtime)
+    runtime.process_id = None
+    runtime.stopped_at = gone.ended_at
+    runtime.stopping_since = None
+    runtime.active_tasks, runtime.memory_usage_mb, runtime.cpu_usage = 0, 0, 0
+    runtime.exit_code, runtime.exit_signal = gone.exit.code, gone.exit.signal_name
+    if asked:
+        runtime.restart_attempts = 0
+        move(runtime, Event.EXITED, f"stopped: {gone.exit}", reason="")
+        return
+    if runtime.condemned:
+        gone = replace(gone, exit=replace(gone.exit, note=runtime.condemned))
+    runtime.error_count = F("error_count") + 1
+    runtime.last_error, runtime.last_error_at = str(gone.exit), gone.ended_at
+    move(runtime, Event.EXITED, f"crashed: {gone.exit}", level=Level.ERROR)
+    runtime.refresh_from_db()
+    _apply_policy(runtime, gone, random)
 
 
 def settled(worker_id: str) -> None:
@@ -171,14 +200,22 @@ def policy_of(config: WorkerConfig) -> RestartPolicy:
 
 
 def ready(instance: Instance, versions: dict[str, str]) -> None:
-    """The worker consumes its queues. `versions`: worker, python, celery."""
-    with current(instance) as runtime:
+    """The worker consumes its queues. `versions`: worker, python, celery.
+
+    A successor that is ready takes its worker's place.
+    """
+    with belonging(instance) as (runtime, role):
+        if role is Role.RETIRING:
+            raise LostRace(f"{instance} retires already")
         runtime.ready_at = timezone.now()
         runtime.last_heartbeat_at = Now()
         runtime.worker_version = versions["worker"]
         runtime.python_version = versions["python"]
         runtime.celery_version = versions["celery"]
-        move(runtime, Event.READY, "ready", reason="", actor=instance.worker_id)
+        if role is Role.SUCCESSOR:
+            take_over(runtime)
+        else:
+            move(runtime, Event.READY, "ready", reason="", actor=instance.worker_id)
 
 
 def heartbeat(
@@ -218,7 +255,7 @@ def task_failed(instance: Instance, error: str) -> None:
 
 def shutting_down(instance: Instance, how: str) -> None:
     """The worker says that it drains; the state is the master's to change."""
-    with current(instance) as runtime:
+    with belonging(instance) as (runtime, _role):
         record(runtime, "draining", f"worker is shutting down ({how})", instance.worker_id)
 
 

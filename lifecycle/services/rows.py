@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 
 from django.db import connection, transaction
 
@@ -33,6 +34,28 @@ def locked(worker_id: str) -> Iterator[WorkerRuntime]:
         yield runtime
 
 
+class Role(Enum):
+    """What an instance is to its worker now."""
+
+    CURRENT = "current"
+    SUCCESSOR = "successor"
+    RETIRING = "retiring"
+
+
+@contextmanager
+def belonging(instance: Instance) -> Iterator[tuple[WorkerRuntime, Role]]:
+    """The locked runtime and what the instance is to it. Raises `LostRace`: it is of the past."""
+    with locked(instance.worker_id) as runtime:
+        roles = {
+            runtime.retiring_generation: Role.RETIRING,
+            runtime.successor_generation: Role.SUCCESSOR,
+            runtime.generation: Role.CURRENT,
+        }
+        if instance.generation not in roles:
+            raise LostRace(f"{instance} is not current, {runtime.generation} is")
+        yield runtime, roles[instance.generation]
+
+
 @contextmanager
 def current(instance: Instance) -> Iterator[WorkerRuntime]:
     """The locked runtime, if it still belongs to this instance: generation is the fence."""
@@ -40,6 +63,13 @@ def current(instance: Instance) -> Iterator[WorkerRuntime]:
         if runtime.generation != instance.generation:
             raise LostRace(f"{instance} is not current, {runtime.generation} is")
         yield runtime
+
+
+def claim(runtime: WorkerRuntime, generation: int) -> None:
+    """Take the next generation number. Raises `LostRace` when it is not the next any more."""
+    if runtime.last_generation != generation - 1:
+        raise LostRace(f"generation {generation} is not next, {runtime.last_generation + 1} is")
+    runtime.last_generation = generation
 
 
 def reset(runtime: WorkerRuntime, actor: str) -> None:

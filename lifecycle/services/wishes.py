@@ -69,10 +69,16 @@ def request_stop(
 
 
 def request_restart(
-    worker_id: str, actor: str, *, graceful: bool = True, timeout_ms: int = 30_000
+    worker_id: str,
+    actor: str,
+    *,
+    graceful: bool = True,
+    timeout_ms: int = 30_000,
+    replace_first: bool = True,
 ) -> Wished:
     """Wish for a newer generation of the worker; a stopped one is started.
 
+    With `replace_first` (and gracefully) the new process is ready before the old one ends [L8].
     Asking again while a restart is under way changes nothing. Raises `UnknownWorker`, `Rejected`.
     """
     with locked(worker_id) as runtime:
@@ -85,8 +91,9 @@ def request_restart(
             runtime.state == State.STARTING or runtime.wanted_generation > runtime.generation
         ):
             return Wished(worker_id, State(runtime.state), changed=False)
-        runtime.wanted_generation = runtime.generation + 1
+        runtime.wanted_generation = runtime.last_generation + 1
         runtime.stop_graceful, runtime.stop_timeout_ms = graceful, timeout_ms
+        runtime.replace_first = replace_first
         _wish(runtime, Wish.RUNNING, actor, "asked to restart")
         return Wished(worker_id, State(runtime.state), changed=True)
 

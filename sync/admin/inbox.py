@@ -106,7 +106,7 @@ class ConversationAdmin(LiveList, ReadOnlyAdmin):
         if not row.last_message_at:
             return DASH
         return format_html(
-            '<span class="m-said {}"><span class="m-muted">{}</span> {}</span>',
+            '<span class="m-said {}"><bdi class="m-muted">{}</bdi> <bdi>{}</bdi></span>',
             "m-unread" if row.unread_count else "m-read",
             f"{row.last_sender_name}:" if row.last_sender_name else "",
             row.last_message_text,

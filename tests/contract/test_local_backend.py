@@ -4,19 +4,24 @@ exit codes and every log line after SIGKILL of the agent [L7, L10, L11, L12]."""
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import psutil
 import pytest
 
-from lifecycle.agent import process
+from lifecycle.agent import logfiles, output, process
+from lifecycle.backends.base import Snapshot
 from lifecycle.errors import BackendUnavailable, SpawnRefused
-from lifecycle.logs.lines import CUT_MARK, LONGEST_LINE
-from lifecycle.types import Instance
+from lifecycle.logs.lines import CUT_MARK, LONGEST_LINE, Place, read_all
+from lifecycle.types import Alive, Instance
 from tests.host import PATIENCE_S, Host, eventually, running_host, spec
 
 
@@ -220,3 +225,112 @@ def test_a_keeper_that_died_while_no_agent_was_there_is_replaced(host: Host) -> 
     assert host.backend.stop(alive.instance, graceful=False, timeout_s=0)
     assert host.gone(alive.instance).exit.signal == signal.SIGKILL
     assert host.lines() == [f"line {n}" for n in range(len(host.lines()))]
+
+
+def zygote_pid(host: Host) -> int:
+    return int(host.backend.agent.call("status")["zygote_pid"])
+
+
+def keepers(host: Host) -> list[int]:
+    """The keepers of this host's worker, by the pipe that each has open."""
+    pipe = str(host.home / "run" / "workers" / "worker-1" / "1" / "keeper")
+    return [
+        found.pid
+        for found in psutil.process_iter()
+        if found.is_running() and any(file.path == pipe for file in open_files(found))
+    ]
+
+
+def open_files(found: psutil.Process) -> list[psutil._ntuples.popenfile]:
+    try:
+        return found.open_files()
+    except psutil.Error:
+        return []
+
+
+def test_a_worker_has_one_keeper_however_often_one_was_asked_for(host: Host) -> None:
+    """While the zygote is frozen, the agent asks again and again."""
+    host.start("flood")
+    zygote = zygote_pid(host)
+    os.kill(zygote, signal.SIGSTOP)
+    keeper = host.keeper_pid("worker-1")
+    os.kill(keeper, signal.SIGKILL)
+    log = host.home / "agent.log"
+    eventually(lambda: log.read_text().count("giving it another") > 3, "it asks again")
+    os.kill(zygote, signal.SIGCONT)
+    eventually(partial(replaced, host, keeper), "another keeper")
+    eventually(lambda: len(keepers(host)) == 1, "one keeper")
+    assert host.lines() == [f"line {n}" for n in range(len(host.lines()))]
+
+
+def test_a_start_that_comes_late_is_taken_in(host: Host) -> None:
+    """The zygote was frozen for longer than anybody waited: its worker is known all the same."""
+    host.kill_agent()
+    host.start_agent("0.2")
+    events = host.backend.watch()
+    assert next(events) == Snapshot((), ())
+    zygote = zygote_pid(host)
+    os.kill(zygote, signal.SIGSTOP)
+    for _ in range(2):
+        with pytest.raises(BackendUnavailable, match="did not start"):
+            host.start()
+    os.kill(zygote, signal.SIGCONT)
+    alive = next(events)
+    assert isinstance(alive, Alive)
+    assert eventually(lambda: host.snapshot().alive, "it is known") == (alive,)
+    assert host.start() == alive
+    assert (host.home / "run" / "workers" / "worker-1" / "1" / "instance.json").exists()
+
+
+def test_a_successor_starts_beside_its_predecessor_after_one_that_failed(host: Host) -> None:
+    """[L8, L11] Generation 3 replaces 1: whichever lock is free is its own, and no fourth runs."""
+    first = host.start()
+    second = host.backend.start(replace(spec(generation=2), replaces=1))
+    host.backend.stop(second.instance, graceful=False, timeout_s=0)
+    host.gone(second.instance)
+    third = host.backend.start(replace(spec(generation=3), replaces=1))
+    assert set(host.snapshot().alive) == {first, third}
+    with pytest.raises(BackendUnavailable):
+        host.backend.start(replace(spec(generation=4), replaces=1))
+
+
+def test_a_full_disk_never_blocks_a_worker_and_is_confessed_where_it_was(host: Host) -> None:
+    host.start("flood")
+    eventually(host.lines, "output")
+    keeper = host.keeper_pid("worker-1")
+    seen = len(host.lines())
+    resource.prlimit(keeper, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+    threading.Event().wait(0.3)  # output is lost meanwhile
+    resource.prlimit(keeper, resource.RLIMIT_FSIZE, (-1, -1))
+    eventually(partial(longer, host, seen + 100), "output goes on")
+    lines = host.lines()
+    confession = next(n for n, line in enumerate(lines) if line.startswith("[muster] "))
+    whole = [line for line in lines[:confession] if line.startswith("line ")]
+    assert whole[:seen] == [f"line {n}" for n in range(seen)]
+    later = [int(line.removeprefix("line ")) for line in lines[confession + 2 :]]
+    assert later == list(range(later[0], later[0] + len(later)))
+    assert later[0] > len(whole)
+
+
+def test_two_keepers_take_turns_in_one_log(tmp_path: Path) -> None:
+    """[L8, L12] A worker and its successor: every line of both, once, also over rotations."""
+    log = tmp_path / "stdout.log"
+    writers, pumps = [], []
+    for name in ("a", "b"):
+        os.mkfifo(tmp_path / name)
+        writers.append(os.open(tmp_path / name, os.O_RDWR))
+        pumps.append(output.LogPump(tmp_path / name, log, max_bytes=400, kept=50))
+    for number in range(100):
+        for name, writer, pump in zip("ab", writers, pumps, strict=True):
+            os.write(writer, f"{name} {number}\n".encode())
+            pump.move()
+    reader = logfiles.LogReader(log, Place(1, 0))
+    lines = [line.text for line in read_all(iter(reader.read, None))]
+    assert len(logfiles.rotated(log)) > 1
+    reader.close()
+    for name in "ab":
+        mine = [line for line in lines if line.startswith(name)]
+        assert mine == [f"{name} {number}" for number in range(100)]
+    for pump, writer in zip(pumps, writers, strict=True):
+        pump.close()
+        os.close(writer)

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from lifecycle.agent.layout import Home
 from lifecycle.agent.logfiles import rotated
 from lifecycle.backends.base import LogSource, LogStart
 from lifecycle.errors import BackendUnavailable
@@ -230,14 +229,3 @@ def test_output_without_a_newline_before_a_crash_does_not_run_into_the_next(host
     host.start("lines=1", generation=2)
     eventually(lambda: len(host.lines()) == 2, "both lines")
     assert host.lines() == ["half", "line 0"]
-
-
-def test_log_files_have_one_writer(host: Host) -> None:
-    """[L12] Two replacements for one killed keeper must not write side by side."""
-    home = Home(host.home)
-    free = home.take_log_lock("worker-1")
-    assert free is not None
-    os.close(free)
-    flood(host)
-    eventually(host.lines, "output")
-    assert home.take_log_lock("worker-1") is None  # the keeper has it, the worker does not share it

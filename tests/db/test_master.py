@@ -5,23 +5,28 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
 from lifecycle import backends, leadership, queries, services
 from lifecycle.agent import process
+from lifecycle.backends.base import Snapshot
 from lifecycle.backends.local import LocalBackend
 from lifecycle.errors import Rejected
-from lifecycle.master import Leave, Master, Notified, ShutDown
+from lifecycle.master import Leave, Master, Notified, Observed, ShutDown
 from lifecycle.models import WorkerConfig, WorkerLog, WorkerRuntime
-from lifecycle.types import DeploymentType, Instance, State
+from lifecycle.types import DeploymentType, Exit, Gone, Instance, State
 from tests.host import Host, eventually, running_host
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+VERSIONS = {"worker": "1", "python": "3", "celery": "5"}
 MakeConfig = Callable[..., WorkerConfig]
 
 
@@ -149,13 +154,46 @@ def test_a_config_that_cannot_start_is_in_error_with_the_reason(
     assert ended.reason == "working_directory /nowhere does not exist or is not a folder"
 
 
-def test_a_restart_replaces_the_process(host: Host, make_config: MakeConfig) -> None:
+def test_a_graceful_restart_replaces_before_it_retires(host: Host, make_config: MakeConfig) -> None:
+    """[L8] Two processes side by side until the new one is ready; then the old one ends."""
     make_config(worker_id="w", auto_start=True)
     with leading():
         first = with_process("w")
-        services.ready(Instance("w", 1), {"worker": "1", "python": "3", "celery": "5"})
-        services.request_restart("w", "ann", timeout_ms=2000)
-        assert with_process("w", generation=2).process_id != first.process_id
+        services.ready(Instance("w", 1), VERSIONS)
+        services.request_restart("w", "ann")
+        runtime_when("w", lambda r: r.successor_process_id is not None, "has a successor")
+        assert len(host.snapshot().alive) == 2
+        services.ready(Instance("w", 2), VERSIONS)
+        done = runtime_when("w", lambda r: r.retiring_generation is None, "the old one has retired")
+        assert (done.state, done.generation) == (State.RUNNING, 2)
+        assert [alive.process.pid for alive in host.snapshot().alive] == [done.process_id]
+        assert done.process_id != first.process_id
+    assert not WorkerLog.objects.filter(to_state__in=["stopping", "crashed"]).exists()
+
+
+def test_a_restart_whose_new_process_fails_leaves_the_old_one_alone(
+    host: Host, make_config: MakeConfig
+) -> None:
+    config = make_config(worker_id="w", auto_start=True)
+    with leading():
+        first = with_process("w")
+        services.ready(Instance("w", 1), VERSIONS)
+        services.update_config(config, {"command_args": ["exit=4"]}, "ann")
+        services.request_restart("w", "ann")
+        after = runtime_when("w", lambda r: "called off" in r.reason, "the restart is called off")
+        assert (after.state, after.process_id) == (State.RUNNING, first.process_id)
+        assert "exit code 4" in after.last_error
+    assert [alive.process.pid for alive in host.snapshot().alive] == [first.process_id]
+
+
+def test_a_forced_restart_ends_the_old_process_first(host: Host, make_config: MakeConfig) -> None:
+    make_config(worker_id="w", auto_start=True)
+    with leading():
+        with_process("w")
+        services.ready(Instance("w", 1), VERSIONS)
+        services.request_restart("w", "ann", graceful=False)
+        assert with_process("w", generation=2).restart_count == 0
+        assert len(host.snapshot().alive) == 1
 
 
 def test_a_new_master_takes_over_what_runs(host: Host, make_config: MakeConfig) -> None:
@@ -183,6 +221,53 @@ def test_a_claim_that_was_never_spawned_is_spawned_by_the_next_master(
     services.claim_start("w", 1)
     with leading():
         assert with_process("w").generation == 1
+
+
+def test_a_pid_that_a_killed_master_did_not_write_down_is_written_down(
+    host: Host, make_config: MakeConfig
+) -> None:
+    """[L10] Killed between the spawn and its commit; the worker was ready before anybody looked."""
+    make_config(worker_id="w", auto_start=True)
+    services.claim_start("w", 1)
+    alive = host.start(worker_id="w")
+    services.ready(alive.instance, {"worker": "1", "python": "3", "celery": "5"})
+    with leading():
+        assert with_process("w").process_id == alive.process.pid
+
+
+def test_a_restart_that_a_clock_put_far_away_comes_now(host: Host, make_config: MakeConfig) -> None:
+    """The clock was set back after a crash: nobody waits for the hour to come round again."""
+    config = make_config(worker_id="w", auto_start=True, restart_delay_ms=1000)
+    services.claim_start("w", 1)
+    services.exited(gone("w", 1), lambda: 0.0)
+    WorkerRuntime.objects.filter(config=config).update(
+        restart_at=timezone.now() + timedelta(hours=2)
+    )
+    with leading():
+        assert with_process("w", generation=2).restart_count == 1
+
+
+def test_a_snapshot_that_is_older_than_a_start_does_not_hide_it(
+    host: Host, make_config: MakeConfig
+) -> None:
+    """It was waiting in the queue while the worker was started."""
+    make_config(worker_id="w", auto_start=True)
+    before = time.monotonic()
+    with leading() as master:
+        started = with_process("w")
+        services.ready(Instance("w", 1), {"worker": "1", "python": "3", "celery": "5"})
+        master.items.put(Observed(DeploymentType.LOCAL, Snapshot((), ()), at=before))
+        services.request_stop("w", "ann", timeout_ms=2000)
+        in_state("w", State.STOPPED)
+    assert list(WorkerLog.objects.filter(event="exited").values_list("message", flat=True)) == [
+        "stopped: exit code 0"
+    ]
+    assert started.generation == 1
+
+
+def gone(worker_id: str, generation: int) -> Gone:
+    now = timezone.now()
+    return Gone(Instance(worker_id, generation), Exit(code=1), now, now)
 
 
 def test_a_killed_agent_comes_back_and_nothing_is_started_twice(

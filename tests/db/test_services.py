@@ -215,6 +215,73 @@ def test_a_restart_wishes_for_the_next_generation_once(
     assert queries.runtime("w").wanted_generation == 2
 
 
+def succeed(instance: Instance) -> Instance:
+    """Take a running worker through a restart up to its new process."""
+    services.request_restart(instance.worker_id, "ann")
+    successor = Instance(instance.worker_id, queries.runtime(instance.worker_id).wanted_generation)
+    services.claim_succession(instance.worker_id, successor.generation)
+    services.spawned(Alive(successor, ProcessRef(4712, 1, "boot"), timezone.now()))
+    return successor
+
+
+def test_a_successor_takes_over_when_it_is_ready_and_the_old_one_retires(
+    make_config: Callable[..., WorkerConfig],
+) -> None:
+    """[L8] The worker is running all the time."""
+    old = bring_up(make_config(worker_id="w"))
+    new = succeed(old)
+    between = queries.runtime("w")
+    assert (between.state, between.process_id, between.generation) == (State.RUNNING, 4711, 1)
+    services.ready(new, VERSIONS)
+    after = queries.runtime("w")
+    assert (after.state, after.process_id, after.generation) == (State.RUNNING, 4712, 2)
+    assert (after.retiring_generation, after.retiring_process_id) == (1, 4711)
+    assert not services.heartbeat(old, active_tasks=1, tasks_done=1, errors=0, reason="")
+    crashed_after(old, 5, Exit(code=0))
+    done = queries.runtime("w")
+    assert (done.state, done.retiring_generation, done.error_count) == (State.RUNNING, None, 0)
+    assert done.restart_count == 1
+
+
+def test_a_successor_that_ends_calls_the_restart_off_and_the_old_one_goes_on(
+    make_config: Callable[..., WorkerConfig],
+) -> None:
+    old = bring_up(make_config(worker_id="w"))
+    new = succeed(old)
+    crashed_after(new, 1, Exit(code=3))
+    runtime = queries.runtime("w")
+    assert (runtime.state, runtime.generation, runtime.process_id) == (State.RUNNING, 1, 4711)
+    assert runtime.wanted_generation == 1
+    assert "restart called off: the new process ended: exit code 3" in runtime.reason
+    assert services.request_restart("w", "ann").changed
+    assert queries.runtime("w").wanted_generation == 3
+
+
+def test_a_crash_of_the_old_one_while_its_successor_starts(
+    make_config: Callable[..., WorkerConfig],
+) -> None:
+    old = bring_up(make_config(worker_id="w"))
+    new = succeed(old)
+    crashed_after(old, 1)
+    runtime = queries.runtime("w")
+    assert (runtime.state, runtime.successor_generation) == (State.CRASHED, None)
+    with pytest.raises(LostRace):
+        services.ready(new, VERSIONS)
+
+
+def test_a_config_change_that_needs_a_restart_makes_the_worker_outdated(
+    make_config: Callable[..., WorkerConfig],
+) -> None:
+    config = make_config(worker_id="w")
+    old = bring_up(config)
+    services.update_config(config, {"restart_delay_ms": 1}, "ann")
+    assert not queries.runtime("w").is_outdated
+    services.update_config(config, {"concurrency": 3}, "ann")
+    assert queries.runtime("w").is_outdated
+    services.ready(succeed(old), VERSIONS)
+    assert not queries.runtime("w").is_outdated
+
+
 def test_disabling_a_config_wishes_its_worker_stopped(
     make_config: Callable[..., WorkerConfig],
 ) -> None:

@@ -55,6 +55,8 @@ def make_worker(make_config: Callable[..., WorkerConfig]) -> Callable[..., Worke
 
 
 def set_state(config: WorkerConfig, state: str, **fields: Any) -> None:
+    if "generation" in fields:
+        fields["last_generation"] = fields["generation"]
     WorkerRuntime.objects.filter(pk=config.pk).update(state=state, **fields)
 
 

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.conftest import homeserver
 from tests.e2e.system import System
+
+__all__ = ["homeserver"]
 
 
 @contextmanager

@@ -7,13 +7,16 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 
 from crm.demo.synapse import Synapse
+from sync.types import AccountRef
 from tests.contract.matrix_stage import PASSWORD, MatrixStage, Person, matrix_stage
+from tests.e2e.driving import add_account, add_worker, api_of, everything
 from tests.e2e.system import System
 from tests.waiting import eventually
 
@@ -25,41 +28,19 @@ WORKERS = ("light-1", "light-2")
 
 @pytest.fixture
 def client(system: System) -> Iterator[httpx.Client]:
-    """The API as the first admin."""
-    token = system.manage("token", "admin").stdout.strip()
-    headers = {"Authorization": f"Token {token}"}
-    with httpx.Client(base_url=f"{system.url}/api/v1", headers=headers, timeout=30) as made:
+    with api_of(system) as made:
         yield made
 
 
-def everything(client: httpx.Client, path: str, **query: str) -> list[dict[str, Any]]:
-    """All rows of a list, over all of its pages."""
-    rows: list[dict[str, Any]] = []
-    url: str | None = str(httpx.URL(path, params={"page_size": "200", **query}))
-    while url:
-        page = client.get(url).raise_for_status().json()
-        rows += page["results"]
-        url = page["next"]
-    return rows
-
-
-def add_worker(client: httpx.Client, worker_id: str) -> None:
-    config = {"worker_id": worker_id, "auto_start": True, "restart_delay_ms": 0, "max_accounts": 1}
-    client.post("/worker-configs", json=config).raise_for_status()
-
-
-def add_account(client: httpx.Client, server: Synapse, person: Person) -> int:
-    account = {
-        "platform": "matrix",
-        "identifier": person.user_id,
-        "endpoint": server.url,
-        "credentials": {
-            "username": person.user_id.split(":")[0].removeprefix("@"),
-            "password": PASSWORD,
-        },
-    }
-    added: int = client.post("/accounts", json=account).raise_for_status().json()["id"]
-    return added
+def account_of(server: Synapse, username: str, password: str = PASSWORD) -> AccountRef:
+    return AccountRef(
+        account_id=0,
+        platform="matrix",
+        identifier=server.user_id(username),
+        endpoint=server.url,
+        credentials={"username": username, "password": password},
+        session={},
+    )
 
 
 async def talk(
@@ -95,9 +76,10 @@ def test_every_message_lands_once_though_a_worker_is_killed(
 
     def connect(_stage: MatrixStage, *desks: Person) -> None:
         for worker_id in WORKERS:
-            add_worker(client, worker_id)
+            add_worker(client, worker_id, auto_start=True, max_accounts=1)
         for desk in desks:
-            add_account(client, homeserver, desk)
+            username = desk.user_id.split(":")[0].removeprefix("@")
+            add_account(client, account_of(homeserver, username))
         eventually(lambda: all(row["last_sync_at"] for row in everything(client, "/accounts")))
 
     def kill_a_worker() -> None:
@@ -120,26 +102,11 @@ def test_a_wrong_password_and_a_server_that_is_away_show_on_the_account_only(
 ) -> None:
     """The account shows the error and its login state, the worker stays up, others go on."""
     worker = client.get(f"/workers/{WORKERS[0]}/status").json()
-    bad = {
-        "wrong": {"endpoint": homeserver.url},
-        "away": {"endpoint": "http://127.0.0.1:9"},
-    }
     client.patch(f"/worker-configs/{WORKERS[0]}", json={"max_accounts": 10}).raise_for_status()
     homeserver.register("wrong", "right password")
-    ids = {
-        name: client.post(
-            "/accounts",
-            json={
-                "platform": "matrix",
-                "identifier": f"@{name}:example.org",
-                "credentials": {"username": name, "password": "not this one"},
-                **where,
-            },
-        )
-        .raise_for_status()
-        .json()["id"]
-        for name, where in bad.items()
-    }
+    wrong = account_of(homeserver, "wrong", "not this one")
+    away = replace(account_of(homeserver, "away"), endpoint="http://127.0.0.1:9")
+    ids = {"wrong": add_account(client, wrong), "away": add_account(client, away)}
 
     def shown(name: str) -> dict[str, Any]:
         row: dict[str, Any] = client.get(f"/accounts/{ids[name]}").json()

@@ -7,24 +7,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lifecycle.reconcile import (
+    SUCCESSOR_PATIENCE,
+    CallOff,
     Evict,
     Halt,
     Settle,
     Spawn,
     Start,
     Stop,
+    Succeed,
     Vanished,
     View,
     Wait,
     plan,
 )
-from lifecycle.types import Alive, Instance, ProcessRef, State, Wish
+from lifecycle.types import Exit, Instance, State, Wish
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def alive(generation: int) -> Alive:
-    return Alive(Instance("worker-1", generation), ProcessRef(100 + generation, 1, "boot"), NOW)
 
 
 STOPPED = View(
@@ -32,15 +31,20 @@ STOPPED = View(
     enabled=True,
     wish=Wish.STOPPED,
     wanted_generation=0,
+    replace_first=False,
     state=State.STOPPED,
     generation=4,
+    last_generation=4,
+    successor=None,
+    successor_since=None,
+    retiring=None,
     restart_at=None,
     condemned=False,
-    alive=None,
+    alive=frozenset(),
     reachable=True,
 )
 WANTED = replace(STOPPED, wish=Wish.RUNNING)
-RUNNING = replace(WANTED, state=State.RUNNING, alive=alive(4))
+RUNNING = replace(WANTED, state=State.RUNNING, alive=frozenset({4}))
 
 
 def test_nothing_to_do() -> None:
@@ -59,7 +63,7 @@ def test_a_disabled_worker_is_not_started_and_a_running_one_is_stopped() -> None
 
 def test_nothing_starts_while_the_backend_is_away() -> None:
     assert plan(replace(WANTED, reachable=False), NOW) == Wait()
-    assert plan(replace(RUNNING, alive=None, reachable=False), NOW) == Wait()
+    assert plan(replace(RUNNING, alive=frozenset(), reachable=False), NOW) == Wait()
 
 
 def test_a_claimed_spawn_that_was_never_seen_is_repeated() -> None:
@@ -68,7 +72,7 @@ def test_a_claimed_spawn_that_was_never_seen_is_repeated() -> None:
 
 
 def test_a_running_worker_without_a_process_has_vanished() -> None:
-    assert isinstance(plan(replace(RUNNING, alive=None), NOW), Vanished)
+    assert isinstance(plan(replace(RUNNING, alive=frozenset()), NOW), Vanished)
 
 
 def test_a_restart_is_a_wish_for_a_newer_generation() -> None:
@@ -86,7 +90,7 @@ def test_a_crashed_worker_waits_for_its_time_then_starts() -> None:
 def test_a_stopping_worker_is_told_again_until_it_is_gone() -> None:
     stopping = replace(RUNNING, state=State.STOPPING, wish=Wish.STOPPED)
     assert plan(stopping, NOW) == Halt(Instance("worker-1", 4))
-    assert isinstance(plan(replace(stopping, alive=None), NOW), Vanished)
+    assert isinstance(plan(replace(stopping, alive=frozenset()), NOW), Vanished)
 
 
 def test_a_condemned_worker_is_ended_but_not_stopping() -> None:
@@ -95,8 +99,8 @@ def test_a_condemned_worker_is_ended_but_not_stopping() -> None:
 
 
 def test_a_process_of_another_generation_is_evicted_first() -> None:
-    assert plan(replace(RUNNING, alive=alive(3)), NOW) == Evict(Instance("worker-1", 3))
-    assert plan(replace(STOPPED, alive=alive(4)), NOW) == Evict(Instance("worker-1", 4))
+    assert plan(replace(RUNNING, alive=frozenset({3, 4})), NOW) == Evict(Instance("worker-1", 3))
+    assert plan(replace(STOPPED, alive=frozenset({4})), NOW) == Evict(Instance("worker-1", 4))
 
 
 def test_the_system_shuts_down() -> None:
@@ -109,12 +113,17 @@ views = st.builds(
     worker_id=st.just("worker-1"),
     enabled=st.booleans(),
     wish=st.sampled_from(Wish),
-    wanted_generation=st.integers(0, 3),
+    wanted_generation=st.integers(0, 5),
     state=st.sampled_from(State),
-    generation=st.integers(0, 3),
+    generation=st.just(3),
+    last_generation=st.integers(3, 4),
+    replace_first=st.booleans(),
+    successor=st.sampled_from([None, 4]),
+    successor_since=st.sampled_from([None, NOW - timedelta(hours=1), NOW]),
+    retiring=st.sampled_from([None, 2]),
     restart_at=st.one_of(st.none(), st.just(NOW), st.just(NOW + timedelta(hours=1))),
     condemned=st.booleans(),
-    alive=st.one_of(st.none(), st.builds(alive, st.integers(0, 3))),
+    alive=st.frozensets(st.integers(1, 5), max_size=3),
     reachable=st.booleans(),
 )
 
@@ -123,8 +132,59 @@ views = st.builds(
 def test_never_a_start_beside_a_living_process(view: View, shutting_down: bool) -> None:
     """[L11] in the plan; the operating system's lock holds it in fact."""
     action = plan(view, NOW, shutting_down=shutting_down)
-    if isinstance(action, Start | Spawn):
-        assert view.alive is None
+    if isinstance(action, Start | Spawn | Succeed):
         assert view.enabled
         assert view.wish is Wish.RUNNING
         assert not shutting_down
+    if isinstance(action, Start) and view.reachable:
+        assert not view.alive
+    if isinstance(action, Succeed):
+        assert view.alive == {view.generation}
+        assert view.successor is None
+
+
+# --- replace before retire [L8] ---
+
+RESTARTING = replace(RUNNING, replace_first=True, wanted_generation=5)
+SUCCEEDING = replace(
+    RESTARTING, successor=5, last_generation=5, successor_since=NOW, alive=frozenset({4, 5})
+)
+RETIRING = replace(RUNNING, generation=5, last_generation=5, retiring=4, alive=frozenset({4, 5}))
+
+
+def test_a_graceful_restart_starts_the_successor_first() -> None:
+    assert plan(RESTARTING, NOW) == Succeed(5)
+    assert plan(replace(RESTARTING, state=State.STARTING), NOW) == Stop("asked to restart")
+
+
+def test_a_successor_that_was_never_seen_is_spawned_again() -> None:
+    view = replace(SUCCEEDING, alive=frozenset({4}))
+    assert plan(view, NOW) == Spawn(Instance("worker-1", 5))
+
+
+def test_a_successor_has_time_to_be_ready_and_no_more() -> None:
+    assert plan(SUCCEEDING, NOW) == Wait(NOW + SUCCESSOR_PATIENCE)
+    assert isinstance(plan(SUCCEEDING, NOW + SUCCESSOR_PATIENCE), CallOff)
+
+
+def test_the_old_instance_retires_while_the_new_one_runs() -> None:
+    assert plan(RETIRING, NOW) == Halt(Instance("worker-1", 4))
+    gone = replace(RETIRING, alive=frozenset({5}))
+    assert plan(gone, NOW) == Vanished(Instance("worker-1", 4), Exit())
+
+
+def test_a_second_restart_waits_until_the_first_is_complete() -> None:
+    view = replace(RETIRING, wanted_generation=6, replace_first=True)
+    assert plan(view, NOW) == Halt(Instance("worker-1", 4))
+
+
+def test_a_stop_in_the_middle_ends_all_of_it() -> None:
+    view = replace(SUCCEEDING, wish=Wish.STOPPED)
+    assert isinstance(plan(view, NOW), Stop)
+    stopping = replace(view, state=State.STOPPING, successor=None)
+    assert plan(stopping, NOW) == Evict(Instance("worker-1", 5))
+
+
+def test_nothing_starts_beside_one_that_still_retires() -> None:
+    view = replace(RETIRING, state=State.STOPPED, alive=frozenset({4}))
+    assert plan(view, NOW) == Halt(Instance("worker-1", 4))

@@ -77,14 +77,13 @@ class Command(BaseCommand):
 def _on_signals(master: Master) -> None:
     """Handlers only enqueue; the deciding thread acts."""
 
-    def leave(*_: object) -> None:
-        if not master.started:
+    def on_signal(number: int, _frame: object) -> None:
+        if not master.started:  # it stands by, or waits: there is nobody to hear of it
             raise SystemExit(0)
-        master.items.put(Leave())
+        master.items.put(ShutDown() if number == signal.SIGUSR2 else Leave())
 
-    signal.signal(signal.SIGTERM, leave)
-    signal.signal(signal.SIGINT, leave)
-    signal.signal(signal.SIGUSR2, lambda *_: master.items.put(ShutDown()))
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+        signal.signal(number, on_signal)
 
 
 def _wait_until_migrated() -> None:

@@ -1,0 +1,118 @@
+"""Rolling restarts: a pure function from the steps of a rollout to what to do next [L8].
+
+`max_surge` workers at a time may be replaced before they retire, `max_unavailable` further ones may
+be stopped and started. The first failure ends the rollout: what has not begun stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from lifecycle.types import State, StepState, Wish
+
+# Over the time to stop: what starting, getting ready and noticing may take.
+STEP_PATIENCE = timedelta(seconds=90)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One worker of a rollout, with what its runtime says now."""
+
+    step_id: int
+    worker_id: str
+    state: StepState
+    is_surge: bool
+    target_generation: int | None
+    deadline: datetime | None  # of a running step
+    enabled: bool
+    wish: Wish
+    worker_state: State
+    generation: int
+    wanted_generation: int
+    is_retiring: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    max_surge: int
+    max_unavailable: int
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Ask this worker to restart."""
+
+    step_id: int
+    worker_id: str
+    is_surge: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """A step is over, in one of the final states."""
+
+    step_id: int
+    state: StepState
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Conclude:
+    """The rollout is over."""
+
+    failed: bool
+    reason: str = ""
+
+
+Decision = Begin | Finish | Conclude
+
+
+def plan(steps: Sequence[Step], limits: Limits, now: datetime) -> list[Decision]:
+    """What to do now, in this order; nothing: wait until something happens."""
+    finished = [done for step in steps if (done := _outcome(step, now))]
+    over = {done.step_id for done in finished}
+    failures = [done for done in finished if done.state is StepState.FAILED]
+    if failures:
+        return [*finished, Conclude(failed=True, reason=failures[0].message)]
+    going = [s for s in steps if s.state is StepState.RUNNING and s.step_id not in over]
+    pending = [s for s in steps if s.state is StepState.PENDING and s.step_id not in over]
+    if not going and not pending:
+        return [*finished, Conclude(failed=False)]
+    return [*finished, *_begin(pending, going, limits)]
+
+
+def _begin(pending: Sequence[Step], going: Sequence[Step], limits: Limits) -> list[Begin]:
+    surging = sum(step.is_surge for step in going)
+    surges = max(0, limits.max_surge - surging)
+    stops = max(0, limits.max_unavailable - (len(going) - surging))
+    return [
+        Begin(step.step_id, step.worker_id, is_surge=number < surges)
+        for number, step in enumerate(pending[: surges + stops])
+    ]
+
+
+def _outcome(step: Step, now: datetime) -> Finish | None:
+    """How a step ended, if it did."""
+    if step.state is StepState.PENDING:
+        return _skip(step)
+    if step.state is not StepState.RUNNING or step.target_generation is None:
+        return None
+    arrived = step.generation >= step.target_generation and step.worker_state is State.RUNNING
+    if arrived and not step.is_retiring:
+        return Finish(step.step_id, StepState.DONE)
+    if step.wish is not Wish.RUNNING or not step.enabled:
+        return Finish(step.step_id, StepState.SKIPPED, "somebody stopped it meanwhile")
+    if step.worker_state is State.ERROR or step.wanted_generation < step.target_generation:
+        return Finish(step.step_id, StepState.FAILED, f"{step.worker_id}: {step.reason}")
+    if step.deadline is not None and now >= step.deadline:
+        return Finish(step.step_id, StepState.FAILED, f"{step.worker_id} took too long")
+    return None
+
+
+def _skip(step: Step) -> Finish | None:
+    if step.enabled and step.wish is Wish.RUNNING:
+        return None
+    return Finish(step.step_id, StepState.SKIPPED, "it does not run; it starts up to date")

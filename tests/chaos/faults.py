@@ -1,0 +1,136 @@
+"""What goes wrong in a round: a pure function of seed and round number, so it can be had again.
+
+Targets are named, never pids: who bears the name is looked up when the blow falls.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from tests.chaos.fleet import WORKERS
+
+PARTS = ("master", "agent", "zygote", "web", "valkey", "postgres")
+OF_A_WORKER = ("main", "keeper", "pool")
+CLOCK_OFFSETS_S = (-7200, -40, 0, 90, 7200)
+LONGEST_DELAY_S = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """SIGKILL."""
+
+    target: str  # a part, or main, keeper or pool
+    worker_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Freeze:
+    """SIGSTOP, and SIGCONT after `hold_s` seconds."""
+
+    target: str
+    hold_s: float
+    worker_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FillDisk:
+    """No byte more fits where the logs are, for `hold_s` seconds."""
+
+    hold_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SetClock:
+    """The master's wall clock is wrong by this much from now on."""
+
+    offset_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What an operator asks for over the API; several workers: as a batch."""
+
+    verb: str  # start, stop, restart
+    worker_ids: tuple[str, ...]
+    graceful: bool = True
+
+
+Fault = Kill | Freeze | FillDisk | SetClock | Wish
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    at_s: float  # since the beginning of the round
+    fault: Fault
+
+
+def plan(seed: int, number: int) -> tuple[Timed, ...]:
+    """The faults of one round, in the order of their time."""
+    random = Random(f"{seed}/{number}")
+    kind = random.choices(
+        (_part, _pair, _worker, _keeper_and_main, _frozen, _disk, _clock, _wishes, _storm),
+        weights=(4, 2, 4, 2, 3, 1, 1, 4, 2),
+    )[0]
+    faults = kind(random)
+    if kind is not _wishes and random.random() < 0.4:
+        faults += _wishes(random)
+    timed = [Timed(round(random.uniform(0, LONGEST_DELAY_S), 2), fault) for fault in faults]
+    if kind in (_pair, _keeper_and_main):  # these together
+        timed[:2] = [Timed(timed[0].at_s, fault) for fault in faults[:2]]
+    return tuple(sorted(timed, key=lambda one: one.at_s))
+
+
+def _part(random: Random) -> list[Fault]:
+    return [Kill(random.choice(PARTS))]
+
+
+def _pair(random: Random) -> list[Fault]:
+    first, second = random.choice(
+        (("master", "agent"), ("agent", "zygote"), ("master", "postgres"), ("valkey", "postgres"))
+    )
+    return [Kill(first), Kill(second)]
+
+
+def _worker(random: Random) -> list[Fault]:
+    count = random.choice((1, 1, 2, len(WORKERS)))
+    target = random.choice(OF_A_WORKER)
+    return [Kill(target, worker_id) for worker_id in random.sample(WORKERS, count)]
+
+
+def _keeper_and_main(random: Random) -> list[Fault]:
+    worker_id = random.choice(WORKERS)
+    return [Kill("keeper", worker_id), Kill("main", worker_id)]
+
+
+def _frozen(random: Random) -> list[Fault]:
+    hold_s = round(random.uniform(0.5, 5), 1)
+    target = random.choice((*PARTS, *OF_A_WORKER))
+    worker_id = random.choice(WORKERS) if target in OF_A_WORKER else ""
+    return [Freeze(target, hold_s, worker_id)]
+
+
+def _disk(random: Random) -> list[Fault]:
+    return [FillDisk(round(random.uniform(1, 4), 1))]
+
+
+def _clock(random: Random) -> list[Fault]:
+    return [SetClock(random.choice(CLOCK_OFFSETS_S)), Kill("main", random.choice(WORKERS))]
+
+
+def _wishes(random: Random) -> list[Fault]:
+    wishes: list[Fault] = []
+    for _ in range(random.choice((1, 2, 3))):
+        # Starts weigh more: a fleet that is stopped has nothing to lose.
+        verb = random.choice(("start", "start", "start", "stop", "restart", "restart"))
+        count = random.choice((1, 1, 2, len(WORKERS)))
+        workers = tuple(random.sample(WORKERS, count))
+        wishes.append(Wish(verb, workers, graceful=random.random() < 0.6))
+    return wishes
+
+
+def _storm(random: Random) -> list[Fault]:
+    """Everything that decides or forks dies while workers die and people click."""
+    faults: list[Fault] = [Kill(part) for part in random.sample(("master", "agent", "web"), 2)]
+    faults += [Kill("main", worker_id) for worker_id in random.sample(WORKERS, 3)]
+    return faults + _wishes(random)

@@ -1,0 +1,176 @@
+"""[L5-L12] Whatever is killed, frozen or filled up, the fleet is as people wish within 30 seconds,
+and nothing was lost, doubled or left behind.
+
+`make test` runs two minutes of it, `make chaos` an hour (MUSTER_CHAOS_MINUTES). The seed is
+printed; MUSTER_CHAOS_SEED brings the same rounds again, MUSTER_CHAOS_ROUND begins with that one.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.chaos import invariants, sight
+from tests.chaos.faults import Fault, Kill, Timed, Wish, plan
+from tests.chaos.world import World, world
+
+pytestmark = pytest.mark.e2e
+
+MINUTES = float(os.environ.get("MUSTER_CHAOS_MINUTES") or 1.5)
+SEED = int(os.environ.get("MUSTER_CHAOS_SEED") or secrets.randbelow(10**6))
+SETTLE_S = 30.0
+POLL_S = 0.2
+# `up` restarts a part at once after a run of this length, else it backs off: not what is tested.
+STABLE_S = 10.0
+
+
+def say(text: str) -> None:
+    """Seen with `-s` as it happens, else with a failure; also in MUSTER_CHAOS_JOURNAL."""
+    line = f"{time.strftime('%H:%M:%S')} {text}"
+    print(line, flush=True)
+    if journal := os.environ.get("MUSTER_CHAOS_JOURNAL"):
+        with Path(journal).open("a") as file:
+            file.write(f"{line}\n")
+
+
+class Chaos:
+    """Rounds of faults against one world, and what must hold after each."""
+
+    def __init__(self, there: World) -> None:
+        self.there = there
+        self.violations: list[str] = []
+        self.last_log_row = 0
+        self.states: dict[str, str] = {}
+        self.slowest_s = 0.0
+
+    def round(self, number: int) -> None:
+        faults = plan(SEED, number)
+        self._wait_for_stable_parts(faults)
+        before = self._rows()
+        say(f"round {number}: " + "; ".join(f"{one.at_s} {one.fault}" for one in faults))
+        self._carry_out(faults)
+        self.there.wait_for_clicks()
+        settled_s, left = self._settle()
+        self.slowest_s = max(self.slowest_s, settled_s)
+        found = left + self.there.line_violations() + self._history()
+        found += invariants.disturbed(before, self._rows(), touched(faults))
+        for what in found:
+            say(f"VIOLATION in round {number}: {what}")
+        self.violations += [f"round {number}: {what}" for what in found]
+        say(f"round {number}: settled in {settled_s:.1f} s")
+
+    def _carry_out(self, faults: tuple[Timed, ...]) -> None:
+        """Each fault at its time, and its end at its own."""
+        begun = time.monotonic()
+        todo: list[tuple[float, int, Callable[[], object]]] = [
+            (one.at_s, order, lambda one=one: self.there.strike(one.fault))  # type: ignore[misc]
+            for order, one in enumerate(faults)
+        ]
+        holds = {order: getattr(one.fault, "hold_s", 0.0) for order, one in enumerate(faults)}
+        while todo:
+            todo.sort(key=lambda one: one[:2])
+            at_s, order, act = todo.pop(0)
+            while (wait_s := begun + at_s - time.monotonic()) > 0:
+                self._never_twice()
+                threading.Event().wait(min(wait_s, 0.1))
+            ends = act()
+            if callable(ends):
+                todo.append((time.monotonic() - begun + holds[order], order, ends))
+
+    def _settle(self) -> tuple[float, list[str]]:
+        """Seconds until all holds, and what does not after the time is up."""
+        begun = time.monotonic()
+        holding = 0
+        while True:
+            self._never_twice()
+            left = self._unsettled()
+            holding = 0 if left else holding + 1
+            passed_s = time.monotonic() - begun
+            if holding == 2 or passed_s > SETTLE_S:
+                return passed_s, left
+            threading.Event().wait(POLL_S)
+
+    def _unsettled(self) -> list[str]:
+        try:
+            with self.there.system.database() as connection:
+                seen = sight.look(self.there.system, connection)
+        except psycopg.Error as error:
+            return [f"the database is away: {error}"]
+        return invariants.unsettled(seen) + self.there.lines_behind()
+
+    def _never_twice(self) -> None:
+        for what in invariants.twice(sight.mains(self.there.system.home)):
+            say(f"VIOLATION: {what}")
+            self.violations.append(what)
+
+    def _history(self) -> list[str]:
+        with self.there.system.database() as connection:
+            rows = sight.log_rows(connection, self.last_log_row)
+        self.last_log_row = rows[-1].id if rows else self.last_log_row
+        return invariants.illegal(rows, self.states) + invariants.exits_unknown(rows)
+
+    def _rows(self) -> dict[str, invariants.Row]:
+        with self.there.system.database() as connection:
+            return sight.rows(connection)
+
+    def _wait_for_stable_parts(self, faults: tuple[Timed, ...]) -> None:
+        names = {part_of(one.fault) for one in faults} - {""}
+
+        def young() -> bool:
+            return any(self.there.part_age_s(name) < STABLE_S for name in names)
+
+        while young():
+            self._never_twice()
+            threading.Event().wait(POLL_S)
+
+
+def part_of(fault: Fault) -> str:
+    """The part of `up` that this fault ends, "" for none."""
+    if isinstance(fault, Kill) and not fault.worker_id:
+        return "agent" if fault.target == "zygote" else fault.target
+    return ""
+
+
+def touched(faults: tuple[Timed, ...]) -> set[str]:
+    """The workers whose process may be another one afterwards."""
+    found: set[str] = set()
+    for one in faults:
+        match one.fault:
+            case Wish(worker_ids=worker_ids):
+                found |= set(worker_ids)
+            case Kill(target="main", worker_id=worker_id):
+                found.add(worker_id)
+    return found
+
+
+@pytest.fixture(scope="module")
+def there() -> Iterator[World]:
+    with world(say) as made:
+        yield made
+
+
+@pytest.mark.timeout(int(MINUTES * 60) + 600)
+def test_the_fleet_survives(there: World) -> None:
+    chaos = Chaos(there)
+    first = int(os.environ.get("MUSTER_CHAOS_ROUND") or 0)
+    say(f"seed {SEED}, {MINUTES} minutes")
+    ends_at = time.monotonic() + MINUTES * 60
+    number = first
+    while time.monotonic() < ends_at:
+        chaos.round(number)
+        number += 1
+    lines = sum(ledger.seen() for ledger in there.ledgers.values())
+    confessions = sum(ledger.confessions for ledger in there.ledgers.values())
+    say(
+        f"seed {SEED}: {number - first} rounds, {there.kills} kills survived, {lines} lines, "
+        f"{confessions} confessions of a full disk, slowest to settle {chaos.slowest_s:.1f} s, "
+        f"{len(chaos.violations)} violations"
+    )
+    assert not chaos.violations
