@@ -14,12 +14,12 @@ hash = $(shell cat $(1) 2>/dev/null | sha256sum | cut -c1-16)
 RUNTIME := $(VENV)/.runtime-$(call hash,requirements.txt)
 DEVELOPMENT := $(VENV)/.development-$(call hash,requirements-dev.txt)
 
-.PHONY: help up demo ps test chaos check format lock
+.PHONY: help up demo ps test chaos bench check format lock
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | \
 	  awk -F'\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'
-	@echo "Variables: PORT=8000 MUSTER_HOME=var PYTHON=python3.x PYTEST_ARGS='tests/unit -k name'"
+	@echo "Variables: PORT=8000 MUSTER_HOME=var PYTHON=python3.x PYTEST_ARGS='tests/unit -k name' BENCH_ARGS='--part ready'"
 
 up: $(RUNTIME)  ## bring up everything and keep it up until Ctrl-C
 	@exec $(BIN)/python manage.py up
@@ -42,6 +42,9 @@ endif
 
 chaos: $(DEVELOPMENT)  ## an hour of kill -9 (MUSTER_CHAOS_MINUTES, MUSTER_CHAOS_SEED)
 	MUSTER_CHAOS_MINUTES=$${MUSTER_CHAOS_MINUTES:-60} $(PYTEST) -s tests/chaos/test_supervision.py
+
+bench: $(DEVELOPMENT)  ## supervision measured beside supervisord and circus (about 20 minutes)
+	$(BIN)/python -m tests.benchmarks.supervision $(BENCH_ARGS)
 
 # Loading the settings makes keys: not in anybody's home.
 check: export MUSTER_HOME := $(CURDIR)/.mypy_cache/home

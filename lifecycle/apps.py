@@ -8,6 +8,8 @@ class LifecycleConfig(AppConfig):
 
     def ready(self) -> None:
         from lifecycle import duties
+        from lifecycle.metrics_duty import MetricsDuty
         from lifecycle.rollout_duty import RolloutDuty
 
+        duties.register(MetricsDuty())
         duties.register(RolloutDuty())

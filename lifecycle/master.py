@@ -207,17 +207,32 @@ class Master:
         self.resync_at = timezone.now()
 
     def _take_gone(self, deployment_type: DeploymentType, gone: Gone) -> set[str]:
-        """Commit an exit, then acknowledge it: it is reported until both are done."""
+        """Commit an exit, then acknowledge it: it is reported until both are done.
+
+        A restart that is due at once is claimed with the exit and spawned before anything else.
+        """
         self._ended(gone.instance)
         try:
-            services.exited(gone, random.random)
+            config = services.exited(gone, random.random, self._starts_now)
+            if config:
+                self._spawn(config, Instance(config.worker_id, config.runtime.generation))
         except (LostRace, UnknownWorker) as error:
             log.info("an exit of an older instance: %s", error)
+        except BackendUnavailable as error:  # planned again below, as a claim without a process
+            log.warning("could not restart %s: %s", gone.instance.worker_id, error)
         try:
             self.backends[deployment_type].acknowledge(gone.instance)
         except BackendUnavailable as error:
             log.info("could not acknowledge %s: %s", gone.instance, error)
         return {gone.instance.worker_id}
+
+    def _starts_now(self, runtime: WorkerRuntime) -> int | None:
+        """The generation to start, if that is the plan for this row."""
+        if self.deposed:
+            return None
+        now = timezone.now()
+        action = plan(self._view(runtime, now), now, shutting_down=self.shutting_down)
+        return action.generation if isinstance(action, Start) else None
 
     @staticmethod
     def _write_down(found: Iterable[Alive]) -> None:
@@ -449,5 +464,7 @@ def spec_of(config: WorkerConfig, instance: Instance, replaces: int | None = Non
         working_directory=config.working_directory,
         log_max_bytes=config.log_max_mb * 1024 * 1024,
         log_files=config.log_files,
+        max_memory_mb=config.max_memory_mb,
+        cpu_cores=config.cpu_cores,
         replaces=replaces,
     )

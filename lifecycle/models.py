@@ -332,6 +332,10 @@ class WorkerRuntime(models.Model):
     python_version = models.CharField(_("Python version"), max_length=64, blank=True)
     celery_version = models.CharField(_("Celery version"), max_length=64, blank=True)
 
+    # What the transaction that holds the row's lock will write when it ends (`services.rows`).
+    gathered: list[WorkerLog] | None = None
+    has_moved = False
+
     class Meta:
         verbose_name = _("worker")
         verbose_name_plural = _("workers")
@@ -467,3 +471,32 @@ class WorkerLog(models.Model):
 
     def __str__(self) -> str:
         return f"{self.time:%Y-%m-%d %H:%M:%S} {self.message}"
+
+
+class WorkerMetric(models.Model):
+    """One point of a worker's history [L17], the mean of `step_s` seconds from `time` on.
+
+    The two totals are those of the runtime at the end of the step: counts are differences, so that
+    a lost sample loses none. Only `lifecycle.services.metrics` writes here; see `lifecycle.series`.
+    """
+
+    pk = models.CompositePrimaryKey("config_id", "step_s", "time")
+    config = models.ForeignKey(
+        WorkerConfig, on_delete=models.CASCADE, related_name="metrics", db_index=False
+    )
+    step_s = models.PositiveSmallIntegerField()
+    time = models.DateTimeField()
+    cpu_usage = models.FloatField()
+    memory_mb = models.FloatField()
+    active_tasks = models.FloatField()
+    tasks_total = models.PositiveBigIntegerField()
+    errors_total = models.PositiveBigIntegerField()
+
+    class Meta:
+        verbose_name = _("worker metric")
+        verbose_name_plural = _("worker metrics")
+        default_permissions = ("view",)
+        indexes = [models.Index(fields=["step_s", "time"], name="metric_by_time")]
+
+    def __str__(self) -> str:
+        return f"{self.config_id} {self.time:%Y-%m-%d %H:%M:%S}"

@@ -8,9 +8,10 @@ from typing import Any
 from django.db.models import Avg, Count, DurationField, ExpressionWrapper, F, Q, QuerySet, Sum
 from django.db.models.functions import Now
 
+from lifecycle import series
 from lifecycle.errors import UnknownWorker
 from lifecycle.health import Vitals
-from lifecycle.models import WorkerConfig, WorkerLog, WorkerRuntime
+from lifecycle.models import WorkerConfig, WorkerLog, WorkerMetric, WorkerRuntime
 from lifecycle.types import Instance, Level, State
 
 MIN_HEARTBEAT_TIMEOUT = timedelta(seconds=15)
@@ -22,6 +23,14 @@ STATUS_FIELDS = (
     *("restart_count", "restart_attempts", "last_restart_at", "restart_at"),
     *("exit_code", "exit_signal", "worker_version", "python_version", "celery_version"),
 )
+
+SERIES = {  # keys of the metrics' body, and what of a point they show
+    "cpu_usage": "cpu_usage",
+    "memory_usage": "memory_mb",
+    "task_count": "tasks",
+    "error_rate": "errors_per_minute",
+    "active_tasks": "active_tasks",
+}
 
 SEVERITY = [Level.DEBUG, Level.INFO, Level.WARNING, Level.ERROR]
 
@@ -126,6 +135,42 @@ def vitals() -> list[Vitals]:
         )
         for row in rows
     ]
+
+
+def metrics(worker_id: str, period: str, now: datetime) -> dict[str, Any]:
+    """The body of `GET /workers/:id/metrics` [L17]: two queries. Raises `UnknownWorker`.
+
+    `period` is one of `series.PERIODS`.
+    """
+    length = series.PERIODS[period]
+    resolution = series.resolution_for(length)
+    since = now - length
+    rows = (
+        WorkerMetric.objects.filter(
+            config_id=runtime(worker_id).pk,
+            step_s=resolution.step_s,
+            time__gte=since - resolution.step,
+            time__lte=now,
+        )
+        .order_by("time")
+        .values_list(*series.Row._fields)
+    )
+    points = list(series.points(map(series.Row._make, rows), resolution.step_s, since))
+    return {
+        "worker_id": worker_id,
+        "period": period,
+        "resolution": resolution.step_s,
+        "since": since,
+        "until": now,
+        **{
+            key: [
+                {"time": point.time, "value": getattr(point, name)}
+                for point in points
+                if getattr(point, name) is not None
+            ]
+            for key, name in SERIES.items()
+        },
+    }
 
 
 def overview() -> dict[str, Any]:

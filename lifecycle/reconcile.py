@@ -149,7 +149,7 @@ def plan(view: View, now: datetime, *, shutting_down: bool = False) -> Action:
 def _stray(view: View) -> Instance | None:
     """A living generation that the row does not account for."""
     up = view.state in (State.STARTING, State.RUNNING, State.STOPPING)
-    known = {view.successor, view.retiring, view.generation if up else None}
+    known = {view.retiring, *((view.successor, view.generation) if up else ())}
     strays = sorted(view.alive - known)
     return view.other(strays[0]) if strays else None
 

@@ -21,7 +21,7 @@ from celery import current_app, signals
 from celery.utils.dispatch import Signal
 from celery.worker import state as celery_state
 from django.db import Error as DatabaseError
-from django.db import close_old_connections
+from django.db import close_old_connections, connection
 from kombu.exceptions import OperationalError as BrokerError
 
 from lifecycle import VERSION, services
@@ -113,6 +113,7 @@ class Reporter:
         done.wait(timeout_s)
 
     def _run(self) -> None:
+        self._write(connection.ensure_connection)  # while Celery starts: `ready` need not wait
         next_beat = time.monotonic() + BEAT_S
         while True:
             patience_s = max(0.0, next_beat - time.monotonic()) if self._beats else None

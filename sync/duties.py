@@ -7,6 +7,7 @@ the broker lost.
 
 from __future__ import annotations
 
+import json
 import logging
 import secrets
 from datetime import datetime, timedelta
@@ -16,11 +17,11 @@ import kombu.exceptions
 from celery import current_app
 from django.db import connection, transaction
 
+from lifecycle.balance import Absences, Move, Place, Slot, Strategy, balance
 from lifecycle.models import own_queue
 from lifecycle.services import CHANNEL as LIFECYCLE
 from lifecycle.services import set_assigned_accounts
 from sync import schedule, sql
-from sync.schedule import Place, Slot
 from sync.services import ACCOUNTS
 from sync.tasks import monitor_account
 
@@ -30,8 +31,9 @@ POLL_S = 5.0  # behind the notifications, which are hints
 SPIN_S = 0.1
 CLAIM_LEASE_S = 60.0  # how long a sent check may wait in the worker's queue
 MOST_AT_ONCE = 500
-# A worker that is about to be back keeps its accounts for this long.
-RETURNING_S = 5.0
+# A worker that is about to be back keeps its accounts for this long; they have moved, and their new
+# worker is told, within 5 s of its death [L15].
+RETURNING_S = 4.0
 LONGEST_BROKER_RETRY_S = 10.0
 # kombu tries for ever to connect, `retry=False` or not, unless the transport says otherwise.
 BROKER_PATIENCE = {
@@ -60,12 +62,19 @@ class AccountsDuty:
     channels: tuple[str, ...] = (ACCOUNTS, LIFECYCLE)
 
     def __init__(self) -> None:
+        self.assignment = Assignment()
         self._failures = 0
         self._broker_back_at: datetime | None = None
 
     def run(self, now: datetime) -> datetime:
-        """Assign, claim, send; returns when the next account is due, at most 5 s from now."""
-        assign(now)
+        """Assign, claim, send; returns when the next account is due, or has to move: at most 5 s
+        from now."""
+        self.assignment.run(now)
+        next_at = self._send_due(now)
+        patience_ends = self.assignment.patience_ends
+        return min(next_at, patience_ends) if patience_ends else next_at
+
+    def _send_due(self, now: datetime) -> datetime:
         if self._broker_back_at is not None and now < self._broker_back_at:
             return self._broker_back_at
         claims = claim(now)
@@ -94,27 +103,59 @@ class AccountsDuty:
         return True
 
 
-def assign(now: datetime) -> list[schedule.Move]:
-    """Give every account that needs one a worker, and tell the workers how many they hold."""
-    with transaction.atomic(), connection.cursor() as cursor:
-        returning_since = now - timedelta(seconds=RETURNING_S)
-        cursor.execute(sql.WORKERS, {"returning_since": returning_since})
-        rows = cursor.fetchall()
-        names = {row[0]: row[1] for row in rows}
-        slots = [Slot(row[0], row[2], bool(row[3]), row[4], row[5]) for row in rows]
-        moves = schedule.assign(_places(cursor, slots), slots)
-        loads = {slot.worker: slot.load for slot in slots}
-        if moves:
-            _apply(cursor, moves, now)
-            cursor.execute(sql.WORKERS, {"returning_since": returning_since})
-            loads = {row[0]: row[5] for row in cursor.fetchall()}
-            log.info("gave %s accounts another worker", len(moves))
-    set_assigned_accounts({names[worker]: load for worker, load in loads.items() if load})
-    return moves
+class Assignment:
+    """Gives every account that needs one a worker; what it remembers may be lost at any time."""
+
+    def __init__(self) -> None:
+        self._absences = Absences(timedelta(seconds=RETURNING_S))
+        self._last: int | None = None  # the worker that was given an account last
+        self.patience_ends: datetime | None = None  # with the first worker that is expected back
+
+    def run(self, now: datetime) -> list[Move]:
+        """Assign, and tell the workers how many accounts they hold."""
+        with transaction.atomic(), connection.cursor() as cursor:
+            soon = {"soon": now + timedelta(seconds=RETURNING_S)}
+            cursor.execute(sql.WORKERS, soon)
+            rows = cursor.fetchall()
+            names = {row[0]: row[1] for row in rows}
+            slots = self._slots(rows, now)
+            strategy = Strategy((rows and rows[0][7]) or Strategy.LEAST_LOADED)
+            moves = balance(_places(cursor, slots), slots, strategy, self._last)
+            loads = {slot.worker: slot.load for slot in slots}
+            if moves:
+                self._last = next((m.worker for m in moves[::-1] if m.worker), self._last)
+                _apply(cursor, moves, now)
+                cursor.execute(sql.WORKERS, soon)
+                loads = {row[0]: row[5] for row in cursor.fetchall()}
+                log.info("gave %s accounts another worker", len(moves))
+        set_assigned_accounts({names[worker]: load for worker, load in loads.items() if load})
+        self.patience_ends = min(
+            (
+                ends
+                for slot in slots
+                if slot.returning and slot.load and (ends := self._absences.ends_at(slot.worker))
+            ),
+            default=None,
+        )
+        return moves
+
+    def _slots(self, rows: list[Any], now: datetime) -> list[Slot]:
+        self._absences.see({row[0]: row[2] for row in rows}, now)
+        return [
+            Slot(
+                worker=row[0],
+                ready=row[2],
+                returning=bool(row[3]) and now < (self._absences.ends_at(row[0]) or now),
+                max_accounts=row[4],
+                load=row[5],
+                platforms=json.loads(row[6]),
+            )
+            for row in rows
+        ]
 
 
 def _places(cursor: Any, slots: list[Slot]) -> list[Place]:
-    """The accounts that `schedule.assign` has to look at: none, as a rule."""
+    """The accounts that `balance` has to look at: none, as a rule."""
     crowded = [slot for slot in slots if slot.ready and slot.load > slot.max_accounts]
     cursor.execute(
         sql.HOMELESS,
@@ -128,7 +169,7 @@ def _places(cursor: Any, slots: list[Slot]) -> list[Place]:
     return [Place(*row) for row in cursor.fetchall()]
 
 
-def _apply(cursor: Any, moves: list[schedule.Move], now: datetime) -> None:
+def _apply(cursor: Any, moves: list[Move], now: datetime) -> None:
     cursor.execute(
         sql.ASSIGN,
         {

@@ -9,6 +9,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
+from lifecycle.balance import Strategy
 from lifecycle.encryption import EncryptedJSONField
 from lifecycle.models import WorkerConfig, choices, one_of
 from sync.types import Direction, LoginState, RunOutcome
@@ -24,6 +25,13 @@ LOGIN_STATES = choices(
 )
 DIRECTIONS = choices(Direction, _("inbound"), _("outbound"))
 OUTCOMES = choices(RunOutcome, _("committed"), _("failed"))
+
+STRATEGIES = choices(
+    Strategy,
+    _("least loaded: the worker with the fewest accounts"),
+    _("round robin: each worker in turn"),
+    _("sticky: the worker that has most accounts of the same platform"),
+)
 
 MIN_INTERVAL_S = 5
 MAX_INTERVAL_S = 86_400
@@ -122,6 +130,34 @@ class Account(models.Model):
 
     def __str__(self) -> str:
         return self.name or self.identifier
+
+
+class Assignment(models.Model):
+    """How accounts are given to workers: one row, or none as long as nobody has chosen."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
+    strategy = models.CharField(
+        _("strategy"),
+        max_length=16,
+        choices=STRATEGIES,
+        default=Strategy.LEAST_LOADED.value,
+        help_text=_("Where the next account goes. A change moves no account that has a worker."),
+    )
+    updated_at = models.DateTimeField(_("updated"), auto_now=True)
+
+    class Meta:
+        verbose_name = _("assignment of accounts")
+        verbose_name_plural = _("assignment of accounts")
+        default_permissions = ()
+        constraints = [
+            models.CheckConstraint(condition=Q(id=1), name="assignment_is_there_once"),
+            models.CheckConstraint(
+                condition=one_of("strategy", Strategy), name="strategy_is_known"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.get_strategy_display())
 
 
 class Conversation(models.Model):

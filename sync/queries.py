@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import Count, Q, QuerySet, Sum
+from django.db.models import Count, Q, QuerySet, Subquery, Sum, Value
 from django.db.models.functions import Coalesce
 
-from sync.models import Account, Conversation, Message, SyncRun
+from lifecycle.balance import Strategy
+from lifecycle.models import WorkerConfig
+from lifecycle.types import State
+from sync.models import Account, Assignment, Conversation, Message, SyncRun
+from sync.placement import Placement
 from sync.types import LoginState
 
 SECRETS = ("credentials", "session")
+SERVED = Q(worker__runtime__state=State.RUNNING)
 SYNCING = Q(enabled=True, error_count=0, last_sync_at__isnull=False)
 FAILING = Q(enabled=True) & (
     Q(error_count__gt=0) | Q(login_state__in=[LoginState.FAILED, LoginState.EXPIRED])
@@ -18,8 +23,56 @@ FAILING = Q(enabled=True) & (
 
 
 def accounts() -> QuerySet[Account]:
-    """All accounts, each with its worker; secrets are not decrypted until somebody asks."""
-    return Account.objects.select_related("worker__runtime").defer(*SECRETS, "cursor")
+    """All accounts, each with its worker; secrets are not decrypted until somebody asks.
+
+    With the figures of `placement` on each: `why_no_worker` then asks nothing more.
+    """
+    rows = Account.objects.select_related("worker__runtime").defer(*SECRETS, "cursor")
+    return rows.annotate(**{f"all_{name}": value for name, value in _placement().items()})
+
+
+def _placement() -> dict[str, Any]:
+    """The figures of a `Placement` as subqueries of any query: evaluated once, not for each row."""
+
+    def total(rows: QuerySet[Any], aggregate: Any) -> Any:
+        one = rows.order_by().annotate(all=Value(1)).values("all").annotate(n=aggregate)
+        return Coalesce(Subquery(one.values("n")), 0)
+
+    enabled = Account.objects.filter(enabled=True)
+    running = WorkerConfig.objects.filter(runtime__state=State.RUNNING)
+    return {
+        "waiting": total(enabled.exclude(SERVED), Count("pk")),
+        "served": total(enabled.filter(SERVED), Count("pk")),
+        "capacity": total(running, Sum("max_accounts")),
+        "running": total(running, Count("pk")),
+    }
+
+
+def strategy() -> Strategy:
+    """How accounts are given to workers."""
+    chosen = Assignment.objects.values_list("strategy", flat=True).first()
+    return Strategy(chosen or Strategy.LEAST_LOADED)
+
+
+def placement() -> Placement:
+    """How many accounts wait for a worker, and why: two queries."""
+    enabled = Q(enabled=True)
+    accounts = Account.objects.aggregate(
+        served=Count("pk", filter=enabled & SERVED), enabled=Count("pk", filter=enabled)
+    )
+    workers = WorkerConfig.objects.filter(runtime__state=State.RUNNING).aggregate(
+        capacity=Sum("max_accounts", default=0), running=Count("pk")
+    )
+    waiting = accounts["enabled"] - accounts["served"]
+    return Placement(waiting=waiting, served=accounts["served"], **workers)
+
+
+def why_no_worker(account: Account) -> str:
+    """Why an account of `accounts()` is not watched now; "" when it is, or is not to be."""
+    if not account.enabled or (account.worker and account.worker.runtime.state == State.RUNNING):
+        return ""
+    figures = {name: getattr(account, f"all_{name}") for name in Placement.__slots__}
+    return Placement(**figures).reason
 
 
 def conversations() -> QuerySet[Conversation]:

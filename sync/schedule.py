@@ -1,4 +1,4 @@
-"""When an account is checked again, for how long a check waits for news, and who does it.
+"""When an account is checked again, and for how long a check waits for news.
 
 Pure: `now` and `random` (a number in [0, 1)) are arguments, decisions are values that the caller
 carries out. Which accounts are due is one statement, `sync.sql.CLAIM`.
@@ -6,9 +6,7 @@ carries out. Which accounts are due is one statement, `sync.sql.CLAIM`.
 
 from __future__ import annotations
 
-import heapq
 import math
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -82,73 +80,3 @@ def wait_s(interval_s: float, *, blocking: bool, accounts: int, slots: int) -> f
     if accounts > slots:
         wait = max(wait * slots / accounts, CROWDED_WAIT_S)
     return wait
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """An account and the worker that it has, by database ids."""
-
-    account_id: int
-    epoch: int
-    worker: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """A worker as a place for accounts. `load` counts all that it holds, listed or not."""
-
-    worker: int
-    ready: bool
-    returning: bool  # gone only just now and about to be back: its accounts stay
-    max_accounts: int
-    load: int
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """Give the account to `worker`, or to nobody; void once its epoch has risen."""
-
-    account_id: int
-    epoch: int
-    worker: int | None
-
-
-def assign(accounts: Iterable[Place], workers: Sequence[Slot]) -> list[Move]:
-    """Homes for the accounts that need one [L15], the least loaded worker first, then the lower id.
-
-    An account stays where it is while its worker is ready or returning. One whose worker is gone
-    moves if there is room elsewhere and stays otherwise. One that is too many (`load` over
-    `max_accounts`; the highest account ids go) moves, or waits without a worker.
-    """
-    by_id = {slot.worker: slot for slot in workers}
-    surplus = {slot.worker: slot.load - slot.max_accounts for slot in workers if slot.ready}
-    room = [(s.load, s.worker) for s in workers if s.ready and s.load < s.max_accounts]
-    heapq.heapify(room)
-    homeless, extra = [], []
-    for account in sorted(accounts, key=lambda one: one.account_id, reverse=True):
-        slot = by_id.get(account.worker) if account.worker is not None else None
-        if slot is not None and slot.ready:
-            if surplus[slot.worker] > 0:
-                surplus[slot.worker] -= 1
-                extra.append(account)
-        elif slot is None or not slot.returning:
-            homeless.append(account)
-    moves = []
-    for account, must_go in [
-        *((a, False) for a in homeless[::-1]),
-        *((a, True) for a in extra[::-1]),
-    ]:
-        home = _take(room, by_id)
-        if home is not None or must_go:
-            moves.append(Move(account.account_id, account.epoch, home))
-    return moves
-
-
-def _take(room: list[tuple[int, int]], workers: dict[int, Slot]) -> int | None:
-    """A place on the least loaded worker, taken from `room` (a heap of load and worker)."""
-    if not room:
-        return None
-    load, worker = heapq.heappop(room)
-    if load + 1 < workers[worker].max_accounts:
-        heapq.heappush(room, (load + 1, worker))
-    return worker

@@ -6,6 +6,7 @@ changed, and a report with an older one raises `StaleEpoch` and changes nothing 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,14 +20,19 @@ from django.db import connection, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from lifecycle.balance import Strategy
 from lifecycle.types import Pool
 from sync import platforms, schedule, sql
 from sync.errors import StaleEpoch, UnknownPlatform
-from sync.models import Account, SyncRun
+from sync.models import Account, Assignment, SyncRun
 from sync.platforms.base import Platform
 from sync.types import AccountRef, Lease, LoginState, RunOutcome
 
-ACCOUNTS = "muster_accounts"  # the channel that wakes the master's duty; payload: account id
+log = logging.getLogger(__name__)
+
+ACCOUNTS = (
+    "muster_accounts"  # the channel that wakes the master's duty; payload: account id, 0: all
+)
 
 FIELDS = ("name", "platform", "identifier", "endpoint", "credentials", "enabled", "interval_s")
 IDENTITY = ("platform", "identifier")
@@ -89,6 +95,17 @@ def check_now(account_id: int) -> None:
             account.login_state = LoginState.NONE.value
         account.save(update_fields=["next_due_at", "login_state"])
         _notify(account_id)
+
+
+def set_strategy(strategy: Strategy, actor: str) -> Assignment:
+    """How the next accounts are given to workers [L15]; no account moves because of it."""
+    with transaction.atomic():
+        chosen, _created = Assignment.objects.update_or_create(
+            id=1, defaults={"strategy": strategy.value}
+        )
+        _notify(0)
+    log.info("accounts are assigned %s", strategy, extra={"actor": actor})
+    return chosen
 
 
 def _start_over(account: Account) -> None:

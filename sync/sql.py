@@ -302,32 +302,41 @@ WHERE m.direction = 'inbound' AND NOT m.is_read AND m.conversation_id IN (
 )
 """
 
-# One row for each worker: database id, worker id, whether it runs, whether it is wanted and left
-# only just now, how many accounts it may hold, and holds. sync_account's index on worker.
+# One row for each worker: database id, worker id, whether it may be given accounts, whether it is
+# about to be back, how many accounts it may hold, and holds, also by platform; and the strategy.
+# A condemned worker still runs and consumes no more. sync_account's index on worker.
 WORKERS = """
-SELECT c.id, c.worker_id, r.state = 'running',
-       r.desired_state = 'running'
-         AND greatest(r.stopped_at, r.stopping_since, r.started_at) >= %(returning_since)s,
-       c.max_accounts,
-       (SELECT count(*) FROM sync_account a WHERE a.worker_id = c.id AND a.enabled)
+SELECT c.id, c.worker_id, r.state = 'running' AND r.condemned = '',
+       r.desired_state = 'running' AND (
+           r.state IN ('starting', 'stopping', 'stopped') OR r.condemned <> ''
+           OR r.state = 'crashed' AND r.restart_at <= %(soon)s
+       ),
+       c.max_accounts, coalesce(held.load, 0), coalesce(held.platforms, '{}'),
+       (SELECT strategy FROM sync_assignment)
 FROM lifecycle_workerconfig c JOIN lifecycle_workerruntime r ON r.config_id = c.id
+LEFT JOIN LATERAL (
+    SELECT sum(n)::bigint AS load, jsonb_object_agg(platform, n) AS platforms FROM (
+        SELECT a.platform, count(*) AS n FROM sync_account a
+        WHERE a.worker_id = c.id AND a.enabled GROUP BY a.platform
+    ) by_platform
+) held ON true
 ORDER BY c.id
 """
 
 # Accounts that need a home: without a worker, with one that is gone, or more than theirs may hold
 # (the longest-held stay). sync_account's index on worker.
 HOMELESS = """
-SELECT id, epoch, worker_id FROM (
-    SELECT a.id, a.epoch, a.worker_id,
+SELECT id, epoch, worker_id, platform FROM (
+    SELECT a.id, a.epoch, a.worker_id, a.platform,
            row_number() OVER (PARTITION BY a.worker_id ORDER BY a.id) AS place
     FROM sync_account a WHERE a.enabled AND (a.worker_id IS NULL OR a.worker_id = ANY(%(gone)s))
 ) lost
 WHERE place <= %(room)s
 UNION ALL
-SELECT extra.id, extra.epoch, extra.worker_id
+SELECT extra.id, extra.epoch, extra.worker_id, extra.platform
 FROM unnest(%(crowded)s::bigint[], %(limits)s::int[]) AS w(id, most)
 CROSS JOIN LATERAL (
-    SELECT a.id, a.epoch, a.worker_id FROM sync_account a
+    SELECT a.id, a.epoch, a.worker_id, a.platform FROM sync_account a
     WHERE a.worker_id = w.id AND a.enabled ORDER BY a.id OFFSET w.most
 ) extra
 """
@@ -351,7 +360,8 @@ SET next_due_at = %(lease_until)s, epoch = a.epoch + 1, claimed_generation = due
 FROM (
     SELECT a.id, r.generation, c.worker_id
     FROM sync_account a
-    JOIN lifecycle_workerruntime r ON r.config_id = a.worker_id AND r.state = 'running'
+    JOIN lifecycle_workerruntime r
+      ON r.config_id = a.worker_id AND r.state = 'running' AND r.condemned = ''
     JOIN lifecycle_workerconfig c ON c.id = a.worker_id
     WHERE a.enabled AND a.login_state <> 'failed'
       AND (a.next_due_at <= %(now)s OR a.claimed_generation <> r.generation)
@@ -373,7 +383,8 @@ WHERE a.id = m.id AND a.epoch = m.epoch
 # account_due.
 NEXT_DUE = """
 SELECT min(a.next_due_at) FROM sync_account a
-JOIN lifecycle_workerruntime r ON r.config_id = a.worker_id AND r.state = 'running'
+JOIN lifecycle_workerruntime r
+  ON r.config_id = a.worker_id AND r.state = 'running' AND r.condemned = ''
 WHERE a.enabled AND a.login_state <> 'failed'
 """
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -78,8 +79,11 @@ class Host:
         rows = self.backend.agent.call("status")["workers"]
         return next(int(row["keeper_pid"]) for row in rows if row["worker_id"] == worker_id)
 
-    def start(self, *words: str, worker_id: str = "worker-1", generation: int = 1) -> Alive:
-        return self.backend.start(spec(*words, worker_id=worker_id, generation=generation))
+    def start(
+        self, *words: str, worker_id: str = "worker-1", generation: int = 1, **limits: float
+    ) -> Alive:
+        made = spec(*words, worker_id=worker_id, generation=generation)
+        return self.backend.start(replace(made, **limits))  # type: ignore[arg-type]
 
     def lines(self, stream: str = "stdout", tail: int = 100_000) -> list[str]:
         source = self.backend.read_log("worker-1", stream, LogStart(tail=tail))

@@ -16,14 +16,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lifecycle.agent import server
+from lifecycle.agent.limits import Room
 from lifecycle.agent.server import Agent, take_agent_lock
 from lifecycle.agent.zygote import fork_zygote
 from lifecycle.types import WorkerSpec
+from tests.benchmarks.supervised import stamps
 
 
 def tiny_worker(spec: WorkerSpec) -> int:
     """Do what the words say, then wait for SIGTERM and end with code 0."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR2})
     for word in spec.args:
         name, _, value = word.partition("=")
         ACTIONS[name](value)
@@ -67,6 +69,23 @@ def _paced(rate: str) -> None:
         time.sleep(0.001)
 
 
+EATEN: list[bytearray] = []
+
+
+def _burn() -> None:
+    """Keep one core busy until killed."""
+    while True:
+        pass
+
+
+def _child(word: str) -> None:
+    """A pool child that does one word, `name:value`, and then waits."""
+    if os.fork() == 0:
+        name, _, value = word.partition(":")
+        ACTIONS[name](value)
+        signal.sigwait({signal.SIGTERM})
+
+
 ACTIONS: dict[str, Callable[[str], object]] = {
     "lines": _lines,
     "bytes": lambda value: os.write(1, bytes.fromhex(value)),
@@ -77,10 +96,16 @@ ACTIONS: dict[str, Callable[[str], object]] = {
     "deaf": lambda _: signal.sigwait({signal.SIGUSR1}),
     "stray": _stray,
     "env": lambda value: print(os.environ.get(value)),
+    "cpus": lambda _: print(len(os.sched_getaffinity(0))),
     "cwd": lambda _: print(Path.cwd()),
     "flood": lambda _: _flood(),
     "burst": _burst,
     "paced": _paced,
+    "stamp": stamps.send,  # for benchmarks: when it was alive first
+    "eat": lambda value: EATEN.append(bytearray(os.urandom(1)) * (int(value) * 1024 * 1024)),
+    "grow": lambda value: (signal.sigwait({signal.SIGUSR2}), ACTIONS["eat"](value)),
+    "burn": lambda _: _burn(),
+    "child": lambda words: _child(words),
 }
 
 
@@ -98,7 +123,8 @@ def main() -> None:
     if sys.argv[3:]:
         server.SPAWN_TIMEOUT_S = float(sys.argv[3])
     lock = take_agent_lock(socket_path)
-    zygote_pid, zygote = fork_zygote(home, tiny_worker, lock)
+    room = home / "room"  # made by a test that wants limits
+    zygote_pid, zygote = fork_zygote(home, tiny_worker, lock, Room(room) if room.exists() else None)
     asyncio.run(Agent(home, socket_path, zygote_pid, zygote).run())
 
 

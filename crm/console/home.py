@@ -32,6 +32,7 @@ def home(user: Any) -> dict[str, Any]:
         ]
     if user.has_perm("sync.view_account"):
         context["inbox"] = inbox.totals()
+        context["no_worker"] = inbox.placement().reason
         failing = inbox.accounts().exclude(last_error="").order_by("-last_error_at")[:FAILING]
         context["failing"] = [(account, moment(account.last_error_at)) for account in failing]
     return context

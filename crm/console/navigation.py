@@ -41,6 +41,12 @@ def sidebar(request: HttpRequest) -> list[Item]:
                 rows(_("Workers"), "memory", "lifecycle.workerruntime"),
                 rows(_("Configs"), "tune", "lifecycle.workerconfig"),
                 rows(_("Lifecycle log"), "history", "lifecycle.workerlog"),
+                item(
+                    _("Assignment"),
+                    "balance",
+                    "admin:sync_assignment_changelist",
+                    "sync.view_account",
+                ),
             ],
         },
         {

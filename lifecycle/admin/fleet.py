@@ -43,6 +43,7 @@ from lifecycle.console.live import (
 )
 from lifecycle.errors import BackendError, LifecycleError
 from lifecycle.models import WorkerRuntime
+from lifecycle.series import PERIODS
 
 
 @admin.register(WorkerRuntime)
@@ -234,6 +235,7 @@ class WorkerAdmin(LiveList, ReadOnlyAdmin):
             "title": runtime.config.worker_id,
             "opts": self.opts,
             "original": runtime,
+            "periods": list(PERIODS),
             **log_viewer(runtime, request.GET.get("stream", "")),
         }
         return TemplateResponse(request, "console/worker.html", context)

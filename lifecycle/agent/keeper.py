@@ -14,13 +14,15 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import NoReturn
 
 from setproctitle import setproctitle
 
-from lifecycle.agent import process
+from lifecycle.agent import limits, process
 from lifecycle.agent.layout import STREAMS, SpawnDir
+from lifecycle.agent.limits import Witness
 from lifecycle.agent.output import LogPump
 from lifecycle.agent.protocol import encode
 from lifecycle.types import Alive, Exit, Gone, Instance, WorkerSpec
@@ -49,6 +51,7 @@ def keep(spawn: SpawnDir, replies: socket.socket, worker_main: WorkerMain) -> No
     pumps = _pumps(spawn)
     if spec.replaces is None:  # of a process before us, whose keeper could not
         _end_lines(pumps)
+    witness = Witness(spawn.instance, spawn.home.room)
     gate, open_gate = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -60,12 +63,13 @@ def keep(spawn: SpawnDir, replies: socket.socket, worker_main: WorkerMain) -> No
     os.write(open_gate, b"1")
     os.close(open_gate)
     _reply(replies, spawn.instance)
-    replies.close()
     pidfd = os.pidfd_open(pid)
     _pump_until_end(pidfd, pumps)
     how = process.exit_of_status(os.waitpid(pid, 0)[1])
     _end_children(pid)
-    _conclude(spawn, alive, how, pumps)
+    _conclude(spawn, alive, witness.explain(how, alive.process), pumps)
+    os.close(lock)  # from here on the next one may start
+    _tell_end(spawn, replies)
 
 
 def keep_on(spawn: SpawnDir, replies: socket.socket) -> None:
@@ -74,7 +78,6 @@ def keep_on(spawn: SpawnDir, replies: socket.socket) -> None:
     The worker is nobody's child any more; the kernel tells its exit by pidfd (see `process`).
     """
     _become_keeper(spawn)
-    replies.close()
     record = spawn.processes()
     if record is None or not spawn.take_keeper_lock() or spawn.gone():
         return  # another was faster
@@ -87,7 +90,11 @@ def keep_on(spawn: SpawnDir, replies: socket.socket) -> None:
         _pump_until_end(pidfd, pumps)
         process.kill_group(alive.process.pid)
         how = _told_by_kernel(pidfd)
+        if how:
+            witness = Witness(spawn.instance, spawn.home.room, from_start=False)
+            how = witness.explain(how, alive.process)
     _conclude(spawn, alive, how or Exit(note="its keeper was killed before it"), pumps)
+    _tell_end(spawn, replies)
 
 
 def _become_keeper(spawn: SpawnDir) -> None:
@@ -118,11 +125,25 @@ def _told_by_kernel(pidfd: int) -> Exit | None:
 
 
 def _conclude(spawn: SpawnDir, alive: Alive, how: Exit, pumps: list[LogPump]) -> None:
-    """The last output, then the exit, durable: after this the keeper may end."""
+    """The last output, then the exit, on record."""
     for pump in pumps:
         pump.drain()
     _end_lines(pumps)
     spawn.record_exit(Gone(spawn.instance, how, alive.started_at, datetime.now(UTC)))
+    if spawn.home.room:
+        spawn.home.room.remove(spawn.instance)
+
+
+def _tell_end(spawn: SpawnDir, replies: socket.socket) -> None:
+    """Tell the agent, which else learns it from our own end, then make the record durable.
+
+    In this order: nothing is acknowledged before the master has the exit on its own disk, and then
+    the record is not needed any more.
+    """
+    word = {**asdict(spawn.instance), "ended": True}
+    with suppress(OSError):  # the agent died, or hangs: our end will tell
+        replies.send(encode(word), socket.MSG_DONTWAIT)
+    spawn.make_exit_durable()
 
 
 def _refusal(spec: WorkerSpec) -> str | None:
@@ -162,6 +183,8 @@ def _be_worker(
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         for file in (sys.stdout, sys.stderr):
             file.reconfigure(line_buffering=True, write_through=True)  # type: ignore[union-attr]
+        if trouble := limits.apply(spec, spawn.home.room):
+            print(trouble, file=sys.stderr)  # noqa: T201 - for the worker's own log
         os.environ.update(spec.env)
         if spec.working_directory:
             os.chdir(spec.working_directory)
@@ -213,6 +236,6 @@ def _children() -> list[int]:
 def _reply(
     replies: socket.socket, instance: Instance, *, refused: str | None = None, busy: bool = False
 ) -> None:
-    answer = {"worker_id": instance.worker_id, "generation": instance.generation}
+    word = {**asdict(instance), "ended": False, "refused": refused, "busy": busy}
     with suppress(OSError):  # the agent died while we started: the next one finds instance.json
-        replies.send(encode({**answer, "refused": refused, "busy": busy}))
+        replies.send(encode(word))

@@ -21,11 +21,13 @@ import os
 import shutil
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from lifecycle.agent.limits import Room
 from lifecycle.agent.output import LogPump
 from lifecycle.types import Alive, Exit, Gone, Instance, Pool, ProcessRef, WorkerSpec
 
@@ -35,6 +37,7 @@ STREAMS = ("stdout", "stderr")
 @dataclass(frozen=True, slots=True)
 class Home:
     path: Path
+    room: Room | None = None  # where workers get cgroups, if this host permits it
 
     @property
     def workers(self) -> Path:
@@ -108,8 +111,15 @@ class SpawnDir:
         return ProcessRef(**record["keeper"]), alive_from(record["worker"])
 
     def record_exit(self, gone: Gone) -> None:
-        """Durable when it returns: an exit is never reported and then forgotten."""
-        write_json(self.path / "exit.json", gone_to(gone), durable=True)
+        """Survives the end of every process, but not yet that of the machine."""
+        write_json(self.path / "exit.json", gone_to(gone))
+
+    def make_exit_durable(self) -> None:
+        """The exit record survives a power cut from here on, if nobody has acknowledged it yet."""
+        with suppress(FileNotFoundError):
+            descriptor = os.open(self.path / "exit.json", os.O_RDONLY)
+            os.fsync(descriptor)
+            os.close(descriptor)
 
     def gone(self) -> Gone | None:
         try:
@@ -167,15 +177,12 @@ def _flock(path: Path) -> int | None:
     return descriptor
 
 
-def write_json(path: Path, content: dict[str, Any], *, durable: bool = False) -> None:
-    """Write a file that is never seen half-written; with `durable` it survives a power cut."""
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a file that is never seen half-written."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        json.dump(content, file)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
+        file.write(json.dumps(content))
     draft.rename(path)
 
 

@@ -22,6 +22,8 @@ PIDFD_INFO_EXIT = 1 << 3
 PIDFD_INFO_BYTES = 64
 PIDFD_INFO_EXIT_CODE_AT = 60
 
+LIBC = ctypes.CDLL(None, use_errno=True)  # loaded once, before the forks
+
 
 @cache
 def boot_id() -> str:
@@ -30,16 +32,16 @@ def boot_id() -> str:
 
 def started_ticks(pid: int) -> int | None:
     """Field 22 of /proc/<pid>/stat: clock ticks since boot. None when there is no such process."""
-    fields = _stat(pid)
+    fields = stat_fields(pid)
     return int(fields[19]) if fields and fields[0] != "Z" else None
 
 
 def parent_of(pid: int) -> int | None:
-    fields = _stat(pid)
+    fields = stat_fields(pid)
     return int(fields[1]) if fields else None
 
 
-def _stat(pid: int) -> list[str] | None:
+def stat_fields(pid: int) -> list[str] | None:
     """The fields after the command, which may itself hold spaces and brackets: state first."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
@@ -122,7 +124,6 @@ def kill_group(leader: int) -> None:
 
 def become_subreaper() -> None:
     """Orphaned descendants become children of this process: so strays are found and ended."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+    if LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))

@@ -37,6 +37,7 @@ class Kept:
     keeper: ProcessRef
     worker_fd: int | None
     pipes: list[int]
+    keeper_fd: int | None = None
     ladder: asyncio.Task[None] | None = None
     kill_at: float = float("inf")
     exit_polls: int = 0
@@ -91,19 +92,25 @@ class Roster:
     def _watch(self, kept: Kept) -> None:
         """The keeper's end is the worker's: it is the last to go and leaves the exit on disk."""
         loop = asyncio.get_running_loop()
-        pidfd = process.open_pidfd(kept.keeper)
-        if pidfd is None:
+        kept.keeper_fd = process.open_pidfd(kept.keeper)
+        if kept.keeper_fd is None:
             loop.call_soon(self._ended, kept)
-            return
+        else:
+            loop.add_reader(kept.keeper_fd, self._ended, kept)
 
-        def ended() -> None:
-            loop.remove_reader(pidfd)
-            os.close(pidfd)
+    def ended(self, instance: Instance) -> None:
+        """Its keeper says so, a little before it ends itself."""
+        kept = self.kept.get(instance)
+        if kept:
             self._ended(kept)
 
-        loop.add_reader(pidfd, ended)
-
     def _ended(self, kept: Kept) -> None:
+        if self.kept.get(kept.alive.instance) is not kept:
+            return  # known by now
+        if kept.keeper_fd is not None:
+            asyncio.get_running_loop().remove_reader(kept.keeper_fd)
+            os.close(kept.keeper_fd)
+            kept.keeper_fd = None
         spawn = self.home.spawn_dir(kept.alive.instance)
         if spawn.gone() is None and process.is_alive(kept.alive.process):
             self._keep_on(kept, spawn)
@@ -118,8 +125,8 @@ class Roster:
             if descriptor is not None:
                 os.close(descriptor)
         self.kept.pop(kept.alive.instance, None)
-        log.info("worker ended: %s: %s", kept.alive.instance, gone.exit)
         self.notify({"event": "gone", **gone_to(gone)})
+        log.info("worker ended: %s: %s", kept.alive.instance, gone.exit)
 
     def _keep_on(self, kept: Kept, spawn: SpawnDir) -> None:
         """The keeper was killed, the worker lives: give it a new one, and watch that."""
@@ -149,6 +156,7 @@ class Roster:
             datetime.now(UTC),
         )
         spawn.record_exit(gone)
+        spawn.make_exit_durable()
         return gone
 
     def unacknowledged(self) -> list[Gone]:

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -53,6 +54,7 @@ class Agent:
         self.roster.take_over()
         self.zygote.setblocking(False)
         loop.add_reader(self.zygote.fileno(), self._on_zygote)
+        loop.add_reader(os.pidfd_open(self.zygote_pid), self._zygote_died)
         self.socket_path.unlink(missing_ok=True)
         server = await asyncio.start_unix_server(self._serve, self.socket_path, limit=LONGEST_LINE)
         self.socket_path.chmod(0o600)
@@ -69,19 +71,25 @@ class Agent:
 
     # --- the zygote ---
 
+    def _zygote_died(self) -> None:
+        """Seen by its pidfd: keepers hold its end of the socket, too."""
+        log.error("the zygote died; the agent starts afresh, workers go on")
+        self.ending.set()
+
     def _on_zygote(self) -> None:
+        """A keeper's word, about a worker that was to start or has ended."""
         packet = self.zygote.recv(MESSAGE_BYTES)
         if not packet:
             asyncio.get_running_loop().remove_reader(self.zygote.fileno())
-            log.error("the zygote died; the agent starts afresh, workers go on")
-            self.ending.set()
             return
-        answer = decode(packet)
-        instance = Instance(answer["worker_id"], answer["generation"])
+        word = decode(packet)
+        instance = Instance(word["worker_id"], word["generation"])
         waiting = self.spawning.get(instance)
-        if waiting and not waiting.done():
-            waiting.set_result(answer)
-        elif not answer["refused"] and not answer["busy"]:
+        if word["ended"]:
+            self.roster.ended(instance)
+        elif waiting and not waiting.done():
+            waiting.set_result(word)
+        elif not word["refused"] and not word["busy"]:
             self._take_in(instance)
 
     def _take_in(self, instance: Instance) -> None:
@@ -236,7 +244,7 @@ class Agent:
     async def _sample(self) -> None:
         usage = sampling.Usage()
         while True:
-            await asyncio.sleep(SAMPLE_S)
+            await asyncio.sleep(sampling.until_next(time.time(), SAMPLE_S))
             workers = [(k.alive.instance, k.alive.process) for k in self.roster.kept.values()]
             samples = await asyncio.to_thread(usage.sample, workers)
             if samples:

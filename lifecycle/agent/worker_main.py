@@ -21,10 +21,15 @@ def preload(app: Celery) -> None:
     import celery.apps.worker
     import celery.concurrency.prefork
     import celery.concurrency.thread
+    import celery.events.dispatcher
+    import celery.events.receiver
     import celery.worker.autoscale
     import celery.worker.components
-    import celery.worker.consumer  # noqa: F401
+    import celery.worker.consumer.delayed_delivery
+    import celery.worker.strategy  # noqa: F401
+    import kombu.mixins
     import kombu.transport.redis  # noqa: F401
+    import psycopg_pool  # noqa: F401
 
     app.loader.import_default_modules()
     app.finalize()

@@ -17,16 +17,21 @@ from setproctitle import setproctitle
 from lifecycle.agent import process
 from lifecycle.agent.keeper import WorkerMain, keep, keep_on
 from lifecycle.agent.layout import Home
+from lifecycle.agent.limits import Room
 from lifecycle.agent.protocol import decode
 from lifecycle.types import Instance
 
 MESSAGE_BYTES = 64 * 1024
 
 
-def fork_zygote(home: Path, worker_main: WorkerMain, agent_lock: int) -> tuple[int, socket.socket]:
+def fork_zygote(
+    home: Path, worker_main: WorkerMain, agent_lock: int, room: Room | None = None
+) -> tuple[int, socket.socket]:
     """Fork the zygote from this process, which must be single-threaded; returns its pid and socket.
 
-    `agent_lock` is closed in the zygote: what it forks outlives the agent and must not hold it.
+    On the socket come requests, their answers, and a word whenever a worker has ended: keepers hold
+    it for their lifetime. `agent_lock` is closed in the zygote: what it forks outlives the agent
+    and must not hold it.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     gc.collect()
@@ -38,7 +43,7 @@ def fork_zygote(home: Path, worker_main: WorkerMain, agent_lock: int) -> tuple[i
     ours.close()
     os.close(agent_lock)
     try:
-        _serve(Home(home), theirs, worker_main)
+        _serve(Home(home, room), theirs, worker_main)
     finally:
         os._exit(0)
 

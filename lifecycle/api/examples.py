@@ -71,3 +71,20 @@ OVERVIEW = OpenApiExample(
         "active_tasks": 3,
     },
 )
+METRICS = OpenApiExample(
+    "An hour",
+    response_only=True,
+    status_codes=["200"],
+    value={
+        "worker_id": "worker-1",
+        "period": "1h",
+        "resolution": 10,
+        "since": "2026-01-01T11:00:00Z",
+        "until": "2026-01-01T12:00:00Z",
+        "cpu_usage": [{"time": "2026-01-01T11:59:40Z", "value": 15.5}],
+        "memory_usage": [{"time": "2026-01-01T11:59:40Z", "value": 512.0}],
+        "task_count": [{"time": "2026-01-01T11:59:40Z", "value": 4.0}],
+        "error_rate": [{"time": "2026-01-01T11:59:40Z", "value": 0.0}],
+        "active_tasks": [{"time": "2026-01-01T11:59:40Z", "value": 3.0}],
+    },
+)

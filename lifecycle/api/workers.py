@@ -173,6 +173,19 @@ class WorkerViewSet(GenericViewSet[WorkerRuntime]):
         return EventStream(request._request, events, source.close)  # noqa: SLF001 - it has no other
 
     @extend_schema(
+        parameters=[bodies.MetricsQuerySerializer],
+        responses=bodies.MetricsSerializer,
+        examples=[examples.METRICS],
+    )
+    @action(detail=True)
+    def metrics(self, request: Request, worker_id: str) -> Response:
+        """CPU, memory, tasks and errors over time."""
+        query = bodies.MetricsQuerySerializer(data=request.query_params.dict())
+        query.is_valid(raise_exception=True)
+        found = queries.metrics(worker_id, query.validated_data["period"], timezone.now())
+        return Response(bodies.MetricsSerializer(found).data)
+
+    @extend_schema(
         request=bodies.BatchSerializer,
         responses=bodies.BatchAnswerSerializer,
         examples=[examples.BATCH],

@@ -12,7 +12,6 @@ from lifecycle.services.facts import (
     exited,
     heartbeat,
     ready,
-    sampled,
     set_assigned_accounts,
     settled,
     shutting_down,
@@ -21,6 +20,7 @@ from lifecycle.services.facts import (
     stopping,
     task_failed,
 )
+from lifecycle.services.metrics import sampled
 from lifecycle.services.replacement import called_off, claim_succession
 from lifecycle.services.rollouts import (
     abort_rollout,

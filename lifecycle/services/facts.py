@@ -16,6 +16,7 @@ from lifecycle.models import WorkerConfig, WorkerRuntime
 from lifecycle.policy import GiveUp, LeaveStopped, Restart, RestartPolicy, decide
 from lifecycle.services.replacement import call_off, forget_successor, retired, take_over
 from lifecycle.services.rows import (
+    CHANNEL,
     Role,
     belonging,
     claim,
@@ -35,34 +36,68 @@ from lifecycle.types import Alive, Event, Gone, Instance, Level, RestartMode, St
 def claim_start(worker_id: str, generation: int) -> WorkerConfig:
     """The intent to spawn, written before the spawn. Raises `LostRace`, `ImpossibleTransition`."""
     with locked(worker_id) as runtime:
-        claim(runtime, generation)
-        again = runtime.state == State.CRASHED
-        runtime.generation = generation
-        runtime.wanted_generation = max(runtime.wanted_generation, generation)
-        runtime.spawn_version = runtime.config.spawn_version
-        runtime.restart_at = None
-        runtime.started_at = runtime.ready_at = runtime.last_heartbeat_at = None
-        runtime.exit_code, runtime.exit_signal = None, ""
-        runtime.active_tasks = 0
-        runtime.is_stuck, runtime.condemned = False, ""
-        if again:
-            runtime.restart_count = F("restart_count") + 1
-            runtime.last_restart_at = timezone.now()
-        move(runtime, Event.START, "restarting" if again else "starting")
+        _claim_start(runtime, generation)
         return runtime.config
 
 
+def _claim_start(runtime: WorkerRuntime, generation: int) -> None:
+    claim(runtime, generation)
+    again = runtime.state == State.CRASHED
+    runtime.generation = generation
+    runtime.wanted_generation = max(runtime.wanted_generation, generation)
+    runtime.spawn_version = runtime.config.spawn_version
+    runtime.restart_at = None
+    runtime.started_at = runtime.ready_at = runtime.last_heartbeat_at = None
+    runtime.exit_code, runtime.exit_signal = None, ""
+    runtime.active_tasks = 0
+    runtime.is_stuck, runtime.condemned = False, ""
+    if again:
+        runtime.restart_count += 1
+        runtime.last_restart_at = timezone.now()
+    move(runtime, Event.START, "restarting" if again else "starting")
+
+
+SPAWNED = """
+    WITH spawned AS (
+        UPDATE lifecycle_workerruntime r SET
+            process_id = CASE WHEN r.generation = %(generation)s
+                THEN %(pid)s ELSE r.process_id END,
+            started_at = CASE WHEN r.generation = %(generation)s
+                THEN %(started_at)s ELSE r.started_at END,
+            successor_process_id = CASE WHEN r.successor_generation = %(generation)s
+                THEN %(pid)s ELSE r.successor_process_id END,
+            successor_started_at = CASE WHEN r.successor_generation = %(generation)s
+                THEN %(started_at)s ELSE r.successor_started_at END
+        FROM lifecycle_workerconfig c
+        WHERE c.id = r.config_id AND c.worker_id = %(worker_id)s
+            AND %(generation)s IN (r.generation, r.successor_generation, r.retiring_generation)
+            AND r.state IN ('starting', 'running', 'stopping')
+        RETURNING r.config_id
+    )
+    SELECT pg_notify(%(channel)s, %(worker_id)s), set_config('synchronous_commit', 'off', true)
+    FROM spawned
+"""
+
+
 def spawned(alive: Alive) -> None:
-    """A process exists. Raises `LostRace` when it is of the past."""
-    with belonging(alive.instance) as (runtime, role):
-        if role is Role.SUCCESSOR:
-            runtime.successor_process_id = alive.process.pid
-            runtime.successor_started_at = alive.started_at
-        elif role is Role.CURRENT:
-            runtime.process_id = alive.process.pid
-            runtime.started_at = alive.started_at
-        runtime.save()
-        notify(alive.instance.worker_id)
+    """A process exists. Raises `LostRace` when it is of the past.
+
+    One statement, by the index of worker ids, whose commit does not wait for the disk: the agent
+    has the same on its own, and the master writes it again when it finds it missing.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            SPAWNED,
+            {
+                "channel": CHANNEL,
+                "worker_id": alive.instance.worker_id,
+                "generation": alive.instance.generation,
+                "pid": alive.process.pid,
+                "started_at": alive.started_at,
+            },
+        )
+        if cursor.fetchone() is None:
+            raise LostRace(f"{alive.instance} is not current")
 
 
 def spawn_refused(instance: Instance, why: str) -> None:
@@ -102,12 +137,18 @@ def condemned(instance: Instance, cause: str) -> bool:
         return True
 
 
-def exited(gone: Gone, random: Callable[[], float]) -> None:
+StartsNow = Callable[[WorkerRuntime], int | None]
+
+
+def exited(
+    gone: Gone, random: Callable[[], float], starts_now: StartsNow | None = None
+) -> WorkerConfig | None:
     """A process ended: `stopped` if it was asked to, else `crashed` and the restart policy's turn.
 
-    The end of a successor calls its restart off, the end of a retiring instance completes it. Safe
-    to repeat: a backend reports an exit until it is acknowledged. Raises `LostRace` when the exit
-    is of the past.
+    When `starts_now` then names a generation for the row as it is, that is claimed in the same
+    transaction, and its config returned: the caller spawns it. The end of a successor calls its
+    restart off, the end of a retiring instance completes it. Safe to repeat: a backend reports an
+    exit until it is acknowledged. Raises `LostRace` when the exit is of the past.
     """
     with belonging(gone.instance) as (runtime, role):
         match role:
@@ -117,6 +158,11 @@ def exited(gone: Gone, random: Callable[[], float]) -> None:
                 retired(runtime, gone)
             case Role.CURRENT if runtime.state in WITH_PROCESS:
                 _current_exited(runtime, gone, random)
+                generation = starts_now(runtime) if starts_now else None
+                if generation is not None:
+                    _claim_start(runtime, generation)
+                    return runtime.config
+    return None
 
 
 def _current_exited(runtime: WorkerRuntime, gone: Gone, random: Callable[[], float]) -> None:
@@ -133,10 +179,9 @@ def _current_exited(runtime: WorkerRuntime, gone: Gone, random: Callable[[], flo
         return
     if runtime.condemned:
         gone = replace(gone, exit=replace(gone.exit, note=runtime.condemned))
-    runtime.error_count = F("error_count") + 1
+    runtime.error_count += 1
     runtime.last_error, runtime.last_error_at = str(gone.exit), gone.ended_at
     move(runtime, Event.EXITED, f"crashed: {gone.exit}", level=Level.ERROR)
-    runtime.refresh_from_db()
     _apply_policy(runtime, gone, random)
 
 
@@ -151,10 +196,17 @@ def set_assigned_accounts(counts: dict[str, int]) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            UPDATE lifecycle_workerruntime r SET assigned_accounts = coalesce(n.n, 0)
-            FROM lifecycle_workerconfig c
-            LEFT JOIN unnest(%s::text[], %s::int[]) AS n(worker_id, n) ON n.worker_id = c.worker_id
-            WHERE c.id = r.config_id AND r.assigned_accounts <> coalesce(n.n, 0)
+            WITH changed AS MATERIALIZED (
+                SELECT r.config_id, coalesce(n.n, 0) AS n
+                FROM lifecycle_workerruntime r
+                JOIN lifecycle_workerconfig c ON c.id = r.config_id
+                LEFT JOIN unnest(%s::text[], %s::int[]) AS n(worker_id, n)
+                       ON n.worker_id = c.worker_id
+                WHERE r.assigned_accounts <> coalesce(n.n, 0)
+                ORDER BY r.config_id FOR NO KEY UPDATE OF r -- the order of all who write many rows
+            )
+            UPDATE lifecycle_workerruntime r SET assigned_accounts = changed.n
+            FROM changed WHERE changed.config_id = r.config_id
             """,
             [list(counts), list(counts.values())],
         )
@@ -173,12 +225,10 @@ def _apply_policy(runtime: WorkerRuntime, gone: Gone, random: Callable[[], float
         case Restart(at=at, attempts=attempts):
             runtime.restart_at, runtime.restart_attempts = at, attempts
             runtime.reason = _restart_reason(gone, at, now)
-            runtime.save()
         case GiveUp(reason=reason):
             move(runtime, Event.GIVE_UP, reason, level=Level.ERROR)
         case LeaveStopped(reason=reason):
             runtime.reason = reason
-            runtime.save()
 
 
 def _restart_reason(gone: Gone, at: datetime, now: datetime) -> str:
@@ -257,23 +307,3 @@ def shutting_down(instance: Instance, how: str) -> None:
     """The worker says that it drains; the state is the master's to change."""
     with belonging(instance) as (runtime, _role):
         record(runtime, "draining", f"worker is shutting down ({how})", instance.worker_id)
-
-
-def sampled(samples: list[tuple[Instance, float, float]]) -> None:
-    """CPU % and memory (MB) of many workers in one statement: (instance, cpu, memory)."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            UPDATE lifecycle_workerruntime r SET cpu_usage = s.cpu, memory_usage_mb = s.memory
-            FROM unnest(%s::text[], %s::bigint[], %s::float8[], %s::float8[])
-                 AS s(worker_id, generation, cpu, memory)
-            JOIN lifecycle_workerconfig c ON c.worker_id = s.worker_id
-            WHERE r.config_id = c.id AND r.generation = s.generation AND r.process_id IS NOT NULL
-            """,
-            [
-                [instance.worker_id for instance, _cpu, _memory in samples],
-                [instance.generation for instance, _cpu, _memory in samples],
-                [cpu for _instance, cpu, _memory in samples],
-                [memory for _instance, _cpu, memory in samples],
-            ],
-        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from django.db.models import F
 from django.utils import timezone
 
 from lifecycle.errors import LostRace
@@ -41,7 +40,7 @@ def take_over(runtime: WorkerRuntime) -> None:
     runtime.spawn_version = runtime.successor_spawn_version
     runtime.active_tasks, runtime.is_stuck, runtime.condemned = 0, False, ""
     runtime.restart_attempts = 0
-    runtime.restart_count = F("restart_count") + 1
+    runtime.restart_count += 1
     runtime.last_restart_at = timezone.now()
     runtime.reason = ""
     _clear_successor(runtime)

@@ -1,4 +1,8 @@
-"""One locked row, one step, one log row: what every service is made of."""
+"""One locked row, one step, one log row: what every service is made of.
+
+Steps are gathered on the locked row and written together when the block ends: one UPDATE, one
+INSERT of log rows, one notification, however many steps a transaction takes.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +35,18 @@ def locked(worker_id: str) -> Iterator[WorkerRuntime]:
             runtime = rows.get(config__worker_id=worker_id)
         except WorkerRuntime.DoesNotExist:
             raise UnknownWorker(worker_id) from None
+        runtime.gathered = []
         yield runtime
+        _write_gathered(runtime)
+
+
+def _write_gathered(runtime: WorkerRuntime) -> None:
+    if runtime.has_moved:
+        runtime.save()
+        notify(runtime.config.worker_id)
+    if runtime.gathered:
+        WorkerLog.objects.bulk_create(runtime.gathered)
+    runtime.gathered, runtime.has_moved = None, False
 
 
 class Role(Enum):
@@ -89,13 +104,13 @@ def move(
     level: Level = Level.INFO,
     reason: str | None = None,
 ) -> None:
-    """Take one step of the transition table, and leave its log row. The caller holds the lock."""
+    """Take one step of the transition table, and leave its log row. The caller holds the lock;
+    row and log are written, and the channel notified, when it lets go."""
     before = State(runtime.state)
     runtime.state = advance(before, event).value
     runtime.reason = (message if reason is None else reason)[:1000]
-    runtime.save()
+    runtime.has_moved = True
     record(runtime, event, message, actor or "master", level=level, before=before)
-    notify(runtime.config.worker_id)
 
 
 def record(
@@ -107,7 +122,7 @@ def record(
     level: Level = Level.INFO,
     before: State | None = None,
 ) -> None:
-    WorkerLog.objects.create(
+    row = WorkerLog(
         config_id=runtime.pk,
         level=level.value,
         event=event,
@@ -117,3 +132,7 @@ def record(
         message=message,
         actor=actor,
     )
+    if runtime.gathered is None:
+        row.save()
+    else:
+        runtime.gathered.append(row)

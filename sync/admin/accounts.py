@@ -37,8 +37,8 @@ def account_badge(account: Account) -> SafeString:
         return badge(_("login failed"), "red", account.last_error)
     if account.error_count:
         return badge(_("error"), "red", account.last_error)
-    if account.worker_id is None:
-        return badge(_("no worker"), "amber", _("No running worker has room for it."))
+    if why := queries.why_no_worker(account):
+        return badge(_("no worker"), "amber", why)
     if account.last_sync_at is None:
         return badge(_("first sync"), "blue live")
     return badge(_("in step"), "green live")
@@ -102,17 +102,19 @@ class AccountAdmin(ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
 
     @admin.display(description=_("state"), ordering="error_count")
     def standing(self, account: Account) -> SafeString:
-        """The state, and below it the last error where there is one."""
+        """The state, and below it what is wrong where something is."""
+        trouble = account.last_error or queries.why_no_worker(account)
         return format_html(
             '<span class="m-two m-state">{}<small class="m-clip" title="{}">{}</small></span>',
             account_badge(account),
-            account.last_error,
-            account.last_error,
+            trouble,
+            trouble,
         )
 
     @admin.display(description=_("state"))
     def state(self, account: Account) -> SafeString:
-        return account_badge(account)
+        why = queries.why_no_worker(account)
+        return format_html("{} {}", account_badge(account), why)
 
     @admin.display(description=_("messages"), ordering="messages_total")
     def stored(self, account: Account) -> SafeString:

@@ -10,8 +10,10 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
+from rest_framework.viewsets import ViewSet
 
-from lifecycle.api.base import NoBody
+from lifecycle.api.base import NoBody, actor
+from lifecycle.balance import Strategy
 from sync import queries, services, store
 from sync.api import serializers as bodies
 from sync.api.base import Rows
@@ -85,6 +87,41 @@ class AccountViewSet(Rows[Account]):
     def _shown(self, account: Account) -> Any:
         """As a later GET shows it: with what the database filled in."""
         return self.get_serializer(self.get_queryset().get(pk=account.pk)).data
+
+
+class AssignmentViewSet(ViewSet):
+    """How accounts are given to workers, and whether some wait for one."""
+
+    permissions: ClassVar[dict[str, str]] = {
+        "GET": "sync.view_account",
+        "PATCH": "sync.operate_account",
+    }
+
+    @extend_schema(operation_id="assignment_retrieve", responses=bodies.AssignmentSerializer)
+    def retrieve(self, request: Request) -> Response:
+        return self._shown()
+
+    @extend_schema(
+        request=bodies.AssignmentSerializer(partial=True), responses=bodies.AssignmentSerializer
+    )
+    def partial_update(self, request: Request) -> Response:
+        """Choose the strategy for the next accounts; none moves because of it."""
+        body = bodies.AssignmentSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        services.set_strategy(Strategy(body.validated_data["strategy"]), actor(request))
+        return self._shown()
+
+    def _shown(self) -> Response:
+        placement = queries.placement()
+        found = {
+            "strategy": queries.strategy(),
+            "waiting_accounts": placement.waiting,
+            "assigned_accounts": placement.served,
+            "capacity": placement.capacity,
+            "running_workers": placement.running,
+            "reason": placement.reason,
+        }
+        return Response(bodies.AssignmentSerializer(found).data)
 
 
 class SyncRunViewSet(Rows[SyncRun]):

@@ -8,7 +8,17 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from lifecycle.api.base import Strict
-from sync.models import Account, Comment, Conversation, DeadLetter, Message, Post, SyncRun
+from sync import queries
+from sync.models import (
+    STRATEGIES,
+    Account,
+    Comment,
+    Conversation,
+    DeadLetter,
+    Message,
+    Post,
+    SyncRun,
+)
 
 ANYTHING = {"type": "object", "additionalProperties": {}}
 
@@ -29,6 +39,9 @@ class AccountSerializer(Strict, serializers.ModelSerializer[Account]):
         allow_null=True,
         help_text="The worker that watches it now.",
     )
+    no_worker_because = serializers.SerializerMethodField(
+        help_text="Why no running worker watches it; empty when one does, or it is disabled."
+    )
 
     class Meta:
         model = Account
@@ -36,7 +49,7 @@ class AccountSerializer(Strict, serializers.ModelSerializer[Account]):
             *("name", "platform", "identifier", "endpoint", "credentials", "enabled", "interval_s")
         ]
         read_only_fields: ClassVar[list[str]] = [
-            *("id", "worker_id", "epoch", "sequence", "next_due_at"),
+            *("id", "worker_id", "no_worker_because", "epoch", "sequence", "next_due_at"),
             *("login_state", "last_sync_at", "last_error", "last_error_at", "error_count"),
             *("conversations_total", "messages_total", "posts_total", "comments_total"),
             *("unread_total", "created_at", "updated_at"),
@@ -45,6 +58,20 @@ class AccountSerializer(Strict, serializers.ModelSerializer[Account]):
         # "There once" is the service's and the database's to say: a PATCH of one part of the key
         # must not ask for the others.
         validators: ClassVar[list[Any]] = []
+
+    def get_no_worker_because(self, account: Account) -> str:
+        return queries.why_no_worker(account)
+
+
+class AssignmentSerializer(Strict):
+    """The strategy can be written; the figures are of enabled accounts and running workers."""
+
+    strategy = serializers.ChoiceField(STRATEGIES)
+    waiting_accounts = serializers.IntegerField(read_only=True)
+    assigned_accounts = serializers.IntegerField(read_only=True)
+    capacity = serializers.IntegerField(read_only=True)
+    running_workers = serializers.IntegerField(read_only=True)
+    reason = serializers.CharField(read_only=True, help_text="Why accounts wait, and what helps.")
 
 
 class ConversationSerializer(serializers.ModelSerializer[Conversation]):

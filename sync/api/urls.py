@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.urls import path
 from rest_framework.routers import SimpleRouter
 
 from sync.api import accounts, inbox
@@ -17,4 +18,6 @@ router.register("dead-letters", accounts.DeadLetterViewSet, basename="dead-lette
 router.register("platforms", inbox.PlatformViewSet, basename="platform")
 router.register("inbox", inbox.InboxViewSet, basename="inbox")
 
-urlpatterns = router.urls
+assignment = accounts.AssignmentViewSet.as_view({"get": "retrieve", "patch": "partial_update"})
+
+urlpatterns = [path("assignment", assignment, name="assignment"), *router.urls]

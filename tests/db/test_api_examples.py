@@ -18,7 +18,6 @@ from lifecycle.models import WorkerRuntime
 from tests.db.api_helpers import PrintedLog, spawn
 
 TEXT = (Path(__file__).parent / "examples.http").read_text()
-NOT_YET = {"Time series"}
 
 
 @dataclass(frozen=True)
@@ -100,8 +99,6 @@ def test_the_file_from_top_to_bottom(
     make_config(worker_id="worker-2")
     answers = {}
     for example in examples():
-        if example.title in NOT_YET:
-            continue
         response = send(api_client, example)
         answers[example.name] = response
         assert response.status_code in (200, 201, 202), (example.name, response.content)
@@ -133,7 +130,3 @@ def test_a_second_start_is_200(api_client: APIClient, make_config: Callable[...,
     second = api_client.post("/api/v1/workers/worker-1/start")
     assert (first.status_code, second.status_code) == (202, 200)
     assert first.json() == second.json()
-
-
-def test_nobody_offers_the_time_series_yet(api_client: APIClient) -> None:
-    assert api_client.get("/api/v1/workers/worker-1/metrics?period=1h").status_code == 404

@@ -38,6 +38,7 @@ def test_every_address_of_the_requirements_is_in_it(schema: Any) -> None:
         f"{v1}/workers/{{worker_id}}/status": {"get"},
         f"{v1}/workers/{{worker_id}}/logs": {"get"},
         f"{v1}/workers/{{worker_id}}/health": {"get"},
+        f"{v1}/workers/{{worker_id}}/metrics": {"get"},
         f"{v1}/workers/batch": {"post"},
         f"{v1}/workers/stats/overview": {"get"},
         f"{v1}/accounts": {"get", "post"},

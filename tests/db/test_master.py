@@ -18,6 +18,7 @@ from lifecycle import backends, leadership, queries, services
 from lifecycle.agent import process
 from lifecycle.backends.base import Snapshot
 from lifecycle.backends.local import LocalBackend
+from lifecycle.duty_runner import DutyRunner
 from lifecycle.errors import Rejected
 from lifecycle.master import Leave, Master, Notified, Observed, ShutDown
 from lifecycle.models import WorkerConfig, WorkerLog, WorkerRuntime
@@ -39,10 +40,11 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
 
 
 @contextmanager
-def leading() -> Iterator[Master]:
-    """A master that decides, on a thread, until the block ends."""
+def leading(*runners: DutyRunner) -> Iterator[Master]:
+    """A master that decides, on a thread, until the block ends; `runners` of duties beside it."""
     master = Master(backends.backends())
-    lead = leadership.acquire(database_url(), [services.CHANNEL])
+    channels = {services.CHANNEL, *(c for runner in runners for c in runner.duty.channels)}
+    lead = leadership.acquire(database_url(), sorted(channels))
 
     def decide() -> None:
         try:
@@ -51,15 +53,22 @@ def leading() -> Iterator[Master]:
             connection.close()
 
     def listen() -> None:
-        for _channel, worker_id in lead.notifications():
-            master.items.put(Notified(worker_id))
+        for channel, payload in lead.notifications():
+            if channel == services.CHANNEL:
+                master.items.put(Notified(payload))
+            for runner in runners:
+                runner.notified(channel)
 
     threads = [threading.Thread(target=decide), threading.Thread(target=listen, daemon=True)]
     for thread in threads:
         thread.start()
+    for runner in runners:
+        runner.start()
     try:
         yield master
     finally:
+        for runner in runners:
+            runner.end()
         master.items.put(Leave())
         threads[0].join()
         lead.give_up()
@@ -268,6 +277,20 @@ def test_a_snapshot_that_is_older_than_a_start_does_not_hide_it(
 def gone(worker_id: str, generation: int) -> Gone:
     now = timezone.now()
     return Gone(Instance(worker_id, generation), Exit(code=1), now, now)
+
+
+def test_a_process_id_that_the_database_lost_is_learned_again(
+    host: Host, make_config: MakeConfig
+) -> None:
+    """Its commit does not wait for the disk: the agent knows it, and nothing is started."""
+    make_config(worker_id="w", auto_start=True)
+    with leading():
+        first = with_process("w")
+    WorkerRuntime.objects.update(process_id=None, started_at=None)
+    with leading():
+        again = with_process("w")
+    assert (again.process_id, again.generation) == (first.process_id, 1)
+    assert again.started_at == first.started_at
 
 
 def test_a_killed_agent_comes_back_and_nothing_is_started_twice(

@@ -370,3 +370,29 @@ def test_the_lifecycle_log_can_be_narrowed(make_config: Callable[..., WorkerConf
     assert [row.level for row in queries.lifecycle_log("w", level="error")] == ["error"]
     assert queries.lifecycle_log("w", since=timezone.now()).count() == 0
     assert len(queries.lifecycle_log("w", limit=2)) == 2
+
+
+def test_an_exit_and_the_restart_that_is_due_are_written_together(
+    make_config: Callable[..., WorkerConfig],
+) -> None:
+    """[L6] Both steps are logged, and the row shows the claim."""
+    instance = bring_up(make_config(worker_id="w", restart_delay_ms=0))
+    now = timezone.now()
+    gone = Gone(instance, KILLED, now - timedelta(seconds=90), now)
+    claimed = services.exited(gone, lambda: 0.0, lambda runtime: runtime.last_generation + 1)
+    assert claimed is not None
+    runtime = queries.runtime("w")
+    assert (runtime.state, runtime.generation) == (State.STARTING, instance.generation + 1)
+    assert (runtime.restart_count, runtime.error_count) == (1, 1)
+    events = WorkerLog.objects.order_by("-id").values_list("event", "to_state")[:2]
+    assert list(events) == [("start", "starting"), ("exited", "crashed")]
+
+
+def test_an_exit_that_is_not_followed_by_a_start_claims_nothing(
+    make_config: Callable[..., WorkerConfig],
+) -> None:
+    instance = bring_up(make_config(worker_id="w", restart_delay_ms=0))
+    now = timezone.now()
+    gone = Gone(instance, KILLED, now, now)
+    assert services.exited(gone, lambda: 0.0, lambda _runtime: None) is None
+    assert queries.runtime("w").state == State.CRASHED

@@ -13,6 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from lifecycle import duties as lifecycle_duties
+from lifecycle.balance import Strategy
 from lifecycle.models import WorkerConfig, WorkerRuntime
 from sync import duties, services, tasks
 from sync.duties import AccountsDuty, Claim
@@ -129,10 +130,12 @@ def test_accounts_of_a_crashed_worker_move(make_worker: Any, sent: Sent, now: da
     accounts = [make_account(worker=first) for _ in range(2)]
     duty = AccountsDuty()
     duty.run(now)
-    set_state(first, "crashed", stopped_at=now)
-    duty.run(now)  # it is wanted and went away only just now
+    set_state(first, "crashed", stopped_at=now, restart_at=now)
+    patience = now + timedelta(seconds=duties.RETURNING_S)
+    assert duty.run(now) == patience  # it went away only just now, and is about to be back
     assert set(homes().values()) == {first.pk}
-    duty.run(now + timedelta(seconds=6))
+    set_state(first, "starting", restart_at=None, started_at=patience)
+    duty.run(patience)
     assert homes() == {accounts[0].pk: second.pk, accounts[1].pk: first.pk}  # room for one
     assert sent[-1][1]["queue"] == f"worker.{second.worker_id}"
     assert len(sent) == 3
@@ -146,6 +149,67 @@ def test_accounts_of_a_stopped_worker_move_at_once(
     set_state(first, "stopping", desired_state="stopped", stopping_since=now)
     AccountsDuty().run(now)
     assert [*homes().values()] == [second.pk]
+
+
+@pytest.mark.parametrize(
+    ("state", "fields"),
+    [
+        ("error", {}),
+        ("crashed", {"restart_at": None}),
+        ("crashed", {"restart_at": timedelta(seconds=60)}),
+    ],
+    ids=["given up", "not restarted", "restarted in a minute"],
+)
+def test_accounts_of_a_worker_that_will_not_be_back_move_at_once(
+    make_worker: Any, sent: Sent, now: datetime, state: str, fields: dict[str, Any]
+) -> None:
+    first, second = make_worker(), make_worker()
+    account = make_account(worker=first, epoch=5)
+    wait = fields.get("restart_at")
+    set_state(first, state, stopped_at=now, restart_at=wait and now + wait)
+    AccountsDuty().run(now)
+    account.refresh_from_db()
+    assert (account.worker_id, account.epoch) == (second.pk, 7)  # moved, then claimed
+
+
+def test_nothing_is_given_to_a_worker_that_is_being_replaced(
+    make_worker: Any, sent: Sent, now: datetime
+) -> None:
+    worker = make_worker()
+    held, homeless = make_account(worker=worker), make_account()
+    set_state(worker, "running", condemned="memory 900 MB, over its limit")
+    AccountsDuty().run(now)
+    assert homes() == {held.pk: worker.pk, homeless.pk: None}
+    assert sent == []
+
+
+@pytest.mark.parametrize(
+    ("strategy", "expected"),
+    [("least_loaded", [1, 1, 1]), ("round_robin", [0, 1, 0]), ("sticky", [0, 0, 0])],
+)
+def test_the_chosen_strategy_places_new_accounts(
+    make_worker: Any, sent: Sent, now: datetime, strategy: str, expected: list[int]
+) -> None:
+    workers = [make_worker(), make_worker()]
+    old = [make_account(worker=workers[0]) for _ in range(4)]
+    services.set_strategy(Strategy(strategy), "ann")
+    accounts = [make_account() for _ in range(3)]
+    AccountsDuty().run(now)
+    found = homes()
+    assert [found[account.pk] for account in accounts] == [workers[i].pk for i in expected]
+    assert all(found[account.pk] == workers[0].pk for account in old)
+
+
+def test_round_robin_goes_on_where_it_was(make_worker: Any, sent: Sent, now: datetime) -> None:
+    workers = [make_worker(), make_worker()]
+    services.set_strategy(Strategy.ROUND_ROBIN, "ann")
+    duty = AccountsDuty()
+    given = []
+    for _ in range(4):
+        account = make_account()
+        duty.run(now)
+        given.append(homes()[account.pk])
+    assert given == [workers[0].pk, workers[1].pk] * 2
 
 
 def test_what_backs_off_goes_on_backing_off_elsewhere(

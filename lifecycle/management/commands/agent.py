@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 from setproctitle import setproctitle
 
 from crm.celery import app
-from lifecycle.agent import worker_main
+from lifecycle.agent import limits, worker_main
 from lifecycle.agent.server import Agent, take_agent_lock
 from lifecycle.agent.zygote import fork_zygote
 from lifecycle.errors import BackendUnavailable
@@ -28,6 +28,7 @@ class Command(BaseCommand):
         except BackendUnavailable as error:
             raise CommandError(str(error)) from error
         worker_main.preload(app)
-        zygote_pid, zygote = fork_zygote(env.home, partial(worker_main.run, app), lock)
+        run = partial(worker_main.run, app)
+        zygote_pid, zygote = fork_zygote(env.home, run, lock, limits.find_room())
         setproctitle("muster: agent")
         asyncio.run(Agent(env.home, env.agent_socket, zygote_pid, zygote).run())

@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('lifecycle', '0001_initial'),
+        ('lifecycle', '0002_metrics'),
     ]
 
     operations = [

@@ -1,0 +1,1 @@
+"""What `tests.benchmarks.supervision` starts and measures: Muster, others, and tiny children."""
