@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
 
-SECRET_WORDS = (
-    "password",
-    "secret",
-    "token",
-    "credential",
-    "authorization",
-    "api_key",
-    "private_key",
-)
+from lifecycle.logs.redaction import MASK, SECRET_NAME, redact
+
+OURS = {"time", "level", "logger"}
 
 
-def redact(
+def hide_secrets(
     _logger: object, _method: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
-    """A value whose name sounds like a secret is never printed."""
-    for key in event:
-        if any(word in key.lower() for word in SECRET_WORDS):
-            event[key] = "[redacted]"
+    """A secret is never printed: neither a value whose name sounds like one, at any depth, nor one
+    that stands in a text or a traceback."""
+    for key, value in event.items():
+        event[key] = value if key in OURS else _hidden(key, value)
     return event
+
+
+def _hidden(name: str, value: object) -> object:
+    if value and not isinstance(value, bool) and SECRET_NAME.search(name):
+        return MASK
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, Mapping):
+        return {key: _hidden(str(key), inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_hidden("", inner) for inner in value]
+    return value
 
 
 SHARED: list[structlog.typing.Processor] = [
@@ -33,7 +40,6 @@ SHARED: list[structlog.typing.Processor] = [
     structlog.stdlib.add_logger_name,
     structlog.stdlib.ExtraAdder(),
     structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-    redact,
 ]
 
 
@@ -50,14 +56,16 @@ def logging_config(log_format: str, level: str) -> dict[str, Any]:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    last: list[structlog.typing.Processor] = (
-        [
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(ensure_ascii=False),
-        ]
+    # Last but one: by then tracebacks are text, in which a secret can stand as well.
+    last: list[structlog.typing.Processor] = [
+        structlog.processors.format_exc_info,
+        hide_secrets,
+        structlog.processors.JSONRenderer(ensure_ascii=False)
         if log_format == "json"
-        else [structlog.dev.ConsoleRenderer(colors=False)]
-    )
+        else structlog.dev.ConsoleRenderer(
+            colors=False, exception_formatter=structlog.dev.plain_traceback
+        ),
+    ]
     formatter = {
         "()": structlog.stdlib.ProcessorFormatter,
         "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],

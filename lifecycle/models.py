@@ -172,6 +172,18 @@ class WorkerConfig(models.Model):
         validators=[MinValueValidator(15), MaxValueValidator(3600)],
         help_text=_("A worker beats every 10 s; one that is silent for longer is replaced."),
     )
+    log_max_mb = models.PositiveIntegerField(
+        _("log file size (MB)"),
+        default=10,
+        validators=[MinValueValidator(1), MaxValueValidator(1024)],
+        help_text=_("A log file that has reached this size is put aside and a new one begun."),
+    )
+    log_files = models.PositiveIntegerField(
+        _("log files kept"),
+        default=5,
+        validators=[MinValueValidator(2), MaxValueValidator(100)],
+        help_text=_("Of each stream, the one that is written included; the oldest is removed."),
+    )
     enabled = models.BooleanField(_("enabled"), default=True)
     version = models.PositiveIntegerField(_("version"), default=1, editable=False)
     spawn_version = models.PositiveIntegerField(
@@ -209,6 +221,9 @@ class WorkerConfig(models.Model):
             models.CheckConstraint(condition=Q(cpu_cores__gt=0), name="cpu_cores_is_positive"),
             models.CheckConstraint(
                 condition=Q(max_memory_mb__gte=32), name="max_memory_mb_is_usable"
+            ),
+            models.CheckConstraint(
+                condition=Q(log_max_mb__gte=1, log_files__gte=2), name="log_rotation_is_usable"
             ),
         ]
 

@@ -150,6 +150,8 @@ class WorkerSpec:
     env: dict[str, str] = field(default_factory=dict)
     args: tuple[str, ...] = ()
     working_directory: str = ""
+    log_max_bytes: int = 10 * 1024 * 1024  # of one log file
+    log_files: int = 5  # kept of each stream, the one that is written included
     max_memory_mb: int = 0  # 0: no limit
     cpu_cores: float = 0
     replaces: int | None = None  # the generation that it may run beside until it is ready [L8]

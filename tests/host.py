@@ -13,9 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from lifecycle.backends.base import Snapshot
+from lifecycle.backends.base import LogStart, Snapshot
 from lifecycle.backends.local import LocalBackend
 from lifecycle.errors import BackendUnavailable
+from lifecycle.logs.lines import last_lines
 from lifecycle.types import Alive, Gone, Instance, Pool, WorkerSpec
 
 T = TypeVar("T")
@@ -85,11 +86,18 @@ class Host:
         return self.backend.start(replace(made, **limits))  # type: ignore[arg-type]
 
     def lines(self, stream: str = "stdout", tail: int = 100_000) -> list[str]:
-        return self.backend.read_log("worker-1", stream, tail)
+        source = self.backend.read_log("worker-1", stream, LogStart(tail=tail))
+        return [line.text for line in last_lines(source.pieces(), tail, start=source.start).lines]
 
 
 def spec(
-    *words: str, worker_id: str = "worker-1", generation: int = 1, folder: str = "", **env: str
+    *words: str,
+    worker_id: str = "worker-1",
+    generation: int = 1,
+    folder: str = "",
+    log_max_bytes: int = 10 * 1024 * 1024,
+    log_files: int = 5,
+    **env: str,
 ) -> WorkerSpec:
     return WorkerSpec(
         instance=Instance(worker_id, generation),
@@ -99,6 +107,8 @@ def spec(
         env=env,
         args=words,
         working_directory=folder,
+        log_max_bytes=log_max_bytes,
+        log_files=log_files,
     )
 
 

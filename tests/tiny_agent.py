@@ -46,6 +46,29 @@ def _stray(_: str) -> None:
     )
 
 
+def _record(number: int) -> str:
+    """A line of 100 bytes, as our workers print them."""
+    text = f'{{"time": "2026-01-01T00:00:00Z", "level": "info", "event": "line {number}", "rest": "'
+    return text + "x" * (97 - len(text)) + '"}\n'
+
+
+def _burst(count: str) -> None:
+    """So many lines as fast as can be, one write each."""
+    for number in range(int(count)):
+        os.write(1, _record(number).encode())
+
+
+def _paced(rate: str) -> None:
+    """So many lines a second, one write each, until killed."""
+    begun, number = time.monotonic(), 0
+    while True:
+        due = (time.monotonic() - begun) * int(rate)
+        while number < due:
+            os.write(1, _record(number).encode())
+            number += 1
+        time.sleep(0.001)
+
+
 EATEN: list[bytearray] = []
 
 
@@ -76,6 +99,8 @@ ACTIONS: dict[str, Callable[[str], object]] = {
     "cpus": lambda _: print(len(os.sched_getaffinity(0))),
     "cwd": lambda _: print(Path.cwd()),
     "flood": lambda _: _flood(),
+    "burst": _burst,
+    "paced": _paced,
     "stamp": stamps.send,  # for benchmarks: when it was alive first
     "eat": lambda value: EATEN.append(bytearray(os.urandom(1)) * (int(value) * 1024 * 1024)),
     "grow": lambda value: (signal.sigwait({signal.SIGUSR2}), ACTIONS["eat"](value)),

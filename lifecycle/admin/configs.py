@@ -131,7 +131,10 @@ class WorkerConfigAdmin(ServiceAdmin, SimpleHistoryAdmin, ModelAdmin):  # type: 
                 ]
             },
         ),
-        (_("Process"), {"fields": ["env_variables", "command_args"]}),
+        (
+            _("Process"),
+            {"fields": ["env_variables", "command_args", ("log_max_mb", "log_files")]},
+        ),
         (_("Version"), {"fields": [("version", "created_at", "updated_at")]}),
     ]
 

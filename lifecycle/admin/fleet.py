@@ -24,9 +24,11 @@ from lifecycle import queries
 from lifecycle.admin.rollouts import banner, begin_page
 from lifecycle.admin.worker_page import (
     WISHES,
+    log_stream,
+    log_text,
+    log_viewer,
     outdated_badge,
     page,
-    process_log,
     state_badge,
     wish_text,
     wishes_now,
@@ -43,7 +45,7 @@ from lifecycle.console.live import (
     span,
     two_lines,
 )
-from lifecycle.errors import LifecycleError
+from lifecycle.errors import BackendError, LifecycleError
 from lifecycle.models import WorkerRuntime
 from lifecycle.series import PERIODS
 
@@ -255,16 +257,17 @@ class WorkerAdmin(LiveList, ReadOnlyAdmin):
             "opts": self.opts,
             "original": runtime,
             "periods": list(PERIODS),
-            **process_log(runtime, request.GET.get("stream", "stdout")),
+            **log_viewer(runtime, request.GET.get("stream", "")),
         }
         return TemplateResponse(request, "console/worker.html", context)
 
     def log_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """The tail of `?stream=stdout|stderr`, polled as `live-log`."""
+        """The log of `?stream=stdout|stderr` on a page of its own; with `&download` as a file."""
         runtime = self._runtime(request, pk)
-        context: dict[str, Any] = process_log(runtime, request.GET.get("stream", "stdout"))
-        if polls(request, "live-log"):
-            return TemplateResponse(request, "console/worker_log_tail.html", context)
+        stream = request.GET.get("stream", "")
+        if "download" in request.GET:
+            return _downloaded(runtime, stream)
+        context = log_viewer(runtime, stream)
         context |= {
             **self.admin_site.each_context(request),
             "title": gettext("Log of %(worker)s") % {"worker": runtime.config.worker_id},
@@ -283,3 +286,15 @@ class WorkerAdmin(LiveList, ReadOnlyAdmin):
         if (found := row_id(pk)) is None:
             raise Http404
         return get_object_or_404(queries.runtimes(), pk=found)
+
+
+def _downloaded(runtime: WorkerRuntime, stream: str) -> HttpResponse:
+    """The last lines as a text file, or in words why they can't be had."""
+    try:
+        text = log_text(runtime, stream)
+    except BackendError as error:
+        why = gettext("The log can't be read now: %(why)s") % {"why": error}
+        return HttpResponse(why, status=503, content_type="text/plain; charset=utf-8")
+    name = f"{runtime.config.worker_id}-{log_stream(stream)}.log"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return HttpResponse(text, content_type="text/plain; charset=utf-8", headers=headers)

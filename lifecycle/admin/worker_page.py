@@ -7,15 +7,16 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from lifecycle import queries, services
-from lifecycle.backends import backend_for
+from lifecycle.agent.layout import STREAMS
 from lifecycle.console.live import DASH, Text, age, badge, moment, span
-from lifecycle.errors import BackendError
-from lifecycle.models import WorkerRuntime
+from lifecycle.logs import reading
+from lifecycle.models import LEVELS, WorkerRuntime
 from lifecycle.services import Wished
 from lifecycle.states import WITH_PROCESS
 from lifecycle.types import Level, State, Wish
@@ -29,9 +30,8 @@ TONES = {
     State.ERROR: "red",
 }
 LEVEL_TONES = {Level.DEBUG: "grey", Level.INFO: "blue", Level.WARNING: "amber", Level.ERROR: "red"}
-STREAMS = ("stdout", "stderr")
-LOG_TAIL = 400  # lines of a process log shown at once
 LIFECYCLE_ROWS = 12
+DOWNLOAD_LINES = 10_000
 
 WISHES: dict[str, Callable[[str, str], Wished]] = {
     "start": services.request_start,
@@ -191,14 +191,23 @@ def _configuration(runtime: WorkerRuntime) -> list[tuple[Text, object]]:
     ]
 
 
-def process_log(runtime: WorkerRuntime, stream: str) -> dict[str, Any]:
-    """Template context of the log tail: `stream`, `lines`, and `trouble` when it can't be read."""
-    stream = stream if stream in STREAMS else STREAMS[0]
-    lines: list[str] = []
-    trouble = ""
-    try:
-        backend = backend_for(runtime.config)
-        lines = backend.read_log(runtime.config.worker_id, stream, LOG_TAIL)
-    except BackendError as error:
-        trouble = _("The log can't be read now: %(why)s") % {"why": error}
-    return {"stream": stream, "streams": STREAMS, "lines": lines, "trouble": trouble}
+def log_stream(asked: str) -> str:
+    return asked if asked in STREAMS else STREAMS[0]
+
+
+def log_viewer(runtime: WorkerRuntime, stream: str) -> dict[str, Any]:
+    """Template context of the log viewer: which stream it begins with, and where its lines are."""
+    worker = [runtime.config.worker_id]
+    return {
+        "stream": log_stream(stream),
+        "streams": STREAMS,
+        "levels": LEVELS,
+        "follow_url": reverse("worker-follow", args=worker),
+        "logs_url": reverse("worker-logs", args=worker),
+    }
+
+
+def log_text(runtime: WorkerRuntime, stream: str) -> str:
+    """The last lines as a text to be kept. Raises `BackendError`."""
+    found = reading.read(runtime.config, log_stream(stream), DOWNLOAD_LINES)
+    return "".join(f"{line.text}\n" for line in found.lines)

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from lifecycle.agent.logclient import LogFeed
 from lifecycle.agent.protocol import decode, encode
 from lifecycle.errors import BackendUnavailable, SpawnRefused
 
@@ -49,6 +50,19 @@ class AgentClient:
             raise BackendUnavailable(f"the agent is away: {error}") from error
         raise BackendUnavailable("the agent closed the connection")
 
+    def open_log(self, verb: str, **arguments: Any) -> LogFeed:
+        """A log that comes (`read_log`, `follow`). Raises `BackendUnavailable`."""
+        try:
+            connection = self._connect(CALL_TIMEOUT_S)
+            try:
+                connection.sendall(encode({"verb": verb, **arguments}))
+                return LogFeed(connection, _answer(_first_line(connection)))
+            except BaseException:
+                connection.close()
+                raise
+        except (OSError, ValueError) as error:
+            raise BackendUnavailable(f"the agent did not answer: {error}") from error
+
     def _connect(self, timeout_s: float) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(timeout_s)
@@ -58,6 +72,14 @@ class AgentClient:
             connection.close()
             raise
         return connection
+
+
+def _first_line(connection: socket.socket) -> bytes:
+    """One line and not a byte more: what follows belongs to somebody else."""
+    line = b""
+    while not line.endswith(b"\n") and (byte := connection.recv(1)):
+        line += byte
+    return line
 
 
 def _answer(line: bytes) -> dict[str, Any]:

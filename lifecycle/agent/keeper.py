@@ -30,6 +30,8 @@ from lifecycle.types import Alive, Exit, Gone, Instance, WorkerSpec
 IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)
 REAPED_TRIES = 200
 REAPED_POLL_S = 0.01
+# Output is moved so often at most: a flood costs little, and nobody sees the delay.
+BREATH_MS = 5
 
 WorkerMain = Callable[[WorkerSpec], int]
 
@@ -47,6 +49,8 @@ def keep(spawn: SpawnDir, replies: socket.socket, worker_main: WorkerMain) -> No
         return
     started_at = datetime.now(UTC)
     pumps = _pumps(spawn)
+    if spec.replaces is None:  # of a process before us, whose keeper could not
+        _end_lines(pumps)
     witness = Witness(spawn.instance, spawn.home.room)
     gate, open_gate = os.pipe()
     pid = os.fork()
@@ -103,8 +107,12 @@ def _become_keeper(spawn: SpawnDir) -> None:
 
 
 def _pumps(spawn: SpawnDir) -> list[LogPump]:
-    worker_id = spawn.instance.worker_id
-    return [LogPump(spawn.fifo(s), spawn.home.log_file(worker_id, s)) for s in STREAMS]
+    return [spawn.pump(stream) for stream in STREAMS]
+
+
+def _end_lines(pumps: list[LogPump]) -> None:
+    for pump in pumps:
+        pump.end_line()
 
 
 def _told_by_kernel(pidfd: int) -> Exit | None:
@@ -120,6 +128,7 @@ def _conclude(spawn: SpawnDir, alive: Alive, how: Exit, pumps: list[LogPump]) ->
     """The last output, then the exit, on record."""
     for pump in pumps:
         pump.drain()
+    _end_lines(pumps)
     spawn.record_exit(Gone(spawn.instance, how, alive.started_at, datetime.now(UTC)))
     if spawn.home.room:
         spawn.home.room.remove(spawn.instance)
@@ -190,16 +199,16 @@ def _be_worker(
 
 def _pump_until_end(pidfd: int, pumps: list[LogPump]) -> None:
     """Move output until the worker ends."""
-    poller = select.poll()
+    poller, end = select.poll(), select.poll()
+    end.register(pidfd, select.POLLIN)
     by_descriptor = {pump.source: pump for pump in pumps}
     for descriptor in (pidfd, *by_descriptor):
         poller.register(descriptor, select.POLLIN)
     while True:
         ready = [descriptor for descriptor, _event in poller.poll()]
-        for descriptor in ready:
-            if descriptor in by_descriptor:
-                by_descriptor[descriptor].move()
-        if pidfd in ready:
+        pumped = [by_descriptor[d] for d in ready if d in by_descriptor]
+        more = [pump.move() and pump.move() for pump in pumped]
+        if pidfd in ready or end.poll(0 if any(more) else BREATH_MS):
             return
 
 

@@ -7,7 +7,10 @@
     stdout, stderr  FIFOs, open in the worker
     keeper          lock of the keeper's place
     exit.json       how it ended, fsynced; kept until the master acknowledges it
-<home>/logs/workers/<worker_id>/{stdout,stderr}.log, .log.1, …
+<home>/logs/workers/<worker_id>/
+    {stdout,stderr}.log           what it prints now
+    {stdout,stderr}.log.000001 …  what it printed before, oldest first (see `logfiles`)
+    {stdout,stderr}.turns         lock of who writes now: a worker and its successor take turns
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from lifecycle.agent.limits import Room
+from lifecycle.agent.output import LogPump
 from lifecycle.types import Alive, Exit, Gone, Instance, Pool, ProcessRef, WorkerSpec
 
 STREAMS = ("stdout", "stderr")
@@ -84,6 +88,11 @@ class SpawnDir:
 
     def fifo(self, stream: str) -> Path:
         return self.path / stream
+
+    def pump(self, stream: str) -> LogPump:
+        """What moves the output of this spawn; the caller holds the lock of the logs."""
+        log, spec = self.home.log_file(self.instance.worker_id, stream), self.spec()
+        return LogPump(self.fifo(stream), log, spec.log_max_bytes, spec.log_files)
 
     def spec(self) -> WorkerSpec:
         return spec_from(json.loads((self.path / "spec.json").read_text()))

@@ -1,4 +1,4 @@
-"""Worker output: from FIFOs into rotated log files, and back out again [L12].
+"""Worker output: from FIFOs into rotated log files [L12].
 
 A worker writes into FIFOs that it holds open for reading too, so a write never fails because the
 keeper died: what it wrote stays in the pipe until a keeper moves it on. `os.splice` moves bytes
@@ -11,28 +11,35 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-ROTATE_BYTES = 10 * 1024 * 1024
-KEPT_FILES = 5
+from lifecycle.agent import logfiles
+from lifecycle.logs.lines import LONGEST_LINE
+
 PIPE_BYTES = 1024 * 1024
-DRAIN_TRIES = 1000
-LONGEST_LINE = 64 * 1024
-CUT_MARK = " … [line cut]"
+DRAIN_TRIES = 10_000
+# At most so much in one go: a file is larger than it should be by this and one line at most.
+MOVE_BYTES = 256 * 1024
 
 
 class LogPump:
     """Moves one FIFO into one log file, and rotates the file by size at a line's end."""
 
-    def __init__(self, fifo: Path, log: Path) -> None:
+    def __init__(self, fifo: Path, log: Path, max_bytes: int, kept: int) -> None:
         self.log = log
+        self.max_bytes = max_bytes
+        self.kept = kept
         self.source = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
-        fcntl.fcntl(self.source, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        # Beyond a number of pipes the kernel leaves them small for all but root (pipe(7)).
+        with suppress(PermissionError):
+            fcntl.fcntl(self.source, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self._lost = 0
         self._turns = os.open(log.with_suffix(".turns"), os.O_RDWR | os.O_CREAT, 0o600)
         self.target = -1
-        self._open()
+        with self._turn():
+            self._open()
+            logfiles.prune(log, kept)
 
     def _open(self) -> None:
         # Not O_APPEND, which splice refuses: whose turn it is seeks the end.
@@ -43,20 +50,20 @@ class LogPump:
         self.size = os.lseek(self.target, 0, os.SEEK_END)
 
     def move(self) -> bool:
-        """Move what the pipe holds. False when it held nothing."""
+        """Move what the pipe holds, up to `MOVE_BYTES`. False when it held nothing."""
         with self._turn():
             try:
                 self._find_end()
                 if self._lost:
                     self._confess()
-                moved = os.splice(self.source, self.target, PIPE_BYTES)
+                self._rotate_when_full()
+                moved = os.splice(self.source, self.target, min(MOVE_BYTES, self.max_bytes))
+                self.size += moved
+                self._rotate_when_full()
             except BlockingIOError:
                 return False
             except OSError:
                 return self._discard()
-            self.size += moved
-            if self.size >= ROTATE_BYTES and self._at_line_end():
-                self._rotate()
             return moved > 0
 
     @contextmanager
@@ -73,18 +80,12 @@ class LogPump:
 
         Raises `OSError`.
         """
-        if not self._is_current():
+        if not logfiles.is_written(self.log, self.target):
             self._open()
         end = os.lseek(self.target, 0, os.SEEK_END)
-        if end != self.size and not self._at_line_end(end):
-            end += os.write(self.target, b"\n")
-        self.size = end
-
-    def _is_current(self) -> bool:
-        try:
-            return self.log.stat().st_ino == os.fstat(self.target).st_ino
-        except FileNotFoundError:
-            return False
+        others, self.size = end != self.size, end
+        if others and not self._at_line_end():
+            self.size += os.write(self.target, b"\n")
 
     def drain(self) -> None:
         """Move all that is there, at most what the pipe can hold many times over: a stray that
@@ -92,6 +93,13 @@ class LogPump:
         for _ in range(DRAIN_TRIES):
             if not self.move():
                 return
+
+    def end_line(self) -> None:
+        """End a line that its writer left unfinished; nothing more of it comes."""
+        with self._turn(), suppress(OSError):  # the disk is full
+            self._find_end()
+            if not self._at_line_end():
+                self.size += os.write(self.target, b"\n")
 
     def close(self) -> None:
         for descriptor in (self.source, self.target, self._turns):
@@ -115,54 +123,26 @@ class LogPump:
         if written == len(note):
             self._lost = 0
 
-    def _at_line_end(self, end: int | None = None) -> bool:
-        end = self.size if end is None else end
-        return end == 0 or end >= 2 * ROTATE_BYTES or os.pread(self.target, 1, end - 1) == b"\n"
+    def _at_line_end(self) -> bool:
+        return self.size == 0 or os.pread(self.target, 1, self.size - 1) == b"\n"
 
-    def _rotate(self) -> None:
-        for number in range(KEPT_FILES - 1, 0, -1):
-            older = self.log.with_name(f"{self.log.name}.{number}")
-            if older.exists():
-                older.replace(self.log.with_name(f"{self.log.name}.{number + 1}"))
-        self.log.replace(self.log.with_name(f"{self.log.name}.1"))
-        self._open()
+    def _rotate_when_full(self) -> None:
+        """At a line's end, or when a line goes on far too long: then it goes over into the next
+        file. Raises `OSError`."""
+        if self.size >= self.max_bytes and (self._finish_line() or self.size >= 2 * self.max_bytes):
+            logfiles.rotate(self.log, self.kept)
+            self._open()
 
-
-def tail(log: Path, lines: int) -> list[str]:
-    """The last `lines` lines over the rotated files, oldest first.
-
-    Bytes that are not UTF-8 are shown escaped; a line over 64 KB is cut, with a mark.
-    """
-    found: list[bytes] = []
-    for path in _newest_first(log):
-        found = [*_last_lines(path, lines - len(found)), *found]
-        if len(found) >= lines:
-            break
-    return [_shown(line) for line in found]
-
-
-def _newest_first(log: Path) -> Iterator[Path]:
-    yield log
-    for number in range(1, KEPT_FILES + 1):
-        yield log.with_name(f"{log.name}.{number}")
-
-
-def _last_lines(path: Path, lines: int) -> list[bytes]:
-    block = 256 * 1024
-    try:
-        with path.open("rb") as file:
-            position = file.seek(0, os.SEEK_END)
-            data = b""
-            while position > 0 and data.count(b"\n") <= lines:
-                step = min(block, position)
-                position -= step
-                file.seek(position)
-                data = file.read(step) + data
-    except FileNotFoundError:
-        return []
-    return data.splitlines()[-lines:] if lines > 0 else []
-
-
-def _shown(line: bytes) -> str:
-    text = line[:LONGEST_LINE].decode("utf-8", "backslashreplace")
-    return text + CUT_MARK if len(line) > LONGEST_LINE else text
+    def _finish_line(self) -> bool:
+        """Move the rest of a line byte by byte. False when it is not written yet, or very long."""
+        for _ in range(LONGEST_LINE):
+            if self._at_line_end():
+                return True
+            try:
+                moved = os.splice(self.source, self.target, 1)
+            except BlockingIOError:
+                return False
+            if moved == 0:
+                return False
+            self.size += moved
+        return False

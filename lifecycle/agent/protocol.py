@@ -3,6 +3,11 @@
 A request is `{"verb": …, …}`, its answer `{"ok": {…}}` or `{"error": kind, "message": text}` where
 kind is `refused` (can never work as asked), `busy` (can't be done now) or `bad_request`. The verb
 `watch` answers with a snapshot, then an event a line for as long as the connection lives.
+
+The verbs `read_log` and `follow` answer with `{"ok": {"place", "whole"}}`, then with frames: pieces
+of the log as they are, each `{"place": "41:1024", "bytes": n}` and then n bytes; `{"place": …,
+"missed": files}`; `{"event": "alive"}` when there is nothing more (`follow` goes on, and says so
+again every 5 s); `{"event": "end"}`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ from typing import Any
 
 from lifecycle.agent import process
 from lifecycle.agent.layout import STREAMS, Home, SpawnDir, alive_to, gone_to
-from lifecycle.agent.output import LogPump
 from lifecycle.types import Alive, Exit, Gone, Instance, ProcessRef
 
 log = logging.getLogger(__name__)
@@ -145,8 +144,9 @@ class Roster:
         """Keeper and worker were killed together: do the keeper's last duties."""
         process.kill_group(kept.alive.process.pid)
         for stream in STREAMS:
-            pump = LogPump(spawn.fifo(stream), self.home.log_file(spawn.instance.worker_id, stream))
+            pump = spawn.pump(stream)
             pump.drain()
+            pump.end_line()
             pump.close()
         how = process.exit_of_pidfd(kept.worker_fd) if kept.worker_fd is not None else None
         gone = Gone(

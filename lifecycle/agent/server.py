@@ -14,8 +14,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lifecycle.agent import output, sampling
-from lifecycle.agent.layout import STREAMS, Home, alive_to, spec_from
+from lifecycle.agent import sampling
+from lifecycle.agent.layout import Home, alive_to, spec_from
+from lifecycle.agent.logserver import send_log
 from lifecycle.agent.protocol import LONGEST_LINE, decode, encode
 from lifecycle.agent.roster import Roster
 from lifecycle.agent.zygote import MESSAGE_BYTES
@@ -180,23 +181,20 @@ class Agent:
             ],
         }
 
-    async def _read_log(self, request: dict[str, Any]) -> dict[str, Any]:
-        if request["stream"] not in STREAMS:
-            raise ValueError(f"stream is one of {', '.join(STREAMS)}")
-        path = self.home.log_file(str(request["worker_id"]), request["stream"])
-        return {"lines": await asyncio.to_thread(output.tail, path, int(request["tail"]))}
-
     # --- connections ---
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while line := await reader.readline():
                 request = decode(line)
-                if request.get("verb") == "watch":
-                    await self._watch(writer)
-                else:
-                    writer.write(encode(await self._answer(request)))
-                    await writer.drain()
+                match request.get("verb"):
+                    case "watch":
+                        await self._watch(writer)
+                    case "read_log" | "follow":
+                        await send_log(self.home, request, reader, writer)
+                    case _:
+                        writer.write(encode(await self._answer(request)))
+                        await writer.drain()
         except (ConnectionError, ValueError) as error:
             log.info("a connection ended: %s", error)
         except asyncio.CancelledError:
@@ -210,7 +208,6 @@ class Agent:
             "stop": self._stop,
             "acknowledge": self._acknowledge,
             "status": self._status,
-            "read_log": self._read_log,
         }
         try:
             return {"ok": await verbs[request["verb"]](request)}

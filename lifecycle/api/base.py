@@ -8,6 +8,8 @@ from typing import Any
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
+from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 
 UNKNOWN = _("There is no such field.")
@@ -41,3 +43,13 @@ class NoBody(Strict):
 def actor(request: Request) -> str:
     """Who it is that the log rows name."""
     return str(request.user.get_username())
+
+
+class EventsOrError(DefaultContentNegotiation):
+    """Whatever is accepted, an error is JSON: `EventSource` asks for events only."""
+
+    def select_renderer(
+        self, request: Request, renderers: Any, format_suffix: str | None = None
+    ) -> tuple[BaseRenderer, str]:
+        json = JSONRenderer()
+        return json, str(json.media_type)

@@ -10,6 +10,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from lifecycle.api.base import NOT_FINITE, READ_ONLY, Strict
+from lifecycle.logs.lines import Place
 from lifecycle.masking import SECRET_FIELDS, masked
 from lifecycle.models import DEPLOYMENT_TYPES, LEVELS, STATES, WISHES, WorkerConfig, WorkerLog
 from lifecycle.series import PERIODS
@@ -52,7 +53,7 @@ class WorkerConfigSerializer(Strict, serializers.ModelSerializer[WorkerConfig]):
             *("env_variables", "command_args", "working_directory", "deployment_options"),
             *("auto_start", "auto_restart", "restart_mode", "restart_delay_ms"),
             *("max_restart_delay_ms", "max_restart_attempts", "stable_after_s"),
-            *("heartbeat_timeout_s", "enabled"),
+            *("heartbeat_timeout_s", "log_max_mb", "log_files", "enabled"),
             *("version", "created_at", "updated_at"),
         ]
 
@@ -303,23 +304,72 @@ class MetricsSerializer(serializers.Serializer[Any]):
 
 
 class LogQuerySerializer(Strict):
-    """`tail` and `stream` read the process's log; `level`, `limit` and `since` the lifecycle's."""
+    """Two logs at one address, told apart by the parameters.
 
+    With `stream` or `tail`: what the process printed, oldest line first; `level` and `since` then
+    choose among its lines. Without either: what happened to the worker, newest row first.
+    """
+
+    stream = serializers.ChoiceField(
+        STREAMS, required=False, help_text="The process's log; default stdout."
+    )
     tail = serializers.IntegerField(
-        required=False, min_value=1, max_value=MAX_LINES, help_text="The last lines; default 100."
+        required=False,
+        min_value=1,
+        max_value=MAX_LINES,
+        help_text="The process's log: its last lines that fit; default 100.",
     )
-    stream = serializers.ChoiceField(STREAMS, required=False, help_text="Default stdout.")
-    level = serializers.ChoiceField(LEVELS, required=False, help_text="This level and above.")
+    level = serializers.ChoiceField(
+        LEVELS,
+        required=False,
+        help_text="This level and above. A line of the process that is no JSON record counts as "
+        "info; a traceback as the record that it follows, or as error.",
+    )
     limit = serializers.IntegerField(
-        required=False, min_value=1, max_value=MAX_LINES, help_text="The newest rows; default 100."
+        required=False,
+        min_value=1,
+        max_value=MAX_LINES,
+        help_text="The lifecycle log: its newest rows; default 100.",
     )
-    since = serializers.DateTimeField(required=False)
+    since = serializers.DateTimeField(
+        required=False, help_text="Not older. A line without a time has that of the line before it."
+    )
+
+
+class FollowQuerySerializer(Strict):
+    stream = serializers.ChoiceField(STREAMS, default="stdout")
+    tail = serializers.IntegerField(
+        default=100, min_value=0, max_value=MAX_LINES, help_text="Lines that come first."
+    )
+    after = serializers.CharField(
+        required=False,
+        help_text="Go on behind this place (the id of an event, or the `cursor` of a log read "
+        "before) instead of `tail`. A header Last-Event-ID does the same, and counts more.",
+    )
+
+    def validate_after(self, value: str) -> Place:
+        try:
+            return Place.parse(value)
+        except ValueError as error:
+            raise serializers.ValidationError(str(error), code="no_place") from None
 
 
 class ProcessLogSerializer(serializers.Serializer[Any]):
     worker_id = serializers.CharField()
     stream = serializers.ChoiceField(STREAMS)
-    lines = serializers.ListField(child=serializers.CharField())
+    lines = serializers.ListField(child=serializers.CharField(), help_text="Oldest first.")
+    truncated = serializers.BooleanField(
+        help_text="There may be more that fits further back than one request looks."
+    )
+    cursor = serializers.CharField(help_text="Follow the log from here on with `after`.")
+
+
+class LoggedLineSerializer(serializers.Serializer[Any]):
+    """The data of one event of a followed log."""
+
+    line = serializers.CharField()
+    level = serializers.ChoiceField(LEVELS)
+    time = serializers.DateTimeField(allow_null=True)
 
 
 class LogRowSerializer(serializers.ModelSerializer[WorkerLog]):

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from django.http import HttpResponseBase
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from drf_spectacular.utils import OpenApiResponse, PolymorphicProxySerializer, extend_schema
+from drf_spectacular.utils import (
+    OpenApiParameter,
+    OpenApiResponse,
+    PolymorphicProxySerializer,
+    extend_schema,
+)
 from rest_framework.decorators import action
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
@@ -16,16 +22,23 @@ from rest_framework.viewsets import GenericViewSet
 from lifecycle import queries, services
 from lifecycle.api import examples
 from lifecycle.api import serializers as bodies
-from lifecycle.api.base import NoBody, actor
+from lifecycle.api.base import EventsOrError, NoBody, actor
 from lifecycle.api.errors import answer
+from lifecycle.api.event_stream import EVENT_STREAM, EventStream
 from lifecycle.api.filters import WorkerFilter
-from lifecycle.backends import backend_for
+from lifecycle.backends.base import LogStart
 from lifecycle.errors import LifecycleError, Rejected
-from lifecycle.models import WorkerRuntime
-from lifecycle.types import State
+from lifecycle.logs import reading
+from lifecycle.models import WorkerConfig, WorkerRuntime
+from lifecycle.types import Level, State
 
 OPERATE = {"POST": "lifecycle.operate_worker"}
 STREAM, LINES = "stdout", 100
+FOLLOWED = (
+    "Each line is an event whose `data` is this object and whose `id` is the place behind it. "
+    "An event `live` says that all that was there has been sent; `missed` that files were removed "
+    "before they were read. A comment comes every 15 s."
+)
 WISHED = {
     202: OpenApiResponse(bodies.WishedSerializer, "The wish was taken."),
     200: OpenApiResponse(bodies.WishedSerializer, "It was so already."),
@@ -118,28 +131,47 @@ class WorkerViewSet(GenericViewSet[WorkerRuntime]):
     )
     @action(detail=True)
     def logs(self, request: Request, worker_id: str) -> Response:
-        """What the process printed (`tail`, `stream`), or what happened to it (`level`, `limit`,
-        `since`). Without parameters: the last 100 lines of its standard output."""
+        """Two logs: with `stream` or `tail` (or no parameter at all) what the process printed,
+        oldest line first, over all kept files; `level` and `since` then choose among its lines.
+        With `level`, `limit` or `since` alone what happened to the worker, newest first."""
         query = bodies.LogQuerySerializer(data=request.query_params.dict())
         query.is_valid(raise_exception=True)
         asked: dict[str, Any] = query.validated_data
-        of_process = asked.keys() & {"tail", "stream"}
-        of_lifecycle = asked.keys() - of_process
-        if of_process and of_lifecycle:
-            raise ValidationError(
-                _(
-                    "'tail' and 'stream' read the log of the process, 'level', 'limit' and 'since' "
-                    "that of the lifecycle: ask for one of them at a time."
-                ),
-                code="mixed",
-            )
+        of_process = not asked or bool(asked.keys() & {"tail", "stream"})
+        if of_process and "limit" in asked:
+            text = _("'limit' is for the lifecycle log; with 'stream' use 'tail'.")
+            raise ValidationError({"limit": text}, code="mixed")
         config = queries.runtime(worker_id).config
-        if of_lifecycle:
+        if not of_process:
             return _lifecycle_log(worker_id, asked)
-        stream, tail = asked.get("stream", STREAM), asked.get("tail", LINES)
-        lines = backend_for(config).read_log(worker_id, stream, tail)
-        found = {"worker_id": worker_id, "stream": stream, "lines": lines}
-        return Response(bodies.ProcessLogSerializer(found).data)
+        return _process_log(config, asked)
+
+    @extend_schema(
+        parameters=[
+            bodies.FollowQuerySerializer,
+            OpenApiParameter("Last-Event-ID", str, "header", description="Go on behind this."),
+        ],
+        responses={(200, EVENT_STREAM): OpenApiResponse(bodies.LoggedLineSerializer, FOLLOWED)},
+    )
+    @action(
+        detail=True,
+        url_path="logs/stream",
+        content_negotiation_class=EventsOrError,
+    )
+    def follow(self, request: Request, worker_id: str) -> HttpResponseBase:
+        """What the process prints, as server-sent events: first the last lines, then each line as
+        it comes, without a hole or a repeat over rotations, crashes and restarts."""
+        asked = request.query_params.dict()
+        if resumed := request.headers.get("Last-Event-ID"):
+            asked["after"] = resumed
+        query = bodies.FollowQuerySerializer(data=asked)
+        query.is_valid(raise_exception=True)
+        found = query.validated_data
+        config = queries.runtime(worker_id).config
+        start = LogStart(after=found.get("after"), tail=found["tail"])
+        source = reading.open_followed(config, found["stream"], start)
+        events = reading.server_sent(source, reading.redactor(config))
+        return EventStream(request._request, events, source.close)  # noqa: SLF001 - it has no other
 
     @extend_schema(
         parameters=[bodies.MetricsQuerySerializer],
@@ -210,6 +242,20 @@ def _wished(wished: services.Wished, runtime: WorkerRuntime, state: str | None =
         "reason": runtime.reason,
     }
     return Response(bodies.WishedSerializer(found).data, 202 if wished.changed else 200)
+
+
+def _process_log(config: WorkerConfig, asked: dict[str, Any]) -> Response:
+    stream, tail = asked.get("stream", STREAM), asked.get("tail", LINES)
+    level = Level(asked["level"]) if "level" in asked else None
+    found = reading.read(config, stream, tail, level=level, since=asked.get("since"))
+    body = {
+        "worker_id": config.worker_id,
+        "stream": stream,
+        "lines": [line.text for line in found.lines],
+        "truncated": found.truncated,
+        "cursor": str(found.end),
+    }
+    return Response(bodies.ProcessLogSerializer(body).data)
 
 
 def _lifecycle_log(worker_id: str, asked: dict[str, Any]) -> Response:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import ClassVar, Protocol
 
+from lifecycle.logs.lines import Missed, Piece, Place
 from lifecycle.types import Alive, DeploymentType, Gone, Instance, WorkerSpec
 
 
@@ -25,6 +27,32 @@ class Sampled:
 
 
 BackendEvent = Snapshot | Alive | Gone | Sampled
+
+
+@dataclass(frozen=True, slots=True)
+class LogStart:
+    """Where in a log to begin: right behind a place; else with the last lines; else with what is
+    not older than a time, as far back as it is reasonable to look."""
+
+    after: Place | None = None
+    tail: int | None = None
+    since: datetime | None = None
+
+
+class LogSource(Protocol):
+    """A log that is being read. Either `pieces` or `follow` is called, once; or `close`."""
+
+    start: Place
+    whole: bool  # False: what was asked for goes further back than one looks
+
+    def pieces(self) -> Iterator[Piece | Missed]:
+        """Blocks; ends with the log. Raises `BackendUnavailable`."""
+
+    def follow(self) -> AsyncGenerator[Piece | Missed | None]:
+        """Pieces as they come; None: there is nothing more now. It comes again every few seconds
+        as a sign of life. Raises `BackendUnavailable`."""
+
+    def close(self) -> None: ...
 
 
 class Backend(Protocol):
@@ -47,8 +75,8 @@ class Backend(Protocol):
     def acknowledge(self, instance: Instance) -> None:
         """The end of this instance is committed: it need not be reported again."""
 
-    def read_log(self, worker_id: str, stream: str, tail: int) -> list[str]:
-        """The last `tail` lines of "stdout" or "stderr", oldest first.
+    def read_log(self, worker_id: str, stream: str, start: LogStart) -> LogSource:
+        """What "stdout" or "stderr" was from a place on until now. Raises `BackendUnavailable`."""
 
-        Raises `BackendUnavailable`.
-        """
+    def follow_log(self, worker_id: str, stream: str, start: LogStart) -> LogSource:
+        """The same, and what is printed from now on. Raises `BackendUnavailable`."""

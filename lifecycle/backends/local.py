@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 from lifecycle.agent.client import AgentClient
 from lifecycle.agent.layout import alive_from, gone_from
-from lifecycle.backends.base import BackendEvent, Sampled, Snapshot
+from lifecycle.agent.logclient import LogFeed
+from lifecycle.backends.base import BackendEvent, LogStart, Sampled, Snapshot
 from lifecycle.types import Alive, DeploymentType, Instance, WorkerSpec
 
 
@@ -37,11 +38,19 @@ class LocalBackend:
     def acknowledge(self, instance: Instance) -> None:
         self.agent.call("acknowledge", instance=asdict(instance))
 
-    def read_log(self, worker_id: str, stream: str, tail: int) -> list[str]:
-        lines: list[str] = self.agent.call(
-            "read_log", worker_id=worker_id, stream=stream, tail=tail
-        )["lines"]
-        return lines
+    def read_log(self, worker_id: str, stream: str, start: LogStart) -> LogFeed:
+        return self.agent.open_log("read_log", worker_id=worker_id, stream=stream, **_wire(start))
+
+    def follow_log(self, worker_id: str, stream: str, start: LogStart) -> LogFeed:
+        return self.agent.open_log("follow", worker_id=worker_id, stream=stream, **_wire(start))
+
+
+def _wire(start: LogStart) -> dict[str, Any]:
+    return {
+        "after": str(start.after) if start.after else None,
+        "tail": start.tail,
+        "since": start.since.timestamp() if start.since else 0,
+    }
 
 
 def _event(message: dict[str, Any]) -> BackendEvent | None:

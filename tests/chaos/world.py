@@ -70,7 +70,7 @@ class LogReader:
 
     def _files(self) -> list[Path]:
         """Newest first."""
-        numbered = sorted(self.log.parent.glob(f"{self.log.name}.[0-9]*"), key=lambda p: p.name)
+        numbered = sorted(self.log.parent.glob(f"{self.log.name}.[0-9]*"), reverse=True)
         return [self.log, *numbered]
 
     def _rotated(self) -> Path:

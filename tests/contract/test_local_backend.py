@@ -17,10 +17,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lifecycle.agent import output, process
-from lifecycle.agent.output import CUT_MARK, LONGEST_LINE
+from lifecycle.agent import logfiles, output, process
 from lifecycle.backends.base import Snapshot
 from lifecycle.errors import BackendUnavailable, SpawnRefused
+from lifecycle.logs.lines import CUT_MARK, LONGEST_LINE, Place, read_all
 from lifecycle.types import Alive, Instance
 from tests.host import PATIENCE_S, Host, eventually, running_host, spec
 
@@ -313,20 +313,22 @@ def test_a_full_disk_never_blocks_a_worker_and_is_confessed_where_it_was(host: H
     assert later[0] > len(whole)
 
 
-def test_two_keepers_take_turns_in_one_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_keepers_take_turns_in_one_log(tmp_path: Path) -> None:
     """[L8, L12] A worker and its successor: every line of both, once, also over rotations."""
-    monkeypatch.setattr(output, "ROTATE_BYTES", 400)
     log = tmp_path / "stdout.log"
     writers, pumps = [], []
     for name in ("a", "b"):
         os.mkfifo(tmp_path / name)
         writers.append(os.open(tmp_path / name, os.O_RDWR))
-        pumps.append(output.LogPump(tmp_path / name, log))
+        pumps.append(output.LogPump(tmp_path / name, log, max_bytes=400, kept=50))
     for number in range(100):
         for name, writer, pump in zip("ab", writers, pumps, strict=True):
             os.write(writer, f"{name} {number}\n".encode())
             pump.move()
-    lines = output.tail(log, 1000)
+    reader = logfiles.LogReader(log, Place(1, 0))
+    lines = [line.text for line in read_all(iter(reader.read, None))]
+    assert len(logfiles.rotated(log)) > 1
+    reader.close()
     for name in "ab":
         mine = [line for line in lines if line.startswith(name)]
         assert mine == [f"{name} {number}" for number in range(100)]

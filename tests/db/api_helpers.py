@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db.models import F
 
 from lifecycle import services
+from lifecycle.backends.base import LogStart
+from lifecycle.errors import BackendUnavailable
+from lifecycle.logs.lines import Piece, Place
 from lifecycle.types import Alive, Instance, ProcessRef
 from sync.models import Account, Comment, Conversation, DeadLetter, Message, Post, SyncRun
 
@@ -39,6 +43,34 @@ def spawn(worker_id: str, generation: int = 1, pid: int = 4242) -> Instance:
     services.claim_start(worker_id, generation)
     services.spawned(Alive(instance, ProcessRef(pid, 1, "boot"), datetime.now(UTC)))
     return instance
+
+
+class PrintedLog:
+    """A backend whose workers printed these lines; `asked` is what was read of whom."""
+
+    def __init__(self, *lines: str) -> None:
+        self.text = "".join(f"{line}\n" for line in lines).encode()
+        self.asked: list[tuple[str, str, LogStart]] = []
+        self.start, self.whole = Place(3, 7), True
+
+    def read_log(self, worker_id: str, stream: str, start: LogStart) -> PrintedLog:
+        self.asked.append((worker_id, stream, start))
+        return self
+
+    follow_log = read_log
+
+    def pieces(self) -> Iterator[Piece]:
+        yield Piece(self.start, self.text)
+
+    def close(self) -> None:
+        self.asked.clear()
+
+
+class AwayLog:
+    def read_log(self, worker_id: str, stream: str, start: LogStart) -> PrintedLog:
+        raise BackendUnavailable("the agent does not answer")
+
+    follow_log = read_log
 
 
 def run(worker_id: str) -> Instance:

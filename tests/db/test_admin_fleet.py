@@ -12,9 +12,10 @@ from django.test import Client
 from django.urls import reverse
 
 from lifecycle import services
-from lifecycle.errors import BackendUnavailable
+from lifecycle.backends.base import LogStart
 from lifecycle.models import WorkerConfig, WorkerRuntime
 from lifecycle.types import Instance
+from tests.db.api_helpers import AwayLog, PrintedLog
 
 pytestmark = pytest.mark.django_db
 
@@ -52,6 +53,8 @@ def filled(**changed: object) -> dict[str, object]:
         "max_restart_delay_ms": 300_000,
         "stable_after_s": 60,
         "heartbeat_timeout_s": 30,
+        "log_max_mb": 10,
+        "log_files": 5,
         "enabled": "on",
         **changed,
     }
@@ -185,34 +188,43 @@ def test_queries_do_not_grow_with_the_fleet(
         client.get(FLEET, headers={"HX-Target": "live-rows"})
 
 
-def test_the_page_shows_the_tail_of_the_process_log(
-    client: Client, viewer: User, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Written:
-        def read_log(self, worker_id: str, stream: str, tail: int) -> list[str]:
-            return [f"<{worker_id} {stream}>"]
-
-    monkeypatch.setattr("lifecycle.admin.worker_page.backend_for", lambda _config: Written())
+def test_the_page_brings_a_live_log(client: Client, viewer: User, make_config: MakeConfig) -> None:
     config = make_config(worker_id="w")
     client.force_login(viewer)
     log = reverse("admin:lifecycle_worker_log", args=[config.pk])
-    assert "&lt;w stdout&gt;" in client.get(page(config)).content.decode()
-    polled = client.get(log, {"stream": "stderr"}, headers={"HX-Target": "live-log"})
-    assert "&lt;w stderr&gt;" in polled.content.decode()
-    assert "<html" not in polled.content.decode()
+    for address in (page(config), log):
+        text = client.get(address, {"stream": "stderr"}).content.decode()
+        assert 'data-follow-url="/api/v1/workers/w/logs/stream"' in text
+        assert 'data-stream="stderr"' in text
+        assert "console/log_viewer.js" in text
+        assert f"{log}?stream=stderr&amp;download" in text
+    assert 'data-stream="stdout"' in client.get(log, {"stream": "nonsense"}).content.decode()
+
+
+def test_the_log_can_be_downloaded(
+    client: Client, viewer: User, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed = PrintedLog("<one>", "token=hunter2", "mine: s3cret-word")
+    monkeypatch.setattr("lifecycle.logs.reading.backend_for", lambda _config: printed)
+    config = make_config(worker_id="w", env_variables={"MY_TOKEN": "s3cret-word"})
+    client.force_login(viewer)
+    log = reverse("admin:lifecycle_worker_log", args=[config.pk])
+    answer = client.get(log, {"stream": "stderr", "download": ""})
+    assert answer.content.decode() == "<one>\ntoken=********\nmine: ********\n"
+    assert answer["Content-Type"] == "text/plain; charset=utf-8"
+    assert answer["Content-Disposition"] == 'attachment; filename="w-stderr.log"'
+    assert printed.asked == [("w", "stderr", LogStart(tail=10_000))]
 
 
 def test_a_log_that_can_not_be_read_is_said_in_words(
     client: Client, viewer: User, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Away:
-        def read_log(self, worker_id: str, stream: str, tail: int) -> list[str]:
-            raise BackendUnavailable("the agent does not answer")
-
-    monkeypatch.setattr("lifecycle.admin.worker_page.backend_for", lambda _config: Away())
+    monkeypatch.setattr("lifecycle.logs.reading.backend_for", lambda _config: AwayLog())
     client.force_login(viewer)
-    text = client.get(page(make_config())).content.decode()
-    assert "the agent does not answer" in text
+    log = reverse("admin:lifecycle_worker_log", args=[make_config().pk])
+    answer = client.get(log, {"download": ""})
+    assert answer.status_code == 503
+    assert "the agent does not answer" in answer.content.decode()
 
 
 def test_an_unknown_worker_is_not_found(client: Client, viewer: User) -> None:

@@ -13,8 +13,9 @@ import pytest
 from rest_framework.test import APIClient
 
 from lifecycle import services
+from lifecycle.backends.base import LogStart
 from lifecycle.models import WorkerRuntime
-from tests.db.api_helpers import spawn
+from tests.db.api_helpers import PrintedLog, spawn
 
 TEXT = (Path(__file__).parent / "examples.http").read_text()
 
@@ -93,7 +94,8 @@ def test_the_file_from_top_to_bottom(
     api_client: APIClient, monkeypatch: pytest.MonkeyPatch, make_config: Callable[..., Any]
 ) -> None:
     """One after the other, as a script would."""
-    monkeypatch.setattr("lifecycle.api.workers.backend_for", lambda _config: _Log())
+    printed = PrintedLog("one", "two")
+    monkeypatch.setattr("lifecycle.logs.reading.backend_for", lambda _config: printed)
     make_config(worker_id="worker-2")
     answers = {}
     for example in examples():
@@ -102,6 +104,11 @@ def test_the_file_from_top_to_bottom(
         assert response.status_code in (200, 201, 202), (example.name, response.content)
         missing = example.answer.keys() - response.json().keys()
         assert not missing, (example.name, missing)
+    assert printed.asked == [("worker-1", "stdout", LogStart(tail=100))]
+    logs = "GET /api/v1/workers/worker-1/logs"
+    assert answers[f"{logs}?tail=100&stream=stdout"].json()["lines"] == ["one", "two"]
+    lifecycle = answers[f"{logs}?level=error&limit=100&since=2026-01-01T00:00:00Z"].json()
+    assert lifecycle == {"worker_id": "worker-1", "logs": []}
     created = answers["POST /api/v1/worker-configs"]
     assert created.status_code == 201
     assert created.json()["name"] == "主 Worker"
@@ -123,10 +130,3 @@ def test_a_second_start_is_200(api_client: APIClient, make_config: Callable[...,
     second = api_client.post("/api/v1/workers/worker-1/start")
     assert (first.status_code, second.status_code) == (202, 200)
     assert first.json() == second.json()
-
-
-class _Log:
-    """A process that printed two lines."""
-
-    def read_log(self, worker_id: str, stream: str, tail: int) -> list[str]:
-        return [f"{worker_id} {stream}", f"{tail}"]

@@ -9,7 +9,6 @@ import pytest
 from rest_framework.test import APIClient
 
 from lifecycle import services
-from lifecycle.errors import BackendUnavailable
 from lifecycle.models import WorkerConfig, WorkerLog, WorkerRuntime
 from lifecycle.types import Instance
 from tests.db.api_helpers import V1, detail_of, errors_of, run, spawn
@@ -270,85 +269,6 @@ def test_health_names_each_check(api_client: APIClient, make_config: Maker) -> N
     healthy = api_client.get(f"{WORKERS}/w/health").json()
     assert healthy["healthy"] is True
     assert healthy["checks"] == dict.fromkeys(["heartbeat", "memory", "cpu", "tasks"], "ok")
-
-
-# --- logs ------------------------------------------------------------------------------------
-
-
-class Printed:
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, str, int]] = []
-
-    def read_log(self, worker_id: str, stream: str, tail: int) -> list[str]:
-        self.asked.append((worker_id, stream, tail))
-        return ["one", "two"]
-
-
-def test_process_log(
-    api_client: APIClient, make_config: Maker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make_config(worker_id="w")
-    printed = Printed()
-    monkeypatch.setattr("lifecycle.api.workers.backend_for", lambda _config: printed)
-    assert api_client.get(f"{WORKERS}/w/logs").json() == {
-        "worker_id": "w",
-        "stream": "stdout",
-        "lines": ["one", "two"],
-    }
-    api_client.get(f"{WORKERS}/w/logs?tail=10000&stream=stderr")
-    assert printed.asked == [("w", "stdout", 100), ("w", "stderr", 10_000)]
-
-
-def test_lifecycle_log(api_client: APIClient, make_config: Maker) -> None:
-    make_config(worker_id="w")
-    run("w")
-    rows = api_client.get(f"{WORKERS}/w/logs?limit=2").json()["logs"]
-    assert [row["to_state"] for row in rows] == ["running", "starting"]
-    assert api_client.get(f"{WORKERS}/w/logs?level=error").json()["logs"] == []
-    later = f"{WORKERS}/w/logs?since=2100-01-01T00:00:00Z"
-    assert api_client.get(later).json() == {"worker_id": "w", "logs": []}
-    earlier = f"{WORKERS}/w/logs?level=info&since=2000-01-01T00:00:00%2B08:00"
-    assert api_client.get(earlier).json()["logs"]
-
-
-def test_the_two_logs_do_not_mix(api_client: APIClient, make_config: Maker) -> None:
-    make_config(worker_id="w")
-    response = api_client.get(f"{WORKERS}/w/logs?tail=5&level=info")
-    assert errors_of(response, 400) == {None: "mixed"}
-    assert "one of them at a time" in detail_of(response)
-
-
-@pytest.mark.parametrize(
-    "query",
-    ["tail=0", "tail=10001", "tail=x", "stream=stdin", "level=loud", "limit=0", "since=x", "n=1"],
-)
-def test_bad_log_queries(api_client: APIClient, make_config: Maker, query: str) -> None:
-    make_config(worker_id="w")
-    found = errors_of(api_client.get(f"{WORKERS}/w/logs?{query}"), 400)
-    assert set(found) == {query.split("=")[0]}
-
-
-def test_a_backend_that_is_away_is_503(
-    api_client: APIClient, make_config: Maker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Away:
-        def read_log(self, worker_id: str, stream: str, tail: int) -> list[str]:
-            raise BackendUnavailable("the agent does not answer")
-
-    make_config(worker_id="w")
-    monkeypatch.setattr("lifecycle.api.workers.backend_for", lambda _config: Away())
-    response = api_client.get(f"{WORKERS}/w/logs")
-    assert errors_of(response, 503) == {None: "backend_unavailable"}
-    assert response["Retry-After"]
-
-
-def test_a_deployment_type_that_is_not_there_yet_says_so(
-    api_client: APIClient, make_config: Maker
-) -> None:
-    make_config(worker_id="w", deployment_type="kubernetes")
-    response = api_client.get(f"{WORKERS}/w/logs")
-    assert errors_of(response, 409) == {None: "spawn_refused"}
-    assert "kubernetes" in detail_of(response)
 
 
 # --- batch -----------------------------------------------------------------------------------

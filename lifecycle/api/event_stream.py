@@ -1,0 +1,80 @@
+"""Server-sent events that go on for hours and hold nothing of the request that asked for them.
+
+While Django answers a request, a thread and a database connection of the pool belong to it, also
+under ASGI. So a view only says what will be sent; when Django is done with the request, the thread
+and the connection given back, `crm.asgi` sends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing, suppress
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+
+from lifecycle.errors import BackendUnavailable
+
+log = logging.getLogger(__name__)
+
+EVENT_STREAM = "text/event-stream"
+WAITING = "muster.event_stream"
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+
+
+class EventStream(HttpResponse):
+    """A 200 whose events are sent once Django is done. `close` is called if they never are."""
+
+    def __init__(
+        self, request: HttpRequest, events: AsyncGenerator[bytes], close: Callable[[], None]
+    ) -> None:
+        super().__init__(content_type=EVENT_STREAM)
+        self["Cache-Control"] = "no-store, no-transform"
+        self["X-Accel-Buffering"] = "no"  # nginx: pass each event on at once
+        self.events = events
+        self.abandon = close
+        self.scope: Scope = getattr(request, "scope", {})  # none under the test client
+
+
+async def serve(response: EventStream, receive: Receive, send: Send) -> None:
+    """Send the events until they end or the client goes."""
+    headers = [
+        (name.lower().encode("ascii"), value.encode("latin-1"))
+        for name, value in response.items()
+        if name.lower() != "content-length"
+    ]
+    cookies = [
+        (b"set-cookie", morsel.output(header="").strip().encode("ascii"))
+        for morsel in response.cookies.values()
+    ]
+    start = {"type": "http.response.start", "status": 200, "headers": [*headers, *cookies]}
+    body = asyncio.ensure_future(_send_all(response.events, start, send))
+    gone = asyncio.ensure_future(_disconnected(receive))
+    try:
+        await asyncio.wait({body, gone}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (body, gone):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+async def _send_all(events: AsyncGenerator[bytes], start: Scope, send: Send) -> None:
+    await send(start)
+    try:
+        async with aclosing(events):
+            async for chunk in events:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    except BackendUnavailable as error:
+        log.info("an event stream ends; its reader will come again: %s", error)
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,100 @@
+"""Reading and following the log of a worker's process, secrets hidden."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import datetime
+from typing import Any
+
+from lifecycle.backends import backend_for
+from lifecycle.backends.base import LogSource, LogStart
+from lifecycle.logs.lines import (
+    Annotator,
+    Excerpt,
+    LogLine,
+    Missed,
+    Piece,
+    Splitter,
+    last_lines,
+    shown,
+)
+from lifecycle.logs.redaction import Redactor, secrets_in
+from lifecycle.models import WorkerConfig
+from lifecycle.types import Level
+
+HEARTBEAT_S = 15.0
+TOLERANCE_S = 1.0  # signs of life come every 5 s, not to the millisecond
+RETRY_MS = 2000
+
+
+def redactor(config: WorkerConfig) -> Redactor:
+    """Knows the secrets that the worker was given."""
+    given = [config.env_variables, config.deployment_options]
+    return Redactor(secret for field in given for secret in secrets_in(field))
+
+
+def read(
+    config: WorkerConfig,
+    stream: str,
+    tail: int,
+    *,
+    level: Level | None = None,
+    since: datetime | None = None,
+) -> Excerpt:
+    """The last `tail` lines that are of `level` or above and not older than `since`.
+
+    Raises `BackendError`.
+    """
+    start = LogStart(since=since) if level or since else LogStart(tail=tail)
+    source = backend_for(config).read_log(config.worker_id, stream, start)
+    found = last_lines(source.pieces(), tail, start=source.start, level=level, since=since)
+    hide = redactor(config)
+    lines = tuple(LogLine(hide(line.text), line.time, line.level, line.end) for line in found.lines)
+    short = not source.whole and len(lines) < tail
+    return Excerpt(lines, found.end, found.truncated or short)
+
+
+def open_followed(config: WorkerConfig, stream: str, start: LogStart) -> LogSource:
+    """Raises `BackendError`."""
+    return backend_for(config).follow_log(config.worker_id, stream, start)
+
+
+async def server_sent(source: LogSource, hide: Redactor) -> AsyncGenerator[bytes]:
+    """The followed log as server-sent events, many lines in one chunk.
+
+    `message`: one line, its id the place behind it. `missed`: files that were removed before they
+    were read. `live`: all that was there has been sent. A comment every 15 s keeps proxies awake.
+    """
+    splitter, annotator = Splitter(), Annotator()
+    live, said_at = False, time.monotonic()
+    yield f"retry: {RETRY_MS}\n\n".encode()
+    async with aclosing(source.follow()) as follow:
+        async for found in follow:
+            match found:
+                case Piece():
+                    read = [annotator.read(shown(raw), end) for raw, end in splitter.feed(found)]
+                    said = b"".join(_event(line, hide) for line in read)
+                case Missed():
+                    splitter.forget()
+                    files = json.dumps({"files": found.files})
+                    said = f"event: missed\nid: {found.place}\ndata: {files}\n\n".encode()
+                case None if not live:
+                    live, said = True, b"event: live\ndata: {}\n\n"
+                case None:
+                    silent = time.monotonic() - said_at >= HEARTBEAT_S - TOLERANCE_S
+                    said = b": still here\n\n" if silent else b""
+            if said:
+                said_at = time.monotonic()
+                yield said
+
+
+def _event(line: LogLine, hide: Redactor) -> bytes:
+    data: dict[str, Any] = {
+        "line": hide(line.text),
+        "level": line.level,
+        "time": line.time.isoformat() if line.time else None,
+    }
+    return f"id: {line.end}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
