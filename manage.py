@@ -4,13 +4,34 @@
 import os
 import sys
 
-if __name__ == "__main__":
+
+def run() -> int:
+    """Run the command that was given; the exit code."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "crm.settings")
     if sys.argv[1:] == ["up"]:  # a supervisor needs no Django: it starts sooner and stays small
         from crm.up.run import command
 
-        sys.exit(command())
+        return command()
 
     from django.core.management import execute_from_command_line
 
     execute_from_command_line(sys.argv)
+    return 0
+
+
+def main() -> int:
+    """The same, with a word instead of a traceback for what people do wrong."""
+    try:
+        from crm.env_checks import BadSettings
+
+        try:
+            return run()
+        except BadSettings as error:
+            print(error, file=sys.stderr)  # noqa: T201
+            return 2
+    except KeyboardInterrupt:
+        return 130  # as a shell says it: 128 + SIGINT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -15,7 +15,9 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,6 +37,7 @@ SERVER_NAMES = ("postgres", "valkey-server")
 
 # PostgreSQL's first steps on 2 busy cores take seconds; crash recovery can take a minute.
 READY_TIMEOUT_S = 120.0
+ATTEMPT_S = 5  # the longest that a wait goes on after it was given up
 POLL_S = 0.05
 
 SETTINGS = {
@@ -236,28 +239,60 @@ def _write_access_rules(data: Path, user: str | None) -> None:
             os.chown(path, entry.pw_uid, entry.pw_gid)
 
 
-def wait_postgres(socket_dir: Path, timeout_s: float = READY_TIMEOUT_S) -> None:
+def wait_postgres(
+    socket_dir: Path,
+    timeout_s: float = READY_TIMEOUT_S,
+    given_up: threading.Event | None = None,
+) -> None:
     """Return once PostgreSQL answers and the role and the database are there.
 
-    Raises `EmbeddedError` after `timeout_s` seconds.
+    Raises `EmbeddedError` after `timeout_s` seconds, or soon after `given_up` is set: a thread that
+    waits ends in no other way.
     """
-    sockets = socket_dir / "pg"
+    _wait("PostgreSQL", lambda: _prepare_database(socket_dir / "pg"), timeout_s, given_up)
+
+
+def wait_valkey(
+    socket_dir: Path,
+    timeout_s: float = READY_TIMEOUT_S,
+    given_up: threading.Event | None = None,
+) -> None:
+    """Return once Valkey answers PING, its append-only file loaded.
+
+    Raises `EmbeddedError` as `wait_postgres` does.
+    """
+    _wait("Valkey", lambda: _ping(socket_dir / "valkey.sock"), timeout_s, given_up)
+
+
+def _wait(
+    name: str,
+    attempt: Callable[[], str | None],
+    timeout_s: float,
+    given_up: threading.Event | None,
+) -> None:
+    """Repeat `attempt`, at most `ATTEMPT_S` long each, until it returns no trouble."""
+    given_up = given_up or threading.Event()
     deadline = time.monotonic() + timeout_s
-    while True:
-        try:
-            with psycopg.connect(
-                host=str(sockets),
-                port=5432,
-                dbname=SUPERUSER,
-                user=SUPERUSER,
-                autocommit=True,
-                connect_timeout=max(2, int(timeout_s)),
-            ) as connection:
-                return _create_database(connection)
-        except psycopg.OperationalError as error:
-            if time.monotonic() > deadline:
-                raise EmbeddedError(f"PostgreSQL does not answer: {error}") from error
-            time.sleep(POLL_S)
+    while trouble := attempt():
+        if given_up.wait(POLL_S) or time.monotonic() > deadline:
+            raise EmbeddedError(f"{name} does not answer: {trouble}")
+
+
+def _prepare_database(sockets: Path) -> str | None:
+    """Make what is missing; what is wrong if the server does not answer."""
+    try:
+        with psycopg.connect(
+            host=str(sockets),
+            port=5432,
+            dbname=SUPERUSER,
+            user=SUPERUSER,
+            autocommit=True,
+            connect_timeout=ATTEMPT_S,
+        ) as connection:
+            _create_database(connection)
+    except psycopg.OperationalError as error:
+        return str(error)
+    return None
 
 
 def _create_database(connection: psycopg.Connection) -> None:
@@ -272,25 +307,14 @@ def _create_database(connection: psycopg.Connection) -> None:
         connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(database, role))
 
 
-def wait_valkey(socket_dir: Path, timeout_s: float = READY_TIMEOUT_S) -> None:
-    """Return once Valkey answers PING, its append-only file loaded.
-
-    Raises `EmbeddedError` after `timeout_s` seconds.
-    """
-    deadline = time.monotonic() + timeout_s
-    while (answer := _ping(socket_dir / "valkey.sock")) != "+PONG":
-        if time.monotonic() > deadline:
-            raise EmbeddedError(f"Valkey does not answer: {answer}")
-        time.sleep(POLL_S)
-
-
-def _ping(path: Path) -> str:
-    """The answer, or what is wrong. A client library would cost us 20 MB for this."""
+def _ping(path: Path) -> str | None:
+    """What is wrong, if anything. A client library would cost us 20 MB for this."""
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(5)
+        client.settimeout(ATTEMPT_S)
         try:
             client.connect(str(path))
             client.sendall(b"PING\r\n")
-            return client.recv(200).decode(errors="replace").strip()
+            answer = client.recv(200).decode(errors="replace").strip()
         except OSError as error:
             return str(error)
+    return None if answer == "+PONG" else answer or "it closed the connection"

@@ -9,47 +9,87 @@ import secrets
 import tempfile
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Literal
 from urllib.parse import quote
 
-from pydantic import AliasChoices, Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from crm.env_checks import (
+    HIGHEST_PORT,
+    BadSettings,
+    BrokerUrl,
+    DatabaseUrl,
+    FieldKeys,
+    LogLevel,
+    TimeZone,
+    explain,
+    split_keys,
+)
+
 CHECKOUT = Path(__file__).resolve().parent.parent
+DEFAULT_HOME = CHECKOUT / "var"
 
 # sun_path holds 108 bytes with the closing zero; PostgreSQL appends "/pg/.s.PGSQL.5432".
 LONGEST_SOCKET_DIR = 80
 
 
-class Env(BaseSettings):
-    """Settings of one Muster process, read once.
+def setting(name: str, default: Any, right: str, *, secret: bool = False, **limits: Any) -> Any:
+    """A field read from the variable `name`; `right` says what it may hold, after "is not"."""
+    return Field(default, validation_alias=name, description=right, repr=not secret, **limits)
 
-    Raises `pydantic.ValidationError` naming each bad variable when a value has the wrong shape.
+
+class Env(BaseSettings):
+    """Settings of one Muster process.
+
+    Raises `pydantic.ValidationError` when a value has the wrong shape: `read` says it to people.
     """
 
     model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True)
 
-    home: Path = Field(CHECKOUT / "var", validation_alias="MUSTER_HOME")
-    database_url: str | None = Field(None, validation_alias="DATABASE_URL")
-    broker_url: str | None = Field(None, validation_alias="BROKER_URL")
-    port: int = Field(8000, ge=1, le=65535, validation_alias="PORT")
-    bind: str = Field("127.0.0.1", validation_alias="MUSTER_BIND")
-    allowed_hosts: str = Field("127.0.0.1,localhost,[::1]", validation_alias="MUSTER_ALLOWED_HOSTS")
-    trusted_origins: str = Field("", validation_alias="MUSTER_TRUSTED_ORIGINS")
-    admin_password: str | None = Field(None, validation_alias="MUSTER_ADMIN_PASSWORD", repr=False)
-    secret_key: str | None = Field(None, validation_alias="MUSTER_SECRET_KEY", repr=False)
-    field_keys: str | None = Field(None, validation_alias="MUSTER_FIELD_KEYS", repr=False)
-    time_zone: str = Field("UTC", validation_alias=AliasChoices("MUSTER_TIME_ZONE"))
-    debug: bool = Field(False, validation_alias="MUSTER_DEBUG")
-    log_format: str = Field(
-        "json", pattern="^(json|console)$", validation_alias="MUSTER_LOG_FORMAT"
+    home: Path = setting("MUSTER_HOME", DEFAULT_HOME, "a directory")
+    database_url: DatabaseUrl | None = setting(
+        "DATABASE_URL",
+        None,
+        "a PostgreSQL URL such as postgresql://user:password@host:5432/name",
+        secret=True,
     )
-    log_level: str = Field("INFO", validation_alias="MUSTER_LOG_LEVEL")
-    part: str = Field("shell", validation_alias="MUSTER_PART")
+    broker_url: BrokerUrl | None = setting(
+        "BROKER_URL",
+        None,
+        "a broker URL such as redis://:password@host:6379/0 "
+        "(or with rediss://, redis+socket://, amqp://, amqps://)",
+        secret=True,
+    )
+    port: int = setting("PORT", 8000, f"a port number (1 to {HIGHEST_PORT})", ge=1, le=HIGHEST_PORT)
+    bind: str = setting("MUSTER_BIND", "127.0.0.1", "an address of this machine")
+    allowed_hosts: str = setting(
+        "MUSTER_ALLOWED_HOSTS", "127.0.0.1,localhost,[::1]", "names with commas between"
+    )
+    trusted_origins: str = setting("MUSTER_TRUSTED_ORIGINS", "", "origins with commas between")
+    admin_password: str | None = setting("MUSTER_ADMIN_PASSWORD", None, "a password", secret=True)
+    secret_key: str | None = setting("MUSTER_SECRET_KEY", None, "a text", secret=True)
+    field_keys: FieldKeys | None = setting(
+        "MUSTER_FIELD_KEYS",
+        None,
+        "Fernet keys (32 bytes in URL-safe base64) with commas between",
+        secret=True,
+    )
+    time_zone: TimeZone = setting("MUSTER_TIME_ZONE", "UTC", "a time zone such as Europe/Berlin")
+    debug: bool = setting("MUSTER_DEBUG", False, "true or false")
+    log_format: Literal["json", "console"] = setting("MUSTER_LOG_FORMAT", "json", "json or console")
+    log_level: LogLevel = setting(
+        "MUSTER_LOG_LEVEL", "INFO", "a level: DEBUG, INFO, WARNING, ERROR or CRITICAL"
+    )
+    part: str = setting("MUSTER_PART", "shell", "the name of a part")
 
     @field_validator("home")
     @classmethod
     def _absolute(cls, home: Path) -> Path:
-        return home.expanduser().resolve()
+        try:
+            return home.expanduser().resolve()
+        except RuntimeError:  # ~ of somebody who is not there
+            raise ValueError("there is no such user") from None
 
     @cached_property
     def socket_dir(self) -> Path:
@@ -95,8 +135,7 @@ class Env(BaseSettings):
     def fernet_keys(self) -> list[str]:
         """Newest first: the first encrypts, all decrypt, so that a key can be rotated."""
         fresh = base64.urlsafe_b64encode(os.urandom(32)).decode()
-        given = self.field_keys or key_file(self.home / "keys" / "fields", fresh)
-        return [key.strip() for key in given.replace("\n", ",").split(",") if key.strip()]
+        return split_keys(self.field_keys or key_file(self.home / "keys" / "fields", fresh))
 
 
 def key_file(path: Path, fresh: str) -> str:
@@ -121,4 +160,12 @@ def key_file(path: Path, fresh: str) -> str:
     return path.read_text().strip()
 
 
-env = Env()
+def read() -> Env:
+    """The settings that the environment gives. Raises `BadSettings`."""
+    try:
+        return Env()
+    except ValidationError as error:  # without its text: that shows the values
+        raise BadSettings(explain(error, Env.model_fields)) from None
+
+
+env = read()

@@ -60,4 +60,5 @@ class AutoSchema(SpectacularSchema):
             found.add("409")
         if self.method in WITH_BODY:
             found |= {"400", "413", "415"}
-        return found
+        further: dict[str, set[str]] = getattr(self.view, "further_errors", {})
+        return found | further.get(getattr(self.view, "action", ""), set())

@@ -161,7 +161,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "knox.auth.TokenAuthentication",
+        "crm.authentication.TokenLogin",
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["crm.permissions.RolePermission"],
@@ -190,6 +190,8 @@ SPECTACULAR_SETTINGS = {
     "REDOC_DIST": "SIDECAR",
     "ENUM_NAME_OVERRIDES": {
         "WorkerStateEnum": "lifecycle.models.STATES",
+        "RolloutStateEnum": "lifecycle.models.ROLLOUT_STATES",
+        "StepStateEnum": "lifecycle.models.STEP_STATES",
         "ProcessStreamEnum": "lifecycle.api.serializers.STREAMS",
     },
 }

@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from simple_history.models import HistoricalRecords
 
 from lifecycle.types import (
+    RESERVED_WORKER_IDS,
     WORKER_ID,
     DeploymentType,
     Level,
@@ -230,8 +231,14 @@ class WorkerConfig(models.Model):
         return self.worker_id
 
     def clean(self) -> None:
-        """Raises `ValidationError` naming the free-form fields that are wrong."""
+        """Raises `ValidationError` naming a reserved id and the free-form fields that are wrong."""
         errors = {}
+        if self._state.adding and self.worker_id in RESERVED_WORKER_IDS:
+            errors["worker_id"] = ValidationError(
+                _("'%(name)s' is reserved: it is a part of addresses. Choose another name."),
+                code="reserved",
+                params={"name": self.worker_id},
+            )
         for name, validate in (
             ("env_variables", validate_env_variables),
             ("deployment_options", validate_options),
@@ -413,6 +420,12 @@ class Rollout(models.Model):
 
     def __str__(self) -> str:
         return f"{self.pk} ({self.get_state_display()})"
+
+    def clean(self) -> None:
+        """Raises `ValidationError` when the limits would let nothing happen."""
+        if self.max_surge == 0 and self.max_unavailable == 0:
+            message = _("With both limits at 0 no worker could ever be restarted.")
+            raise ValidationError({"max_surge": ValidationError(message, code="no_progress")})
 
 
 class RolloutStep(models.Model):

@@ -11,8 +11,8 @@ from django.db.models.functions import Now
 from lifecycle import series
 from lifecycle.errors import UnknownWorker
 from lifecycle.health import Vitals
-from lifecycle.models import WorkerConfig, WorkerLog, WorkerMetric, WorkerRuntime
-from lifecycle.types import Instance, Level, State
+from lifecycle.models import Rollout, WorkerConfig, WorkerLog, WorkerMetric, WorkerRuntime
+from lifecycle.types import Instance, Level, State, StepState
 
 MIN_HEARTBEAT_TIMEOUT = timedelta(seconds=15)
 
@@ -51,6 +51,25 @@ def process_ids() -> set[int | None]:
     """The pids that are on record, of workers and of their successors."""
     rows = WorkerRuntime.objects.values_list("process_id", "successor_process_id")
     return {pid for row in rows for pid in row}
+
+
+def outdated() -> QuerySet[WorkerRuntime]:
+    """Workers whose process was started with an older config: `WorkerRuntime.is_outdated`."""
+    older = Q(process_id__isnull=False, spawn_version__lt=F("config__spawn_version"))
+    return runtimes().filter(older)
+
+
+def rollouts() -> QuerySet[Rollout]:
+    """Rolling restarts, newest first, each with how many steps it has: `steps_total`,
+    `steps_pending`, `steps_running`, `steps_done`, `steps_failed`, `steps_skipped`."""
+    counts = {f"steps_{state}": Count("steps", filter=Q(steps__state=state)) for state in StepState}
+    return Rollout.objects.annotate(steps_total=Count("steps"), **counts).order_by("-pk")
+
+
+def progress(rollout: Rollout) -> dict[str, int]:
+    """The step counts of a row of `rollouts()`: total, pending, running, done, failed, skipped."""
+    names = ("total", *StepState)
+    return {str(name): getattr(rollout, f"steps_{name}") for name in names}
 
 
 def uptime_s(runtime: WorkerRuntime, now: datetime) -> float:

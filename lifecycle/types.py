@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 WORKER_ID = re.compile(r"^[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?$")
+# Addresses of their own below /api/v1/workers.
+RESERVED_WORKER_IDS = frozenset({"batch", "rollouts", "stats"})
 
 
 class State(StrEnum):

@@ -9,6 +9,8 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# A worker is forked from a process that has read its settings: these would have no effect.
+OURS = re.compile(r"MUSTER_.*|DATABASE_URL|BROKER_URL")
 MAX_ENV_BYTES = 64 * 1024
 MAX_OPTIONS_BYTES = 64 * 1024
 
@@ -31,6 +33,11 @@ def _variable_errors(name: str, text: Any) -> list[ValidationError]:
     if not ENV_NAME.fullmatch(name):
         message = _("'%(name)s' is no name: letters, digits and '_', not beginning with a digit.")
         errors.append(ValidationError(message, code="bad_name", params={"name": name[:100]}))
+    if OURS.fullmatch(name):
+        message = _(
+            "'%(name)s' is a setting of the whole installation: a worker can't have another."
+        )
+        errors.append(ValidationError(message, code="ours", params={"name": name[:100]}))
     if not isinstance(text, str):
         message = _("The value of '%(name)s' must be a string.")
         errors.append(ValidationError(message, code="not_a_string", params={"name": name[:100]}))

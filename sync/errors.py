@@ -9,6 +9,10 @@ class SyncError(Exception):
     permanent = False
 
 
+class Rejected(SyncError):
+    """Something that people asked for and that can't be; the message tells them why."""
+
+
 class StaleEpoch(SyncError):
     """The account was given to somebody else: this writer must stop [S5]."""
 

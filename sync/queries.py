@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import Count, Q, QuerySet, Subquery, Sum, Value
+from django.db.models import Count, F, Q, QuerySet, Subquery, Sum, Value
 from django.db.models.functions import Coalesce
 
 from lifecycle.balance import Strategy
@@ -73,6 +73,11 @@ def why_no_worker(account: Account) -> str:
         return ""
     figures = {name: getattr(account, f"all_{name}") for name in Placement.__slots__}
     return Placement(**figures).reason
+
+
+def failing() -> QuerySet[Account]:
+    """Those that `totals` counts as failing, the latest error first."""
+    return accounts().filter(FAILING).order_by(F("last_error_at").desc(nulls_last=True), "-pk")
 
 
 def conversations() -> QuerySet[Conversation]:

@@ -23,7 +23,7 @@ from django.utils.translation import gettext as _
 from lifecycle.balance import Strategy
 from lifecycle.types import Pool
 from sync import platforms, schedule, sql
-from sync.errors import StaleEpoch, UnknownPlatform
+from sync.errors import Rejected, StaleEpoch, UnknownPlatform
 from sync.models import Account, Assignment, SyncRun
 from sync.platforms.base import Platform
 from sync.types import AccountRef, Lease, LoginState, RunOutcome
@@ -87,9 +87,14 @@ def delete_account(account: Account) -> None:
 
 
 def check_now(account_id: int) -> None:
-    """Due at once, even while it waits for a person. Raises `Account.DoesNotExist`."""
+    """Due at once, even while it waits for a person.
+
+    Raises `Account.DoesNotExist`; `Rejected` when it is disabled.
+    """
     with transaction.atomic():
         account = Account.objects.select_for_update(no_key=True).get(pk=account_id)
+        if not account.enabled:
+            raise Rejected(_("%(account)s is disabled; enable it first.") % {"account": account})
         account.next_due_at = timezone.now()
         if account.login_state == LoginState.FAILED:
             account.login_state = LoginState.NONE.value
@@ -114,6 +119,7 @@ def _start_over(account: Account) -> None:
     account.session = {}
     account.login_state = LoginState.NONE.value
     account.error_count = 0
+    account.last_error, account.last_error_at = "", None
     account.next_due_at = timezone.now()
     account.claimed_generation = None
     if not account.enabled:
@@ -240,8 +246,12 @@ def begin_run(lease: Lease, now: datetime) -> Run:
 
 
 def record_login(lease: Lease, state: LoginState, session: dict[str, object] | None = None) -> None:
-    """Where the login stands, with the new session if there is one. Raises `StaleEpoch`."""
+    """Where the login stands, with the new session if there is one; one that worked ends the error
+    of one that did not. Raises `StaleEpoch`.
+    """
     values: dict[str, Any] = {"login_state": state.value}
+    if state == LoginState.SUCCESS:
+        values |= {"last_error": "", "last_error_at": None}
     if session is not None:
         values["session"] = session
     _report(lease, **values)

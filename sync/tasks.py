@@ -20,7 +20,9 @@ from celery.signals import worker_shutting_down
 from django.db import Error as DatabaseError
 from django.db import close_old_connections
 from django.utils import timezone
+from pydantic.fields import FieldInfo
 
+from lifecycle.masking import SECRET_NAME
 from sync import platforms, schedule, services, store, watch
 from sync.errors import (
     CursorInvalid,
@@ -215,9 +217,21 @@ def _problem(error: SyncError, hidden: list[str]) -> services.Problem:
 
 
 def _secrets(run: services.Run) -> list[str]:
-    """Every text in credentials and session that must not be shown, the longest first."""
+    """Every text in credentials and session that must not be shown, the longest first.
+
+    A username is none: to say whose password was refused is of use.
+    """
     found: list[str] = []
-    todo: list[object] = [run.ref.credentials, run.ref.session]
+    platform = platforms.registry().get(run.ref.platform)
+    shape = platform.credentials.model_fields if platform else {}
+    todo: list[object] = [
+        run.ref.session,
+        *(
+            value
+            for name, value in run.ref.credentials.items()
+            if not (name in shape and _is_public(name, shape[name]))
+        ),
+    ]
     while todo:
         match todo.pop():
             case dict() as mapping:
@@ -227,6 +241,13 @@ def _secrets(run: services.Run) -> list[str]:
             case str() as text if len(text) >= SHORTEST_SECRET and text != run.ref.identifier:
                 found.append(text)
     return sorted(found, key=len, reverse=True)
+
+
+def _is_public(name: str, field: FieldInfo) -> bool:
+    """A plain text that the adapter does not hide, and whose name is no secret's."""
+    return bool(
+        field.annotation in (str, str | None) and field.repr and not SECRET_NAME.search(name)
+    )
 
 
 def _without(hidden: list[str], text: str) -> str:

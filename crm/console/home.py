@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, PermissionsMixin
 
 from lifecycle import queries as fleet
+from lifecycle.admin.rollouts import banner
 from lifecycle.admin.worker_page import LEVEL_TONES, TONES
 from lifecycle.console.live import badge, moment
 from lifecycle.models import WorkerLog
@@ -23,7 +24,7 @@ def home(user: Any) -> dict[str, Any]:
     """Template context of `console/home_live.html`, with what `user` may see."""
     context: dict[str, Any] = {}
     if user.has_perm("lifecycle.view_workerruntime"):
-        context["fleet"] = _fleet()
+        context |= {"fleet": _fleet(), "banner": banner(user)}
     if user.has_perm("lifecycle.view_workerlog"):
         rows = WorkerLog.objects.select_related("config")[:EVENTS]
         context["events"] = [
@@ -33,8 +34,9 @@ def home(user: Any) -> dict[str, Any]:
     if user.has_perm("sync.view_account"):
         context["inbox"] = inbox.totals()
         context["no_worker"] = inbox.placement().reason
-        failing = inbox.accounts().exclude(last_error="").order_by("-last_error_at")[:FAILING]
-        context["failing"] = [(account, moment(account.last_error_at)) for account in failing]
+        context["failing"] = [
+            (account, moment(account.last_error_at)) for account in inbox.failing()[:FAILING]
+        ]
     return context
 
 

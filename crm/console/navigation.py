@@ -40,6 +40,7 @@ def sidebar(request: HttpRequest) -> list[Item]:
             "items": [
                 rows(_("Workers"), "memory", "lifecycle.workerruntime"),
                 rows(_("Configs"), "tune", "lifecycle.workerconfig"),
+                rows(_("Rolling restarts"), "autorenew", "lifecycle.rollout"),
                 rows(_("Lifecycle log"), "history", "lifecycle.workerlog"),
                 item(
                     _("Assignment"),

@@ -11,6 +11,7 @@ import psycopg
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import connection, transaction
+from django.db.migrations.recorder import MigrationRecorder
 
 from crm.env import Env
 from crm.up.prepared import ADMIN, FIRST_WORKER, Prepared
@@ -18,6 +19,7 @@ from lifecycle.models import WorkerConfig
 from lifecycle.services import create_config
 
 ACTOR = "up"
+CONNECT_S = 10
 LOCK_KEY = 0x4D757374657255  # "MusterU": one `up` at a time prepares a database
 
 
@@ -26,17 +28,21 @@ def prepare(env: Env) -> Prepared:
 
     Several hosts may share a database: an advisory lock makes them take turns.
     """
-    with psycopg.connect(env.resolved_database_url, autocommit=True) as lock:
+    url = env.resolved_database_url
+    with psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_S) as lock:
         lock.execute("SELECT pg_advisory_lock(%s)", [LOCK_KEY])
-        _migrate()
+        migrated = _migrate()
         created, password = _first_admin(env.admin_password)
-        return Prepared(password, created, _first_worker())
+        return Prepared(password, created, migrated, _first_worker())
 
 
-def _migrate() -> None:
+def _migrate() -> bool:
+    """Whether there was something to do. What follows a migration (roles) is done anyway."""
     with connection.cursor() as cursor:
         cursor.execute("SET statement_timeout = 0")  # a migration takes the time that it takes
+    before = MigrationRecorder(connection).applied_migrations().keys()
     call_command("migrate", interactive=False, verbosity=0)
+    return MigrationRecorder(connection).applied_migrations().keys() != before
 
 
 def _first_admin(given_password: str | None) -> tuple[bool, str | None]:

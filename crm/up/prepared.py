@@ -27,6 +27,7 @@ class Prepared:
 
     admin_password: str | None  # generated just now: to be shown once
     admin_created: bool
+    migrated: bool  # whether there was something to do
     first_worker: bool
 
 
@@ -38,6 +39,7 @@ async def prepare(env: Env) -> Prepared:
     log_file = env.home / "logs" / "bootstrap.log"
     secret = {"MUSTER_ADMIN_PASSWORD": env.admin_password or ""}
     descriptor = output.open_log(log_file)
+    begin = os.fstat(descriptor).st_size  # before that: former runs
     try:
         child = await asyncio.create_subprocess_exec(
             *(sys.executable, "manage.py", "bootstrap"),
@@ -57,10 +59,11 @@ async def prepare(env: Env) -> Prepared:
         await child.wait()
         raise
     if child.returncode != 0:
-        raise PrepareFailed(f"{_last_line(log_file)} (see {log_file})")
+        raise PrepareFailed(f"{_last_line(log_file, begin)} (see {log_file})")
     return Prepared(**json.loads(said.decode().splitlines()[-1]))
 
 
-def _last_line(path: Path) -> str:
-    lines = path.read_text(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "the database can't be prepared"
+def _last_line(path: Path, begin: int) -> str:
+    """What it said at last, after the first `begin` bytes: `manage.py bootstrap` says it all so."""
+    lines = path.read_bytes()[begin:].decode(errors="replace").strip().splitlines()
+    return lines[-1].removeprefix("CommandError: ") if lines else "the database can't be prepared"

@@ -46,7 +46,9 @@ def web_answers(env: Env) -> bool:
 
 def master_leads(env: Env) -> bool:
     try:
-        with psycopg.connect(env.resolved_database_url, connect_timeout=10) as connection:
+        with psycopg.connect(
+            env.resolved_database_url, connect_timeout=int(ANSWER_S)
+        ) as connection:
             key = {"high": LOCK_KEY >> 32, "low": LOCK_KEY & 0xFFFFFFFF}
             return connection.execute(LEADER_SQL, key).fetchone() is not None
     except psycopg.OperationalError:

@@ -6,18 +6,22 @@ import asyncio
 import logging
 import logging.config
 import os
+import shlex
 import signal
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from crm.embedded import EmbeddedError, wait_postgres, wait_valkey
-from crm.env import Env, env
+from crm.env import CHECKOUT, DEFAULT_HOME, Env, env
+from crm.env_checks import HIGHEST_PORT
 from crm.folders import private_dir
 from crm.logs import logging_config
-from crm.up import output, parts, ready
+from crm.up import broker, output, parts, ready
 from crm.up.leftovers import end_leftovers, end_workers
 from crm.up.prepared import ADMIN, FIRST_WORKER, Prepared, PrepareFailed, prepare
 from crm.up.state import AlreadyRunning, UpState, home_lock
@@ -67,6 +71,7 @@ class Up:
         self.begun = time.monotonic() - process.age_s(process.refer(os.getpid()))
         self.url = f"http://{_shown_host(env.bind)}:{env.port}/admin/"
         self.ending = asyncio.Event()
+        self.broker_known = asyncio.Event()  # whether it answers
 
     async def run(self) -> None:
         """Bring everything up, keep it up until a signal, take it down.
@@ -80,14 +85,22 @@ class Up:
             output.log_to_file(home / "logs" / "up.log")
             if ended := await asyncio.to_thread(end_leftovers, home):
                 self.say(f"ended what a killed run had left: {', '.join(ended)}")
-            if not ready.port_is_free(self.env.bind, self.env.port):
-                raise CantRun(
-                    f"port {self.env.port} on {self.env.bind} is in use: end what listens there, "
-                    f"or choose another one: make up PORT={self.env.port + 1}"
-                )
+            self._check_port()
             self.supervisor = Supervisor(self.env, self._state(), self.say)
             self._listen_to_signals()
             await self._live()
+
+    def _check_port(self) -> None:
+        bind, port = self.env.bind, self.env.port
+        try:
+            is_free = ready.port_is_free(bind, port)
+        except OSError as error:
+            raise CantRun(f"port {port} on {bind} can't be used: {error.strerror}") from error
+        if not is_free:
+            raise CantRun(
+                f"port {port} on {bind} is in use: end what listens there, "
+                f"or choose another one: make up PORT={port + 1 if port < HIGHEST_PORT else 8000}"
+            )
 
     def say(self, text: str) -> None:
         self._print(f"[{time.monotonic() - self.begun:5.1f} s] {text}")
@@ -102,15 +115,16 @@ class Up:
     async def _live(self) -> None:
         coming = asyncio.create_task(self._bring_up())
         told = asyncio.create_task(self.ending.wait())
+        listening = asyncio.create_task(self._listen_to_broker())
         try:
             await asyncio.wait({coming, told}, return_when=asyncio.FIRST_COMPLETED)
             if coming.done():
                 coming.result()
             await told
         finally:
-            coming.cancel()
-            told.cancel()
-            await asyncio.gather(coming, told, return_exceptions=True)
+            for task in (coming, told, listening):
+                task.cancel()
+            await asyncio.gather(coming, told, listening, return_exceptions=True)
             await self._take_down()
 
     async def _bring_up(self) -> None:
@@ -125,6 +139,7 @@ class Up:
             ("web", ready.until(ready.web_answers, self.env)),
             ("master", ready.until(ready.master_leads, self.env)),
         )
+        await self.broker_known.wait()
         self._say_ready(prepared)
         start(parts.beat())
         start(parts.flower(self.env))
@@ -138,11 +153,40 @@ class Up:
             waiting.append(self._server(parts.valkey(self.env), wait_valkey))
         await asyncio.gather(*waiting)
 
-    async def _server(self, part: parts.Part, wait_ready: Callable[[Path], None]) -> None:
+    async def _server(self, part: parts.Part, wait_ready: Callable[..., None]) -> None:
         self.supervisor.start(part)
         await self.supervisor.started(part.name)
-        await asyncio.to_thread(wait_ready, self.env.socket_dir)
+        given_up = threading.Event()
+        try:
+            waiting = partial(wait_ready, self.env.socket_dir, given_up=given_up)
+            await asyncio.to_thread(waiting)
+        finally:
+            given_up.set()  # cancelling us does not end the thread
         self.say(f"{part.name} answers")
+
+    async def _listen_to_broker(self) -> None:
+        """Say whether a broker that is not ours answers, until it does. Muster runs without it."""
+        if self.env.embedded_valkey:
+            self.broker_known.set()
+            return
+        try:
+            is_watched = await broker.listen(self.env, self._say_broker)
+        except Exception:  # the edge of this task's life: it only informs
+            log.exception("the broker can't be watched")
+            is_watched = False
+        if not is_watched:
+            self.say(f"the broker can't be watched: see {self.supervisor.log_file('broker')}")
+        self.broker_known.set()
+
+    def _say_broker(self, word: broker.Word) -> None:
+        if word.trouble is None:
+            self.say(f"the broker at {word.address} answers")
+        else:
+            self.say(
+                f"WARNING: the broker at {word.address} does not answer: {word.trouble}; "
+                "going on without it, no account is synchronised until it answers"
+            )
+        self.broker_known.set()
 
     async def _ready(self, *checks: tuple[str, Awaitable[None]]) -> None:
         """Wait for all, however long it takes; say what is awaited when it takes long."""
@@ -162,7 +206,8 @@ class Up:
         self.say({"master": "a master leads"}.get(name, f"{name} answers"))
 
     def _say_prepared(self, prepared: Prepared) -> None:
-        self.say("database is migrated")
+        if prepared.migrated:
+            self.say("database is migrated")
         if prepared.admin_password:  # said at once: an end before `ready` must not lose it
             self.say(f"made user {ADMIN} with password {prepared.admin_password}")
         elif prepared.admin_created:
@@ -177,9 +222,21 @@ class Up:
         elif prepared.admin_created:
             how += " with the password from MUSTER_ADMIN_PASSWORD"
         else:
-            how += f" (forgot the password? python manage.py changepassword {ADMIN})"
+            how += f" (forgot the password? {self._manage(f'changepassword {ADMIN}')})"
         log.info("ready", extra={"seconds": round(time.monotonic() - self.begun, 2)})
         self._print(f"ready {self.url}  {how}; Ctrl-C ends everything")
+
+    def _manage(self, command: str) -> str:
+        """A line for a shell in our directory that runs a command of this very Muster."""
+        here, words = Path.cwd(), []
+        for path in (Path(sys.executable), CHECKOUT / "manage.py"):
+            shown = path.relative_to(here) if path.is_relative_to(here) else path
+            words.append(shlex.quote(str(shown)))
+        if self.env.home != DEFAULT_HOME.resolve():
+            words.insert(0, f"MUSTER_HOME={shlex.quote(str(self.env.home))}")
+        if not self.env.embedded_postgres:
+            words.insert(0, "with the same DATABASE_URL:")
+        return " ".join([*words, command])
 
     # --- down ---
 
@@ -204,6 +261,8 @@ class Up:
             end("postgres", (signal.SIGINT, SERVER_S - 1), (signal.SIGQUIT, 1.0)),
         )
         await self.supervisor.close()
+        # A thread that was given up ends within seconds: what is said next is true.
+        await asyncio.get_running_loop().shutdown_default_executor()
         self.say(f"stopped in {time.monotonic() - begun:.1f} s")
 
     def _listen_to_signals(self) -> None:

@@ -1,5 +1,5 @@
-"""Workers in the admin: the fleet, one worker's page, configs and the lifecycle log."""
+"""Workers in the admin: the fleet, a worker's page, configs, rolling restarts, lifecycle log."""
 
-from lifecycle.admin import configs, fleet
+from lifecycle.admin import configs, fleet, rollouts
 
-__all__ = ["configs", "fleet"]
+__all__ = ["configs", "fleet", "rollouts"]

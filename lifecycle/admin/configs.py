@@ -2,33 +2,84 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
+from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import ValidationError
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.contrib.admin.utils import flatten_fieldsets
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from simple_history.admin import SimpleHistoryAdmin
+from simple_history.template_utils import HistoricalRecordContextHelper
 from unfold.admin import ModelAdmin
 
 from lifecycle import services
 from lifecycle.admin.worker_page import LEVEL_TONES
-from lifecycle.console.forms import ServiceAdmin, ServiceForm
+from lifecycle.backends import backends
+from lifecycle.console.forms import ChangedMeanwhile, ServiceAdmin, ServiceForm
+from lifecycle.console.ids import row_id
 from lifecycle.console.live import DASH, LiveList, ReadOnlyAdmin, badge, moment
 from lifecycle.errors import LifecycleError
+from lifecycle.masking import SECRET_FIELDS, masked
 from lifecycle.models import WorkerConfig, WorkerLog
-from lifecycle.types import Level
+from lifecycle.types import DeploymentType, Level
+
+NOT_COMPARED = {"id", "version", "spawn_version", "created_at", "updated_at"}
+SHOWN = 80  # characters of a value in a message
+
+
+class ConfigForm(ServiceForm):
+    """Carries the version that was edited, so that two people don't undo each other's work."""
+
+    seen = forms.IntegerField(required=False, widget=forms.HiddenInput)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        config = self.instance
+        if "seen" in self.fields and config.pk:
+            version = config.version
+            if hasattr(config, "_history"):  # an old version, to be put over the present one
+                version = WorkerConfig.objects.values_list("version", flat=True).get(pk=config.pk)
+            self.fields["seen"].initial = version
+
+
+def changed_meanwhile(config: WorkerConfig, seen: int) -> ChangedMeanwhile:
+    """What was saved since version `seen`, by whom."""
+    old = config.history.filter(version=seen).order_by("-pk").first()
+    latest = config.history.select_related("history_user").order_by("-pk").first()
+    fields = [field for field in WorkerConfig._meta.fields if field.name not in NOT_COMPARED]  # noqa: SLF001 - public, by Django's documentation
+    pairs = [(f, getattr(old, f.attname, None), getattr(config, f.attname)) for f in fields]
+    changes = [
+        (field.verbose_name, clip(before), clip(now))
+        for field, before, now in pairs
+        if old is not None and before != now
+    ]
+    who = latest.history_user.get_username() if latest and latest.history_user else ""
+    return ChangedMeanwhile(config.version, changes, who)
+
+
+def clip(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+class MaskedChanges(HistoricalRecordContextHelper):  # type: ignore[misc]  # untyped
+    """The list of what each version changed, without secrets."""
+
+    def prepare_delta_change_value(self, change: Any, value: Any) -> Any:
+        return masked(super().prepare_delta_change_value(change, value))
 
 
 @admin.register(WorkerConfig)
 class WorkerConfigAdmin(ServiceAdmin, SimpleHistoryAdmin, ModelAdmin):  # type: ignore[misc]
     """Configs are written through `lifecycle.services` alone; old versions can be restored."""
 
-    form = ServiceForm
+    form = ConfigForm
     list_display = [
         "worker_id",
         "name",
@@ -46,7 +97,7 @@ class WorkerConfigAdmin(ServiceAdmin, SimpleHistoryAdmin, ModelAdmin):  # type: 
     history_list_display = ["version"]
     warn_unsaved_form = True
     actions: list[Any] = []
-    fieldsets = [
+    fieldsets: ClassVar[list[Any]] = [
         (None, {"fields": ["worker_id", "name", "description", ("enabled", "auto_start")]}),
         (
             _("Where it runs"),
@@ -105,7 +156,41 @@ class WorkerConfigAdmin(ServiceAdmin, SimpleHistoryAdmin, ModelAdmin):  # type: 
 
     def get_readonly_fields(self, request: HttpRequest, obj: WorkerConfig | None = None) -> Any:
         """The worker id names queues and logs: it is given once."""
+        if obj and not self.has_change_permission(request, obj):
+            return flatten_fieldsets(self.fieldsets)
         return [*self.readonly_fields, *(["worker_id"] if obj else [])]
+
+    def get_fieldsets(self, request: HttpRequest, obj: WorkerConfig | None = None) -> Any:
+        """With the hidden version where there is something to be changed."""
+        if not obj or not self.has_change_permission(request, obj):
+            return self.fieldsets
+        return [*self.fieldsets, (None, {"fields": ["seen"], "classes": ["hidden"]})]
+
+    # --- secrets: only for those who may change configs, as over the API ---
+
+    def get_object(
+        self, request: HttpRequest, object_id: str, from_field: str | None = None
+    ) -> WorkerConfig | None:
+        found: WorkerConfig | None = super().get_object(request, object_id, from_field)
+        return self._without_secrets(request, found) if found else None
+
+    def render_history_view(
+        self, request: HttpRequest, template: str, context: dict[str, Any], **kwargs: Any
+    ) -> HttpResponse:
+        if "original" in context:
+            self._without_secrets(request, context["original"])
+        return super().render_history_view(request, template, context, **kwargs)  # type: ignore[no-any-return]
+
+    def get_historical_record_context_helper(self, request: HttpRequest, record: Any) -> Any:
+        if self.has_change_permission(request):
+            return super().get_historical_record_context_helper(request, record)
+        return MaskedChanges(self.model, record)
+
+    def _without_secrets(self, request: HttpRequest, config: WorkerConfig) -> WorkerConfig:
+        if not self.has_change_permission(request, config):
+            for name in SECRET_FIELDS:
+                setattr(config, name, masked(getattr(config, name)))
+        return config
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         """Configs are deleted one by one: each may be refused for its own reason."""
@@ -119,11 +204,19 @@ class WorkerConfigAdmin(ServiceAdmin, SimpleHistoryAdmin, ModelAdmin):  # type: 
         return [str(config) for config in configs], counts, set(), []
 
     def save_model(self, request: HttpRequest, obj: WorkerConfig, form: Any, change: bool) -> None:
-        fields, actor = form.cleaned_data, request.user.get_username()
+        fields, actor = dict(form.cleaned_data), request.user.get_username()
+        seen = fields.pop("seen", None)
         if change:
-            saved = services.update_config(WorkerConfig.objects.get(pk=obj.pk), fields, actor)
+            current = WorkerConfig.objects.get(pk=obj.pk)
+            if seen and seen != current.version:
+                raise changed_meanwhile(current, seen)
+            saved = services.update_config(current, fields, actor)
+            _offer_restart(request, saved)
         else:
             saved = services.create_config(fields, actor)
+        if DeploymentType(saved.deployment_type) not in backends():
+            text = gettext("Saved, but workers of the type “%(type)s” can't be started here yet.")
+            messages.warning(request, text % {"type": saved.get_deployment_type_display()})
         obj.pk, obj.version = saved.pk, saved.version
 
     def delete_model(self, request: HttpRequest, obj: WorkerConfig) -> None:
@@ -136,10 +229,21 @@ class WorkerConfigAdmin(ServiceAdmin, SimpleHistoryAdmin, ModelAdmin):  # type: 
         version_id: str,
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
+        if row_id(object_id) is None or row_id(version_id) is None:
+            raise Http404
+        if request.method == "POST" and not self.has_change_permission(request):
+            raise PermissionDenied  # the base class asks for the right to view alone
         try:
             return super().history_form_view(request, object_id, version_id, extra_context)  # type: ignore[no-any-return]
         except (LifecycleError, ValidationError) as error:
             return self._refused(request, error, request.get_full_path())
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        if row_id(object_id) is None:
+            raise Http404
+        return super().history_view(request, object_id, extra_context)
 
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
@@ -155,6 +259,19 @@ class WorkerConfigAdmin(ServiceAdmin, SimpleHistoryAdmin, ModelAdmin):  # type: 
         for text in said:
             messages.error(request, text)
         return HttpResponseRedirect(back_to)
+
+
+def _offer_restart(request: HttpRequest, config: WorkerConfig) -> None:
+    """Tell who changed what only a restart brings about, and lead those on who may do it."""
+    if not config.runtime.is_outdated:
+        return
+    text = gettext("%(worker)s still runs with its old config; a restart brings it up to date.")
+    said = text % {"worker": config.worker_id}
+    if request.user.has_perm("lifecycle.operate_worker"):
+        url = reverse("admin:lifecycle_rollout_begin")
+        link = '{} <a class="m-link" href="{}?outdated=1">{}</a>'
+        said = format_html(link, said, url, gettext("Rolling restart"))
+    messages.warning(request, said)
 
 
 @admin.register(WorkerLog)

@@ -21,18 +21,22 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 
 from lifecycle import queries
+from lifecycle.admin.rollouts import banner, begin_page
 from lifecycle.admin.worker_page import (
     WISHES,
     log_stream,
     log_text,
     log_viewer,
+    outdated_badge,
     page,
     state_badge,
     wish_text,
     wishes_now,
 )
+from lifecycle.console.ids import row_id
 from lifecycle.console.live import (
     DASH,
+    LIVE_ROWS,
     LiveList,
     ReadOnlyAdmin,
     age,
@@ -65,10 +69,20 @@ class WorkerAdmin(LiveList, ReadOnlyAdmin):
     search_fields = ["config__worker_id", "config__name", "reason"]
     list_per_page = 100
     list_fullwidth = True
-    actions = ["start_selected", "stop_selected", "restart_selected", "force_stop_selected"]
+    list_before_template = "console/rollout_banner_live.html"
+    actions = [
+        *("start_selected", "stop_selected", "restart_selected", "roll_selected"),
+        "force_stop_selected",
+    ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[WorkerRuntime]:
         return queries.runtimes()
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        shown = {} if polls(request, LIVE_ROWS) else {"banner": banner(request.user)}
+        return super().changelist_view(request, shown | (extra_context or {}))
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("lifecycle.operate_worker")
@@ -84,8 +98,10 @@ class WorkerAdmin(LiveList, ReadOnlyAdmin):
     def state_now(self, runtime: WorkerRuntime) -> SafeString:
         """The state, and below it the reason where there is one."""
         return format_html(
-            '<span class="m-two m-state">{}<small class="m-clip" title="{}">{}</small></span>',
+            '<span class="m-two m-state"><span class="m-marks">{}{}</span>'
+            '<small class="m-clip" title="{}">{}</small></span>',
             state_badge(runtime),
+            outdated_badge(runtime),
             runtime.reason,
             runtime.reason,
         )
@@ -140,6 +156,11 @@ class WorkerAdmin(LiveList, ReadOnlyAdmin):
     @admin.action(description=_("Restart"), permissions=["operate"])
     def restart_selected(self, request: HttpRequest, rows: QuerySet[WorkerRuntime]) -> None:
         self._wish_all(request, rows, "restart")
+
+    @admin.action(description=_("Rolling restart"), permissions=["operate"])
+    def roll_selected(self, request: HttpRequest, rows: QuerySet[WorkerRuntime]) -> HttpResponse:
+        """Asks how many at a time, and then begins it."""
+        return begin_page(request, list(rows.values_list("config__worker_id", flat=True)))
 
     @admin.action(description=_("Force stop"), permissions=["operate"])
     def force_stop_selected(
@@ -262,9 +283,9 @@ class WorkerAdmin(LiveList, ReadOnlyAdmin):
             raise PermissionDenied
         if operate and not self.has_operate_permission(request):
             raise PermissionDenied
-        if not str(pk).isdigit():
+        if (found := row_id(pk)) is None:
             raise Http404
-        return get_object_or_404(queries.runtimes(), pk=pk)
+        return get_object_or_404(queries.runtimes(), pk=found)
 
 
 def _downloaded(runtime: WorkerRuntime, stream: str) -> HttpResponse:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -67,12 +68,19 @@ def state_badge(runtime: WorkerRuntime) -> SafeString:
     return badge(runtime.get_state_display(), TONES[state], runtime.reason)
 
 
+def outdated_badge(runtime: WorkerRuntime) -> SafeString | str:
+    """Amber, with the meaning as its tooltip; "" for a worker that is up to date."""
+    meaning = _("It runs with an older config than it has now; a restart brings it up to date.")
+    return badge(_("outdated"), "amber", meaning) if runtime.is_outdated else ""
+
+
 def page(runtime: WorkerRuntime) -> dict[str, Any]:
     """Template context of `console/worker_live.html`: state, facts, checks, lifecycle log."""
     rows = queries.lifecycle_log(runtime.config.worker_id, limit=LIFECYCLE_ROWS)
     return {
         "runtime": runtime,
         "state_badge": state_badge(runtime),
+        "outdated_badge": outdated_badge(runtime),
         "facts": facts(runtime),
         "log_rows": [
             (row, badge(row.get_level_display(), LEVEL_TONES[Level(row.level)]), moment(row.time))
@@ -102,13 +110,32 @@ def _process(runtime: WorkerRuntime) -> list[tuple[Text, object]]:
     ]
     return [
         *[(name, value) for name, value in known if value],
+        *_replacement(runtime, now),
         (_("Uptime"), span(queries.uptime_s(runtime, now)) if up else DASH),
         (_("Last heartbeat"), beat if up and runtime.last_heartbeat_at else DASH),
         (_("Started"), moment(runtime.started_at)),
         (_("Ready"), moment(runtime.ready_at)),
-        (_("Stopped"), moment(runtime.stopped_at)),
+        *([] if up else [(_("Stopped"), moment(runtime.stopped_at))]),
         (_("Generation"), runtime.generation),
     ]
+
+
+def _replacement(runtime: WorkerRuntime, now: datetime) -> list[tuple[Text, object]]:
+    """The second process that a worker has while a restart replaces before it retires [L8]."""
+    rows: list[tuple[Text, object]] = []
+    if runtime.successor_generation is not None:
+        text = _("%(pid)s, getting ready for %(time)s")
+        said = _second(text, runtime.successor_process_id, runtime.successor_started_at, now)
+        rows.append((_("New process"), said))
+    if runtime.retiring_generation is not None:
+        text = _("%(pid)s, finishing its tasks for %(time)s")
+        said = _second(text, runtime.retiring_process_id, runtime.retiring_since, now)
+        rows.append((_("Old process"), said))
+    return rows
+
+
+def _second(text: str, pid: int | None, since: datetime | None, now: datetime) -> str:
+    return text % {"pid": pid or DASH, "time": age(since, now)}
 
 
 def _load(runtime: WorkerRuntime) -> list[tuple[Text, object]]:

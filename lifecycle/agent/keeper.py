@@ -83,16 +83,16 @@ def keep_on(spawn: SpawnDir, replies: socket.socket) -> None:
         return  # another was faster
     _killed, alive = record
     pidfd = process.open_pidfd(alive.process)
+    if pidfd is None:
+        return  # it ended meanwhile: the agent has had a pidfd of it for longer, and can tell how
     pumps = _pumps(spawn)
     spawn.record_instance(process.refer(os.getpid()), alive)
-    how: Exit | None = None
-    if pidfd is not None:
-        _pump_until_end(pidfd, pumps)
-        process.kill_group(alive.process.pid)
-        how = _told_by_kernel(pidfd)
-        if how:
-            witness = Witness(spawn.instance, spawn.home.room, from_start=False)
-            how = witness.explain(how, alive.process)
+    _pump_until_end(pidfd, pumps)
+    process.kill_group(alive.process.pid)
+    how = _told_by_kernel(pidfd)
+    if how:
+        witness = Witness(spawn.instance, spawn.home.room, from_start=False)
+        how = witness.explain(how, alive.process)
     _conclude(spawn, alive, how or Exit(note="its keeper was killed before it"), pumps)
     _tell_end(spawn, replies)
 

@@ -8,6 +8,7 @@ import socket
 from celery import Celery, signals
 from celery.bin.base import CLIContext
 from celery.bin.worker import worker as worker_command
+from click import ClickException
 from django.conf import settings
 from setproctitle import setproctitle
 
@@ -49,9 +50,13 @@ def run(app: Celery, spec: WorkerSpec) -> int:
     worker_signals.enlist(instance, works_in_loop=spec.pool is Pool.SOLO)
     context = CLIContext(app=app, no_color=True, workdir=None, quiet=True)
     # The sub-command alone: `celery` itself would import a shell and Flower into every worker.
-    code = worker_command.main(
-        args=arguments(spec), prog_name="celery worker", obj=context, standalone_mode=False
-    )
+    try:
+        code = worker_command.main(
+            args=arguments(spec), prog_name="celery worker", obj=context, standalone_mode=False
+        )
+    except ClickException as error:  # a wrong command argument
+        error.show()
+        return error.exit_code
     return int(code or 0)
 
 

@@ -12,8 +12,6 @@ from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 
-from lifecycle.logs.redaction import MASK, SECRET_NAME, URL_WITH_PASSWORD
-
 UNKNOWN = _("There is no such field.")
 READ_ONLY = _("This field can't be written.")
 NOT_FINITE = _("Must be a finite number.")
@@ -45,18 +43,6 @@ class NoBody(Strict):
 def actor(request: Request) -> str:
     """Who it is that the log rows name."""
     return str(request.user.get_username())
-
-
-def masked(value: Any) -> Any:
-    """A copy in which every value whose name, or form, says that it is a secret is hidden."""
-    if isinstance(value, Mapping):
-        return {
-            name: MASK if inner and SECRET_NAME.search(str(name)) else masked(inner)
-            for name, inner in value.items()
-        }
-    if isinstance(value, list):
-        return [masked(inner) for inner in value]
-    return MASK if isinstance(value, str) and URL_WITH_PASSWORD.match(value) else value
 
 
 class EventsOrError(DefaultContentNegotiation):

@@ -41,6 +41,16 @@ BATCH = OpenApiExample(
         "options": {"graceful": True},
     },
 )
+ROLL_OUTDATED = OpenApiExample(
+    "All workers with an older config, two at a time",
+    request_only=True,
+    value={"outdated": True, "max_surge": 2},
+)
+ROLL_SOME = OpenApiExample(
+    "Two workers, one after the other",
+    request_only=True,
+    value={"worker_ids": ["worker-1", "worker-2"], "timeout": 60000},
+)
 HEALTHY = OpenApiExample(
     "Healthy",
     response_only=True,

@@ -8,7 +8,8 @@ from django.db.models import Q, QuerySet
 from django_filters import rest_framework as filters
 from drf_spectacular.utils import extend_schema_field
 
-from lifecycle.models import DEPLOYMENT_TYPES, POOLS, STATES, WISHES
+from lifecycle import queries
+from lifecycle.models import DEPLOYMENT_TYPES, POOLS, ROLLOUT_STATES, STATES, WISHES
 
 Rows = QuerySet[Any]
 
@@ -38,6 +39,7 @@ class WorkerConfigFilter(Filters):
 class WorkerFilter(Filters):
     state = filters.MultipleChoiceFilter(choices=STATES)
     desired_state = filters.ChoiceFilter(choices=WISHES)
+    outdated = true_or_false(method="in_step", help_text="Runs with an older config than its own.")
     deployment_type = filters.ChoiceFilter(
         field_name="config__deployment_type", choices=DEPLOYMENT_TYPES
     )
@@ -45,3 +47,11 @@ class WorkerFilter(Filters):
 
     def in_names(self, rows: Rows, _name: str, text: str) -> Rows:
         return rows.filter(Q(config__worker_id__icontains=text) | Q(config__name__icontains=text))
+
+    def in_step(self, rows: Rows, _name: str, wanted: bool) -> Rows:
+        older = queries.outdated().values("pk").order_by()
+        return rows.filter(pk__in=older) if wanted else rows.exclude(pk__in=older)
+
+
+class RolloutFilter(Filters):
+    state = filters.MultipleChoiceFilter(choices=ROLLOUT_STATES)

@@ -9,8 +9,9 @@ from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from lifecycle.api.base import NOT_FINITE, READ_ONLY, Strict, masked
+from lifecycle.api.base import NOT_FINITE, READ_ONLY, Strict
 from lifecycle.logs.lines import Place
+from lifecycle.masking import SECRET_FIELDS, masked
 from lifecycle.models import DEPLOYMENT_TYPES, LEVELS, STATES, WISHES, WorkerConfig, WorkerLog
 from lifecycle.series import PERIODS
 from lifecycle.validators import validate_env_variables, validate_options
@@ -19,6 +20,7 @@ MAX_BATCH = 10_000
 MAX_TIMEOUT_MS = 3_600_000
 MAX_LINES = 10_000
 STREAMS = ["stdout", "stderr"]
+RESTART_ONLY = _("Only a restart knows this option.")
 STRINGS = {"type": "object", "additionalProperties": {"type": "string"}}
 ANYTHING = {"type": "object", "additionalProperties": {}}
 
@@ -60,6 +62,12 @@ class WorkerConfigSerializer(Strict, serializers.ModelSerializer[WorkerConfig]):
             raise serializers.ValidationError(NOT_FINITE, code="not_finite")
         return value
 
+    def validate_worker_id(self, value: str) -> str:
+        """It names queues and logs: it is given once."""
+        if self.instance is not None and value != self.instance.worker_id:
+            raise serializers.ValidationError(READ_ONLY, code="read_only")
+        return value
+
     def validate_version(self, value: int) -> int:
         if self.instance is None:
             raise serializers.ValidationError(READ_ONLY, code="read_only")
@@ -69,7 +77,7 @@ class WorkerConfigSerializer(Strict, serializers.ModelSerializer[WorkerConfig]):
         shown = super().to_representation(instance)
         request = self.context.get("request")
         if request is None or not request.user.has_perm("lifecycle.change_workerconfig"):
-            for name in ("env_variables", "deployment_options"):
+            for name in SECRET_FIELDS:
                 shown[name] = masked(shown[name])
         return shown
 
@@ -130,6 +138,15 @@ class StatusSerializer(serializers.Serializer[Any]):
     status = serializers.ChoiceField(STATES)
     desired_state = serializers.ChoiceField(WISHES)
     reason = serializers.CharField(help_text="Why it is so, where there is more to say.")
+    outdated = serializers.BooleanField(
+        help_text="It runs with an older config than it has now; a restart brings it up to date."
+    )
+    successor_process_id = serializers.IntegerField(
+        allow_null=True, help_text="The new process of a restart, until it takes over."
+    )
+    retiring_process_id = serializers.IntegerField(
+        allow_null=True, help_text="The old process of a restart, until it has ended."
+    )
     generation = serializers.IntegerField(help_text="How often it was started.")
     process_id = serializers.IntegerField(allow_null=True)
     container_id = serializers.CharField()
@@ -186,12 +203,26 @@ class StopSerializer(Strict):
     )
 
 
+class RestartSerializer(StopSerializer):
+    replace = serializers.BooleanField(
+        required=False,
+        help_text="Default true: the new process is ready before the old one ends. False stops "
+        "first, then starts; so does a restart that is not graceful.",
+    )
+
+
 class BatchSerializer(Strict):
     action = serializers.ChoiceField(["start", "stop", "restart"])
     worker_ids = serializers.ListField(
         child=serializers.CharField(max_length=200), min_length=1, max_length=MAX_BATCH
     )
-    options = StopSerializer(required=False)
+    options = RestartSerializer(required=False)
+
+    def validate(self, given: dict[str, Any]) -> dict[str, Any]:
+        if given["action"] != "restart" and "replace" in given.get("options", {}):
+            complaint = serializers.ErrorDetail(str(RESTART_ONLY), "unknown")
+            raise serializers.ValidationError({"options": {"replace": [complaint]}})
+        return given
 
 
 class BatchErrorSerializer(serializers.Serializer[Any]):

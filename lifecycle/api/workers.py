@@ -99,14 +99,15 @@ class WorkerViewSet(GenericViewSet[WorkerRuntime]):
     def stop(self, request: Request, worker_id: str) -> Response:
         """Gracefully: running tasks may end within `timeout` ms. Forced: at once."""
         wished = services.request_stop(worker_id, actor(request), **_how(request))
-        return _wished(wished, queries.runtime(worker_id))
+        return _wished(wished, queries.runtime(worker_id), wished.state)
 
-    @extend_schema(request=bodies.StopSerializer, responses=WISHED, examples=[examples.RESTART])
+    @extend_schema(request=bodies.RestartSerializer, responses=WISHED, examples=[examples.RESTART])
     @action(detail=True, methods=["post"], permissions=OPERATE)
     def restart(self, request: Request, worker_id: str) -> Response:
-        """Stop as asked, then start with the present config. A stopped worker is started."""
-        wished = services.request_restart(worker_id, actor(request), **_how(request))
-        return _wished(wished, queries.runtime(worker_id))
+        """Replace the process by one with the present config. A stopped worker is started."""
+        how = _how(request, bodies.RestartSerializer)
+        wished = services.request_restart(worker_id, actor(request), **how)
+        return _wished(wished, queries.runtime(worker_id), wished.state)
 
     @extend_schema(responses=bodies.StatusSerializer)
     @action(detail=True)
@@ -195,7 +196,8 @@ class WorkerViewSet(GenericViewSet[WorkerRuntime]):
         """Start, stop or restart many workers. One that can't be doesn't hold up the others."""
         body = bodies.BatchSerializer(data=request.data)
         body.is_valid(raise_exception=True)
-        verb, options = body.validated_data["action"], _options(body.validated_data.get("options"))
+        verb = body.validated_data["action"]
+        options = _options(body.validated_data.get("options"), restarts=verb == "restart")
         ids = dict.fromkeys(body.validated_data["worker_ids"])
         results = [_one(verb, worker_id, actor(request), options) for worker_id in ids]
         failed = sum(not result["success"] for result in results)
@@ -215,23 +217,27 @@ class WorkerViewSet(GenericViewSet[WorkerRuntime]):
         return Response(bodies.OverviewSerializer(queries.overview()).data)
 
 
-def _how(request: Request) -> dict[str, Any]:
-    body = bodies.StopSerializer(data=request.data)
+def _how(
+    request: Request, shape: type[bodies.StopSerializer] = bodies.StopSerializer
+) -> dict[str, Any]:
+    body = shape(data=request.data)
     body.is_valid(raise_exception=True)
-    return _options(body.validated_data)
+    return _options(body.validated_data, restarts=shape is bodies.RestartSerializer)
 
 
-def _options(given: dict[str, Any] | None) -> dict[str, Any]:
-    """`graceful` and `timeout` of a body as the services call them."""
+def _options(given: dict[str, Any] | None, *, restarts: bool) -> dict[str, Any]:
+    """`graceful`, `timeout` and `replace` of a body as the services call them."""
     given = given or {}
-    return {"graceful": given.get("graceful", True), "timeout_ms": given.get("timeout", 30_000)}
+    how = {"graceful": given.get("graceful", True), "timeout_ms": given.get("timeout", 30_000)}
+    return how | ({"replace_first": given.get("replace", True)} if restarts else {})
 
 
-def _wished(wished: services.Wished, runtime: WorkerRuntime) -> Response:
+def _wished(wished: services.Wished, runtime: WorkerRuntime, state: str | None = None) -> Response:
+    """What became of a wish; `state` is what comes next, where the answer does not wait for it."""
     found = {
         "success": True,
         "worker_id": wished.worker_id,
-        "status": runtime.state,
+        "status": state or runtime.state,
         "process_id": runtime.process_id,
         "reason": runtime.reason,
     }

@@ -8,6 +8,7 @@ from django import forms
 from django.contrib import admin
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext
 
 from lifecycle.errors import LifecycleError
 
@@ -19,10 +20,33 @@ else:
     AdminBase = object
 
 
+class ChangedMeanwhile(ValidationError):
+    """Somebody else saved since the form was shown. `seen` is what its hidden field `seen` becomes
+    when the form is shown again: who saves then has read the message, and replaces that."""
+
+    def __init__(self, seen: object, changes: list[tuple[Any, Any, Any]], who: str = "") -> None:
+        self.seen = seen
+        said = [
+            gettext("%(field)s: %(old)s → %(new)s") % {"field": name, "old": old, "new": new}
+            for name, old, new in changes
+        ]
+        by = gettext("%(who)s changed this while you edited it.") % {"who": who}
+        plain = gettext("Somebody else changed this while you edited it.")
+        kept = gettext("Nothing was saved yet and your input is kept: save again to replace that.")
+        super().__init__([by if who else plain, *said, kept])
+
+
 class ServiceForm(FormBase):
     """A form that can be shown again with what the service said to it."""
 
     refusal: ClassVar[Exception | None] = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if isinstance(self.refusal, ChangedMeanwhile):
+            posted: Any = self.data.copy()  # type: ignore[attr-defined]  # a QueryDict
+            posted[self.add_prefix("seen")] = self.refusal.seen
+            self.data = posted
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data

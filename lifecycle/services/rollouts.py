@@ -11,8 +11,8 @@ from django.utils.translation import gettext as _
 
 from lifecycle.errors import Rejected, UnknownWorker
 from lifecycle.models import Rollout, RolloutStep, WorkerConfig
+from lifecycle.queries import outdated
 from lifecycle.queries import runtime as runtime_of
-from lifecycle.queries import runtimes
 from lifecycle.rolling import STEP_PATIENCE, Begin, Conclude, Decision, Finish, Limits, Step, plan
 from lifecycle.services.rows import notify
 from lifecycle.services.wishes import request_restart
@@ -31,6 +31,10 @@ def begin_rollout(
 
     Raises `UnknownWorker`, `Rejected` (one runs already, nothing to do), `ValidationError`.
     """
+    rollout = Rollout(
+        max_surge=max_surge, max_unavailable=max_unavailable, timeout_ms=timeout_ms, actor=actor
+    )
+    rollout.full_clean(exclude=["finished_at"], validate_constraints=False)
     if not worker_ids:
         raise Rejected("", _("There is no worker to restart."))
     found = WorkerConfig.objects.filter(worker_id__in=worker_ids)
@@ -38,10 +42,6 @@ def begin_rollout(
     for worker_id in worker_ids:
         if worker_id not in configs:
             raise UnknownWorker(worker_id)
-    rollout = Rollout(
-        max_surge=max_surge, max_unavailable=max_unavailable, timeout_ms=timeout_ms, actor=actor
-    )
-    rollout.full_clean(exclude=["finished_at"], validate_constraints=False)
     try:
         with transaction.atomic():
             rollout.save()
@@ -64,7 +64,7 @@ def begin_rollout(
 
 def outdated_workers() -> list[str]:
     """Workers that run with an older config than theirs is now."""
-    return [runtime.config.worker_id for runtime in runtimes() if runtime.is_outdated]
+    return list(outdated().values_list("config__worker_id", flat=True))
 
 
 def abort_rollout(rollout_id: int, actor: str) -> Rollout:
@@ -111,7 +111,8 @@ def _steps(rollout: Rollout) -> list[Step]:
                 generation=runtime.generation,
                 wanted_generation=runtime.wanted_generation,
                 is_retiring=runtime.retiring_generation is not None,
-                reason=runtime.reason,
+                # A heartbeat of what goes on may have overwritten why the restart did not.
+                reason=runtime.reason or runtime.last_error,
             )
         )
     return steps

@@ -17,7 +17,10 @@ from lifecycle.types import State, Wish
 
 @dataclass(frozen=True, slots=True)
 class Wished:
-    """What became of a wish. `changed`: False when the worker was (or was becoming) so already."""
+    """What became of a wish: the state that comes next.
+
+    `changed`: False when the worker was (or was becoming) so already.
+    """
 
     worker_id: str
     state: State
@@ -59,13 +62,14 @@ def request_stop(
         if runtime.state in (State.CRASHED, State.ERROR):
             reset(runtime, actor)
             same = False
+        state = State.STOPPING if runtime.state in WITH_PROCESS else State(runtime.state)
         if same:
-            return Wished(worker_id, State(runtime.state), changed=False)
+            return Wished(worker_id, state, changed=False)
         runtime.stop_graceful, runtime.stop_timeout_ms = graceful, timeout_ms
         _wish(
             runtime, Wish.STOPPED, actor, "asked to stop" if graceful else "asked to stop at once"
         )
-        return Wished(worker_id, State(runtime.state), changed=True)
+        return Wished(worker_id, state, changed=True)
 
 
 def request_restart(
@@ -90,12 +94,12 @@ def request_restart(
         if runtime.desired_state == Wish.RUNNING and (
             runtime.state == State.STARTING or runtime.wanted_generation > runtime.generation
         ):
-            return Wished(worker_id, State(runtime.state), changed=False)
+            return Wished(worker_id, State.STARTING, changed=False)
         runtime.wanted_generation = runtime.last_generation + 1
         runtime.stop_graceful, runtime.stop_timeout_ms = graceful, timeout_ms
-        runtime.replace_first = replace_first
+        runtime.replace_first = replace_first and graceful
         _wish(runtime, Wish.RUNNING, actor, "asked to restart")
-        return Wished(worker_id, State(runtime.state), changed=True)
+        return Wished(worker_id, State.STARTING, changed=True)
 
 
 def wait_for_process(worker_id: str, timeout_s: float = 5.0) -> WorkerRuntime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from django.contrib import admin, messages
@@ -24,6 +25,7 @@ from lifecycle.console.live import LiveList, age, answer, badge, moment, two_lin
 from sync import queries, services
 from sync.admin.forms import AccountForm, credential_fields
 from sync.admin.inbox import PlatformFilter, face, platform_label
+from sync.errors import Rejected
 from sync.models import Account
 from sync.platforms import registry
 from sync.types import LoginState
@@ -42,6 +44,12 @@ def account_badge(account: Account) -> SafeString:
     if account.last_sync_at is None:
         return badge(_("first sync"), "blue live")
     return badge(_("in step"), "green live")
+
+
+def is_failing(account: Account) -> bool:
+    """As `queries.failing` has it."""
+    no_login = account.login_state in (LoginState.FAILED, LoginState.EXPIRED)
+    return account.enabled and (no_login or account.error_count > 0)
 
 
 class AccountPlatformFilter(PlatformFilter):
@@ -103,7 +111,8 @@ class AccountAdmin(ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
     @admin.display(description=_("state"), ordering="error_count")
     def standing(self, account: Account) -> SafeString:
         """The state, and below it what is wrong where something is."""
-        trouble = account.last_error or queries.why_no_worker(account)
+        error = account.last_error if is_failing(account) else ""
+        trouble = error or queries.why_no_worker(account)
         return format_html(
             '<span class="m-two m-state">{}<small class="m-clip" title="{}">{}</small></span>',
             account_badge(account),
@@ -164,6 +173,7 @@ class AccountAdmin(ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
                 else []
             ),
             *([(_("State"), {"fields": self.FACTS})] if obj else []),
+            *([(None, {"fields": ["seen"], "classes": ["hidden"]})] if obj and editable else []),
         ]
 
     def get_form(
@@ -186,7 +196,9 @@ class AccountAdmin(ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
 
     def save_model(self, request: HttpRequest, obj: Account, form: Any, change: bool) -> None:
         if change:
-            services.update_account(Account.objects.get(pk=obj.pk), form.fields_to_save)
+            current = Account.objects.select_for_update(no_key=True).get(pk=obj.pk)
+            form.refuse_if_changed(current)
+            services.update_account(current, form.fields_to_save)
         else:
             obj.pk = services.create_account(form.fields_to_save).pk
 
@@ -218,10 +230,10 @@ class AccountAdmin(ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
             raise PermissionDenied
         account = get_object_or_404(Account, pk=pk)
         back_to = reverse("admin:sync_account_changelist")
-        if not account.enabled:
-            text = gettext("%(account)s is disabled; enable it first.") % {"account": account}
-            return answer(request, messages.ERROR, text, back_to)
-        services.check_now(account.pk)
+        try:
+            services.check_now(account.pk)
+        except Rejected as refused:
+            return answer(request, messages.ERROR, str(refused), back_to)
         text = gettext("%(account)s is checked now.") % {"account": account}
         return answer(request, messages.SUCCESS, text, back_to)
 
@@ -229,7 +241,8 @@ class AccountAdmin(ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
     def check_selected(self, request: HttpRequest, rows: QuerySet[Account]) -> None:
         chosen = list(rows.filter(enabled=True).values_list("pk", flat=True))
         for pk in chosen:
-            services.check_now(pk)
+            with suppress(Rejected, Account.DoesNotExist):  # since then
+                services.check_now(pk)
         text = ngettext(
             "%(n)d account is checked now.", "%(n)d accounts are checked now.", len(chosen)
         )

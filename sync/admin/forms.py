@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from django import forms
+from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from pydantic import BaseModel, SecretStr
@@ -17,7 +18,7 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
-from lifecycle.console.forms import ServiceForm
+from lifecycle.console.forms import ChangedMeanwhile, ServiceForm
 from sync.models import Account
 from sync.platforms import registry
 
@@ -58,10 +59,19 @@ def _text(name: str, field: FieldInfo) -> forms.Field:
     )
 
 
+def as_seen(account: Account) -> dict[str, Any]:
+    """What people set in an account, to tell whether somebody else changed it meanwhile."""
+    credentials = json.dumps(account.credentials, sort_keys=True)
+    digest = salted_hmac("sync.admin.AccountForm", credentials, algorithm="sha256").hexdigest()
+    return {name: getattr(account, name) for name in SAVED_FIELDS} | {"credentials": digest}
+
+
 class AccountForm(ServiceForm):
     """Has the inputs of every platform; the page shows those of the chosen one."""
 
     platform = forms.ChoiceField(label=gettext_lazy("Platform"))
+
+    seen = forms.CharField(required=False, widget=forms.HiddenInput)
 
     class Meta:
         model = Account
@@ -77,6 +87,27 @@ class AccountForm(ServiceForm):
         self.fields["platform"].widget = UnfoldAdminSelectWidget(choices=choices)
         for name, platform in platforms.items():
             self.fields.update(credential_fields(name, platform.credentials))
+        if self.instance.pk and not self.is_bound:
+            self.fields["seen"].initial = json.dumps(as_seen(self.instance))
+
+    def refuse_if_changed(self, current: Account) -> None:
+        """Raises `ChangedMeanwhile` when `current` is not the account that this form showed."""
+        try:
+            seen = json.loads(self.cleaned_data["seen"] or "{}")
+        except ValueError:
+            seen = {}
+        now = as_seen(current)
+        if not isinstance(seen, dict) or not seen or seen == now:
+            return
+        fields: Any = {field.name: field for field in current._meta.fields}  # noqa: SLF001 - public, by Django's documentation
+        changes = [
+            (fields[name].verbose_name, seen.get(name), now[name])
+            for name in SAVED_FIELDS
+            if seen.get(name) != now[name]
+        ]
+        if seen.get("credentials") != now["credentials"]:
+            changes.append((_("Credentials"), "********", "********"))
+        raise ChangedMeanwhile(json.dumps(now), changes)
 
     @property
     def fields_to_save(self) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 from unfold.decorators import action
 
+from lifecycle.console.ids import row_id
 from lifecycle.console.live import DASH, LiveList, ReadOnlyAdmin, answer, moment, polls, two_lines
 from sync import queries, store
 from sync.models import Conversation, Message
@@ -216,16 +217,23 @@ class ConversationAdmin(LiveList, ReadOnlyAdmin):
         if not self.has_operate_permission(request):
             raise PermissionDenied
         last = request.POST.get("up_to", "")
-        marked = store.mark_read(conversation.pk, int(last) if last.isdigit() else None)
         back_to = reverse("admin:sync_conversation_change", args=[pk])
+        message = message_of(conversation, last)
+        if last and message is None:
+            text = gettext("There is no message %(id)s in this conversation.") % {"id": last[:50]}
+            return answer(request, messages.ERROR, text, back_to)
+        if message or "up_to" not in request.POST:  # not given: to the end, as over the API
+            marked = store.mark_read(conversation.pk, message.pk if message else None)
+        else:  # nothing was shown, so nothing was seen
+            marked = 0
         return answer(request, messages.SUCCESS, marked_text(marked), back_to)
 
     def _conversation(self, request: HttpRequest, pk: int | str) -> Conversation:
         if not self.has_view_permission(request):
             raise PermissionDenied
-        if not str(pk).isdigit():
+        if (found := row_id(pk)) is None:
             raise Http404
-        return get_object_or_404(queries.conversations(), pk=pk)
+        return get_object_or_404(queries.conversations(), pk=found)
 
 
 def marked_text(marked: int) -> str:
@@ -237,7 +245,8 @@ def marked_text(marked: int) -> str:
 
 
 def message_of(conversation: Conversation, pk: str) -> Message | None:
-    return queries.messages(conversation.pk).filter(pk=pk).first() if pk.isdigit() else None
+    found = row_id(pk)
+    return queries.messages(conversation.pk).filter(pk=found).first() if found else None
 
 
 def since(conversation: Conversation, first_id: str) -> list[Message]:

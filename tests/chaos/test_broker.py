@@ -48,11 +48,11 @@ class Bench:
         self.api.post("/worker-configs", json=body).raise_for_status()
         self.system.running_worker(pool)
 
-    def send(self, pool: str, count: int, seconds: float) -> None:
+    def send(self, pool: str, count: int, seconds: float, suffix: str = "") -> None:
         for _ in range(count):
             self.celery.send_task(
                 "tests.chaos.numbered.nap",
-                [seconds, str(self.folder / pool)],
+                [seconds, str(self.folder / f"{pool}{suffix}")],
                 queue=f"worker.{pool}",
             )
 
@@ -67,8 +67,9 @@ class Bench:
     def waits(self, pool: str) -> bool:
         return bool(self.status(pool)["reason"] == WAITING)
 
-    def consumes(self, pool: str, done: int) -> bool:
-        return self.done(pool) >= done and self.status(pool)["reason"] == ""
+    def consumes(self, pool: str) -> bool:
+        """What was sent after the outage is done, and nothing is waited for."""
+        return self.done(f"{pool}-after") > 0 and self.status(pool)["reason"] == ""
 
 
 @pytest.fixture(scope="module")
@@ -122,8 +123,11 @@ def test_workers_outlive_the_broker_with_messages_prefetched(
             eventually(partial(bench.waits, pool), FREEZE_REASON_S)
         assert WAITING in page(bench.system, "threads")
     for pool in POOLS:
-        bench.send(pool, 1, 0)
-        eventually(partial(bench.consumes, pool, done[pool] + TASKS + 1), 90)
+        # Not counted: what was prefetched. A message that the worker had and could not acknowledge
+        # stays with the broker until its visibility timeout, and one may run twice.
+        (bench.folder / f"{pool}-after").unlink(missing_ok=True)
+        bench.send(pool, 1, 0, suffix="-after")
+        eventually(partial(bench.consumes, pool), 90)
     for pool in POOLS:
         now = bench.status(pool)
         assert (now["status"], now["process_id"], now["restart_count"]) == (

@@ -13,6 +13,7 @@ from django.urls import get_resolver
 from rest_framework.test import APIClient
 
 from crm.roles import ROLES, grant_roles
+from lifecycle import services
 from tests.db.api_helpers import (
     CREDENTIALS,
     V1,
@@ -43,6 +44,8 @@ OPERATIONS: list[tuple[str, str, Any, str]] = [
     ("get", "workers/worker-1/health", None, READ),
     ("get", "workers/worker-1/logs?level=info", None, READ),
     ("get", "workers/stats/overview", None, READ),
+    ("get", "workers/rollouts", None, READ),
+    ("get", "workers/rollouts/{rollout}", None, READ),
     ("get", "accounts", None, READ),
     ("get", "accounts/{account}", None, READ),
     ("get", "conversations", None, READ),
@@ -59,6 +62,8 @@ OPERATIONS: list[tuple[str, str, Any, str]] = [
     ("post", "workers/worker-1/stop", {}, OPERATE),
     ("post", "workers/worker-1/restart", {}, OPERATE),
     ("post", "workers/batch", {"action": "stop", "worker_ids": ["worker-1"]}, OPERATE),
+    ("post", "workers/rollouts", {"worker_ids": ["worker-1"]}, OPERATE),
+    ("post", "workers/rollouts/{rollout}/abort", {}, OPERATE),
     ("post", "accounts/{account}/check", {}, OPERATE),
     ("post", "accounts/{account}/read", {}, OPERATE),
     ("post", "conversations/{conversation}/read", {}, OPERATE),
@@ -78,7 +83,14 @@ def ids(make_config: Callable[..., Any]) -> dict[str, int]:
     account = make_account()
     conversation = make_conversation(account)
     message = make_message(conversation)
-    return {"account": account.pk, "conversation": conversation.pk, "message": message.pk}
+    rollout = services.begin_rollout(["worker-1"], "test")
+    services.abort_rollout(rollout.pk, "test")
+    return {
+        "account": account.pk,
+        "conversation": conversation.pk,
+        "message": message.pk,
+        "rollout": rollout.pk,
+    }
 
 
 @pytest.mark.parametrize("role", RANK)

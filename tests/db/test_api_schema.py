@@ -41,6 +41,9 @@ def test_every_address_of_the_requirements_is_in_it(schema: Any) -> None:
         f"{v1}/workers/{{worker_id}}/metrics": {"get"},
         f"{v1}/workers/batch": {"post"},
         f"{v1}/workers/stats/overview": {"get"},
+        f"{v1}/workers/rollouts": {"get", "post"},
+        f"{v1}/workers/rollouts/{{id}}": {"get"},
+        f"{v1}/workers/rollouts/{{id}}/abort": {"post"},
         f"{v1}/accounts": {"get", "post"},
         f"{v1}/conversations/{{id}}/read": {"post"},
     }

@@ -65,7 +65,7 @@ def test_an_edit_that_is_out_of_date_is_409_with_both_versions(
 def test_the_worker_id_stays(api_client: APIClient, make_config: Maker) -> None:
     make_config(worker_id="worker-1")
     response = api_client.patch(f"{CONFIGS}/worker-1", {"worker_id": "other"}, format="json")
-    assert errors_of(response, 409) == {None: "rejected"}
+    assert errors_of(response, 400) == {"worker_id": "read_only"}
 
 
 def test_a_running_worker_is_not_deleted(api_client: APIClient, make_config: Maker) -> None:
@@ -102,7 +102,7 @@ SECRETS = {
     "DB_PASSWORD": "hunter2",
     "API_TOKEN": "hunter2",
     "SSH_PRIVATE_KEY": "hunter2",
-    "DATABASE_URL": "postgres://me:hunter2@db/x",
+    "SHOP_URL": "postgres://me:hunter2@db/x",
 }
 
 
@@ -187,6 +187,50 @@ def test_stop_and_restart_are_idempotent(api_client: APIClient, make_config: Mak
     forced = api_client.post(f"{WORKERS}/w/stop", {"graceful": False}, format="json")
     assert forced.status_code == 202
     assert forced.json()["success"] is True
+
+
+@pytest.mark.parametrize(
+    ("body", "replaces"),
+    [
+        ({}, True),
+        ({"replace": True}, True),
+        ({"replace": False}, False),
+        ({"graceful": False}, False),
+        ({"graceful": False, "replace": True}, False),
+    ],
+)
+def test_a_restart_replaces_unless_told_otherwise(
+    api_client: APIClient, make_config: Maker, body: dict[str, Any], replaces: bool
+) -> None:
+    for worker_id in ("one", "many"):
+        make_config(worker_id=worker_id)
+        run(worker_id)
+        WorkerRuntime.objects.update(replace_first=not replaces)
+    api_client.post(f"{WORKERS}/one/restart", body, format="json")
+    assert batch(api_client, action="restart", worker_ids=["many"], options=body).json()["success"]
+    assert runtime("one").replace_first is replaces
+    assert runtime("many").replace_first is replaces
+
+
+def test_only_a_restart_replaces(api_client: APIClient, make_config: Maker) -> None:
+    make_config(worker_id="w")
+    response = api_client.post(f"{WORKERS}/w/stop", {"replace": True}, format="json")
+    assert errors_of(response, 400) == {"replace": "unknown"}
+    response = batch(api_client, action="stop", worker_ids=["w"], options={"replace": True})
+    assert errors_of(response, 400) == {"options.replace": "unknown"}
+
+
+def test_outdated_workers_are_shown_and_listed(api_client: APIClient, make_config: Maker) -> None:
+    config = make_config(worker_id="old")
+    make_config(worker_id="new")
+    for worker_id in ("old", "new"):
+        run(worker_id)
+    services.update_config(config, {"concurrency": 3}, "ann")
+    for wanted, found in (("true", ["old"]), ("false", ["new"])):
+        rows = api_client.get(f"{WORKERS}?outdated={wanted}").json()["results"]
+        assert [row["worker_id"] for row in rows] == found
+    assert api_client.get(f"{WORKERS}/old/status").json()["outdated"] is True
+    assert api_client.get(f"{WORKERS}/new/status").json()["outdated"] is False
 
 
 def test_start_of_what_can_not_be_spawned_says_why(
@@ -296,13 +340,19 @@ def test_overview(api_client: APIClient, make_config: Maker) -> None:
     assert body.items() >= expected.items()
 
 
-def test_a_worker_may_have_the_name_of_an_address(
-    api_client: APIClient, make_config: Maker
-) -> None:
-    for name in ("stats", "batch", "versions", "overview"):
+def test_a_worker_may_have_the_name_of_a_verb(api_client: APIClient, make_config: Maker) -> None:
+    for name in ("status", "versions", "overview"):
         make_config(worker_id=name)
         assert api_client.get(f"{CONFIGS}/{name}").json()["worker_id"] == name
         assert api_client.get(f"{WORKERS}/{name}/status").json()["worker_id"] == name
-    services.request_start("stats", "test")
-    spawn("stats")
-    assert api_client.get(f"{WORKERS}/stats/status").json()["status"] == "starting"
+    services.request_start("status", "test")
+    spawn("status")
+    assert api_client.get(f"{WORKERS}/status/status").json()["status"] == "starting"
+
+
+@pytest.mark.parametrize("name", ["batch", "rollouts", "stats"])
+def test_a_worker_may_not_have_the_name_of_an_address(api_client: APIClient, name: str) -> None:
+    response = api_client.post(CONFIGS, {"worker_id": name}, format="json")
+    assert errors_of(response, 400) == {"worker_id": "reserved"}
+    assert name in detail_of(response)
+    assert not WorkerConfig.objects.exists()

@@ -95,6 +95,8 @@ def test_bad_wishes(three: list[str]) -> None:
         services.begin_rollout([], "ann")
     with pytest.raises(ValidationError):
         services.begin_rollout(three, "ann", timeout_ms=1)
+    with pytest.raises(ValidationError, match="With both limits at 0"):
+        services.begin_rollout(three, "ann", max_surge=0, max_unavailable=0)
     assert not Rollout.objects.exists()
 
 
@@ -102,6 +104,19 @@ def test_outdated_workers(three: list[str]) -> None:
     config = WorkerConfig.objects.get(worker_id="b")
     services.update_config(config, {"concurrency": 4}, "ann")
     assert services.outdated_workers() == ["b"]
+    assert [runtime.is_outdated for runtime in queries.runtimes()] == [False, True, False]
+
+
+def test_the_reason_survives_a_heartbeat(three: list[str]) -> None:
+    rollout = services.begin_rollout(three, "ann")
+    services.advance_rollout(timezone.now())
+    services.claim_succession("a", 2)
+    now = timezone.now()
+    services.exited(Gone(Instance("a", 2), Exit(code=3), now, now), lambda: 0.0)
+    services.heartbeat(Instance("a", 1), active_tasks=0, tasks_done=0, errors=0, reason="")
+    services.advance_rollout(timezone.now())
+    rollout.refresh_from_db()
+    assert "exit code 3" in rollout.reason
 
 
 def test_looking_costs_the_same_for_any_fleet(
@@ -111,3 +126,19 @@ def test_looking_costs_the_same_for_any_fleet(
     services.advance_rollout(timezone.now())
     with django_assert_max_num_queries(4):  # type: ignore[attr-defined]
         services.advance_rollout(timezone.now())
+
+
+def test_a_restart_that_was_called_off_can_be_asked_for_again(three: list[str]) -> None:
+    services.request_restart("a", "ann")
+    services.claim_succession("a", 2)
+    now = timezone.now()
+    services.exited(Gone(Instance("a", 2), Exit(code=3), now, now), lambda: 0.0)
+    rollout = services.begin_rollout(["a"], "ann")
+    services.advance_rollout(timezone.now())
+    services.claim_succession("a", 3)
+    services.spawned(Alive(Instance("a", 3), ProcessRef(77, 1, "boot"), now))
+    services.ready(Instance("a", 3), VERSIONS)
+    services.exited(Gone(Instance("a", 1), Exit(code=0), now, now), lambda: 0.0)
+    services.advance_rollout(timezone.now())
+    rollout.refresh_from_db()
+    assert rollout.state == RolloutState.DONE

@@ -435,3 +435,16 @@ def _backends() -> list[Any]:
 
     stats = connection.pool.get_stats()  # type: ignore[attr-defined]
     return [None] * (stats.get("pool_size", 0) - stats.get("pool_available", 0))
+
+
+def test_a_username_is_no_secret(account: Account, tiny: TinyPlatform) -> None:
+    """Whose password was refused is what the message is for."""
+    user = "anneke"
+    Account.objects.update(session={}, credentials={"user": user, "password": PASSWORD})
+
+    async def refuse(_ref: AccountRef) -> None:
+        raise LoginFailed(f"'{PASSWORD}' is not the password of {user}-s")
+
+    tiny.on_login = refuse
+    check(account)
+    assert account.last_error == f"'[redacted]' is not the password of {user}-s"

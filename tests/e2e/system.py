@@ -45,6 +45,7 @@ class System:
         self.port = port or free_port()
         self.console = home.parent / f"{home.name}-console.txt"
         self.process: subprocess.Popen[bytes] | None = None
+        self.variables: dict[str, str] = {}  # what else is set for its commands
 
     @property
     def url(self) -> str:
@@ -58,6 +59,7 @@ class System:
             "MUSTER_HOME": str(self.home),
             "MUSTER_ADMIN_PASSWORD": PASSWORD,
             "PORT": str(self.port),
+            **self.variables,
         }
 
     def start(self) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -115,3 +117,14 @@ def test_valkey_keeps_its_queues_over_kill_9(
     start()
     with Redis(unix_socket_path=str(home / "run" / "valkey.sock")) as client:
         assert client.lrange("queue", 0, -1) == [b"one"]
+
+
+@pytest.mark.parametrize("wait", [embedded.wait_postgres, embedded.wait_valkey])
+def test_a_wait_for_nobody_ends_when_it_is_given_up(home: Path, wait: Callable[..., None]) -> None:
+    given_up = threading.Event()
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(wait, home / "run", given_up=given_up)
+        with pytest.raises(TimeoutError):
+            waiting.result(0.3)
+        given_up.set()
+        assert "does not answer" in str(waiting.exception(embedded.ATTEMPT_S + 5))

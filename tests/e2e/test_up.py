@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
 import socket
+import subprocess
+import sys
+import threading
+import time
 import urllib.request
+from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
-from tests.e2e.system import System
+from crm import embedded
+from crm.env import Env
+from crm.up.parts import python_part
+from crm.up.run import Up
+from tests.e2e.system import CHECKOUT, System, free_port
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.e2e
@@ -120,8 +131,14 @@ def test_sigterm_leaves_nothing_and_the_next_one_goes_on(fresh_system: System) -
     assert fresh_system.process
     assert fresh_system.process.returncode == 0
     assert fresh_system.processes() == {}
+    assert "database is migrated" in fresh_system.said()
     fresh_system.up()
     assert "made worker-1" not in fresh_system.said()
+    assert "database is migrated" not in fresh_system.said()  # there was nothing to do
+    hint = re.search(r"forgot the password\? (.+ changepassword admin)\)", fresh_system.said())
+    assert hint
+    shell = subprocess.run(["/bin/sh", "-c", f"{hint[1]} --help"], cwd=CHECKOUT, env={})
+    assert shell.returncode == 0
     fresh_system.running_worker()
     fresh_system.stop()
 
@@ -130,6 +147,90 @@ def test_sigterm_while_it_comes_up_leaves_nothing(fresh_system: System) -> None:
     fresh_system.start()
     eventually(lambda: "postgres answers" in fresh_system.said())
     assert fresh_system.stop() < STOP_S
+    assert fresh_system.processes() == {}
+
+
+def test_an_end_before_a_server_answers_waits_for_no_thread(home: Path) -> None:
+    up = Up(Env.model_construct(home=home))
+    up.supervisor = Mock(started=AsyncMock())
+    entered = threading.Event()
+
+    def wait(*arguments: Any, **options: Any) -> None:
+        entered.set()
+        embedded.wait_valkey(*arguments, **options)
+
+    async def begin_and_end() -> None:
+        server = asyncio.create_task(up._server(python_part("valkey"), wait))
+        await asyncio.to_thread(entered.wait)
+        server.cancel()
+        await asyncio.gather(server, return_exceptions=True)
+
+    begun = time.monotonic()
+    asyncio.run(begin_and_end())  # returns when its threads have ended
+    assert time.monotonic() - begun < embedded.ATTEMPT_S + 5
+
+
+@pytest.mark.parametrize("command", ["up", "ps"])
+def test_bad_settings_are_said_in_a_line_each(fresh_system: System, command: str) -> None:
+    fresh_system.variables = {"PORT": "abc", "BROKER_URL": "s3cret"}
+    done = fresh_system.manage(command)
+    assert done.returncode == 2
+    lines = done.stderr.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["BROKER_URL", "PORT"]
+    assert lines[1] == "PORT: 'abc' is not a port number (1 to 65535)"
+    assert "s3cret" not in done.stderr
+    assert not fresh_system.home.exists()
+
+
+def test_ctrl_c_before_anything_started_is_no_traceback(fresh_system: System) -> None:
+    code = """
+import os, signal, sys, manage
+def hook(event, arguments):
+    if event == "import" and arguments[0] == "crm.up.run":
+        os.kill(os.getpid(), signal.SIGINT)
+sys.addaudithook(hook)
+sys.argv = ["manage.py", "up"]
+sys.exit(manage.main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=CHECKOUT,
+        env=fresh_system.environment,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (130, "")
+
+
+def test_a_database_that_is_away_is_named(fresh_system: System) -> None:
+    fresh_system.variables = {"DATABASE_URL": "postgresql://ann:s3cret@127.0.0.1:1/muster"}
+    done = fresh_system.manage("up")
+    assert done.returncode == 1
+    assert re.search(r'"127.0.0.1", port 1 failed: Connection refused', done.stderr)
+    assert "s3cret" not in done.stderr + done.stdout
+    assert fresh_system.processes() == {}
+
+
+def test_a_broker_that_is_away_is_said_and_so_is_its_return(fresh_system: System) -> None:
+    port = free_port()
+    fresh_system.variables = {"BROKER_URL": f"redis://:s3cret@127.0.0.1:{port}/0"}
+    fresh_system.up()
+    shown = f"the broker at redis://:**@127.0.0.1:{port}/0"
+    before = fresh_system.said().partition("\nready ")[0]
+    assert f"WARNING: {shown} does not answer: " in before
+    assert "refused" in before
+    options = ["--port", str(port), "--requirepass", "s3cret", "--save", ""]
+    server = subprocess.Popen(
+        [str(embedded._valkey_binary()), *options], stdout=subprocess.DEVNULL, cwd="/"
+    )
+    try:
+        eventually(lambda: f"{shown} answers" in fresh_system.said())
+        fresh_system.running_worker()
+        fresh_system.stop()
+    finally:
+        server.kill()
+        server.wait()
+    assert "s3cret" not in fresh_system.said()
     assert fresh_system.processes() == {}
 
 

@@ -25,4 +25,5 @@ class Command(BaseCommand):
                 wait_postgres(env.socket_dir)
             self.stdout.write(json.dumps(asdict(prepare(env))))
         except (EmbeddedError, psycopg.Error, DatabaseError) as error:
-            raise CommandError(f"the database can't be prepared: {error}") from error
+            reason = " ".join(str(error).split())  # libpq's takes lines; `up` shows one, the last
+            raise CommandError(f"the database can't be prepared: {reason}") from error

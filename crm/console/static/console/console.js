@@ -17,7 +17,7 @@
   function localise(root) {
     for (const element of root.querySelectorAll("time[datetime]")) {
       const time = new Date(element.getAttribute("datetime"));
-      element.title = time.toLocaleString(language(), { dateStyle: "full", timeStyle: "medium" });
+      element.title = time.toLocaleString(language(), { dateStyle: "full", timeStyle: "long" });
       element.textContent = shown(time);
     }
   }
