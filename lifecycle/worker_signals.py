@@ -77,6 +77,7 @@ class Reporter:
     def start(self) -> None:
         """In the worker's main process: write facts, and a heartbeat every 10 s."""
         self._main_pid = os.getpid()
+        self.put(self._connect)  # while Celery starts: `ready` need not wait for it
         self._start_thread()
 
     def start_in_child(self) -> None:
@@ -91,6 +92,10 @@ class Reporter:
 
     def _start_thread(self) -> None:
         threading.Thread(target=self._run, name="muster-reporter", daemon=True).start()
+
+    @staticmethod
+    def _connect() -> None:
+        connection.ensure_connection()
 
     def put(self, fact: Callable[[], object]) -> None:
         """Queue a fact. When a long outage has filled the queue it is dropped, and that is said."""
@@ -113,7 +118,6 @@ class Reporter:
         done.wait(timeout_s)
 
     def _run(self) -> None:
-        self._write(connection.ensure_connection)  # while Celery starts: `ready` need not wait
         next_beat = time.monotonic() + BEAT_S
         while True:
             patience_s = max(0.0, next_beat - time.monotonic()) if self._beats else None

@@ -15,6 +15,7 @@ from lifecycle.worker_signals import Reporter
 @pytest.fixture
 def reporter(monkeypatch: pytest.MonkeyPatch) -> Reporter:
     monkeypatch.setattr(worker_signals, "BEAT_S", 0.01)
+    monkeypatch.setattr(Reporter, "_connect", staticmethod(lambda: None))
     return Reporter(Instance("worker-1", 1), works_in_loop=False)
 
 
