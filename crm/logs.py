@@ -7,7 +7,8 @@ from typing import Any
 
 import structlog
 
-from lifecycle.logs.redaction import MASK, SECRET_NAME, redact
+from lifecycle.logs.redaction import redact
+from lifecycle.masking import MASK, SECRET_NAME
 
 OURS = {"time", "level", "logger"}
 

@@ -12,7 +12,7 @@ SECRET_NAME = re.compile(
     r"|_dsn$|^key$|^client_keys?$",
     re.IGNORECASE,
 )
-URL_WITH_PASSWORD = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/@]*:[^/@]*@")
+URL_WITH_PASSWORD = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/@]*:([^/@]*)@")
 MASK = "********"
 
 

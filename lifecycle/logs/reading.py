@@ -22,6 +22,7 @@ from lifecycle.logs.lines import (
     shown,
 )
 from lifecycle.logs.redaction import Redactor, secrets_in
+from lifecycle.masking import SECRET_FIELDS
 from lifecycle.models import WorkerConfig
 from lifecycle.types import Level
 
@@ -32,7 +33,7 @@ RETRY_MS = 2000
 
 def redactor(config: WorkerConfig) -> Redactor:
     """Knows the secrets that the worker was given."""
-    given = [config.env_variables, config.deployment_options]
+    given = [getattr(config, name) for name in SECRET_FIELDS]
     return Redactor(secret for field in given for secret in secrets_in(field))
 
 

@@ -11,13 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
-SECRET_NAME = re.compile(
-    r"pass(word|wd|phrase)?$|pwd|secret|token|credential|authorization|api_?key|private_?key|_key$"
-    r"|_dsn$|^key$|^client_keys?$",
-    re.IGNORECASE,
-)
-URL_WITH_PASSWORD = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/@]*:([^/@]*)@")
-MASK = "********"
+from lifecycle.masking import MASK, SECRET_NAME, URL_WITH_PASSWORD
+
 SHORTEST_SECRET = 4  # shorter ones would hide half of every line
 
 # A value is quoted (also inside a quoted string, where its quotes are escaped), or one word.

@@ -38,6 +38,7 @@ def follower_receives(host: Host) -> None:
     begun, used = time.monotonic(), time.process_time()
     received = asyncio.run(_until_live(source))
     took, used = time.monotonic() - begun, time.process_time() - used
+    assert received == LINES
     print(f"a follower receives   {received / took:>10,.0f} lines/s as server-sent events")
     print(f"the web could send    {received / used:>10,.0f} lines for a second of CPU")
 

@@ -11,7 +11,8 @@ import pytest
 import structlog
 
 from crm.logs import logging_config
-from lifecycle.logs.redaction import MASK, Redactor, redact, secrets_in
+from lifecycle.logs.redaction import Redactor, redact, secrets_in
+from lifecycle.masking import MASK
 
 SECRET = "hunter2-Ab9"
 
