@@ -25,7 +25,7 @@ from lifecycle.agent.layout import STREAMS, SpawnDir
 from lifecycle.agent.limits import Witness
 from lifecycle.agent.output import LogPump
 from lifecycle.agent.protocol import encode
-from lifecycle.types import Alive, Exit, Gone, Instance, WorkerSpec
+from lifecycle.types import Alive, Exit, Gone, Instance, ProcessRef, WorkerSpec
 
 IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)
 REAPED_TRIES = 200
@@ -89,7 +89,7 @@ def keep_on(spawn: SpawnDir, replies: socket.socket) -> None:
     spawn.record_instance(process.refer(os.getpid()), alive)
     _pump_until_end(pidfd, pumps)
     process.kill_group(alive.process.pid)
-    how = _told_by_kernel(pidfd)
+    how = _told_by_kernel(alive.process, pidfd)
     if how:
         witness = Witness(spawn.instance, spawn.home.room, from_start=False)
         how = witness.explain(how, alive.process)
@@ -115,10 +115,10 @@ def _end_lines(pumps: list[LogPump]) -> None:
         pump.end_line()
 
 
-def _told_by_kernel(pidfd: int) -> Exit | None:
-    """The exit of a process that is not our child, as soon as its parent has reaped it."""
+def _told_by_kernel(worker: ProcessRef, pidfd: int) -> Exit | None:
+    """The exit of a process that is not our child, as soon as the kernel tells it."""
     for _ in range(REAPED_TRIES):
-        if how := process.exit_of_pidfd(pidfd):
+        if how := process.told_exit(worker, pidfd):
             return how
         select.select([], [], [], REAPED_POLL_S)
     return None

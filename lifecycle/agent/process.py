@@ -116,6 +116,21 @@ def exit_of_pidfd(pidfd: int) -> Exit | None:
     return exit_of_status(struct.unpack_from("i", info, PIDFD_INFO_EXIT_CODE_AT)[0])
 
 
+def exit_of_zombie(process: ProcessRef) -> Exit | None:
+    """How a process ended that its parent has not reaped yet, by /proc/<pid>/stat (field 52, shown
+    to whoever may trace it); None when it lives or is gone for good."""
+    fields = stat_fields(process.pid)
+    if not fields or fields[0] != "Z" or int(fields[19]) != process.started_ticks:
+        return None
+    return exit_of_status(int(fields[49]))
+
+
+def told_exit(process: ProcessRef, pidfd: int | None) -> Exit | None:
+    """How a process ended that is not our child: before or after its parent reaped it."""
+    told = exit_of_pidfd(pidfd) if pidfd is not None else None
+    return told or exit_of_zombie(process)
+
+
 def kill_group(leader: int) -> None:
     """SIGKILL to what is left of a process group; nothing left is fine."""
     with suppress(ProcessLookupError):

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 # Of a graceful stop's time: what is left for Celery's soft shutdown before SIGKILL.
 SOFT_SHUTDOWN_SHARE = 0.2
 RECORD_POLL_S = 0.1
-EXIT_POLLS = 10
+EXIT_POLLS = 30
 
 Notify = Callable[[dict[str, Any]], None]
 ReplaceKeeper = Callable[[Instance], None]
@@ -48,7 +48,7 @@ class Kept:
         self.exit_polls += 1
         if self.worker_fd is None or self.exit_polls > EXIT_POLLS:
             return True
-        return process.exit_of_pidfd(self.worker_fd) is not None
+        return process.told_exit(self.alive.process, self.worker_fd) is not None
 
 
 class Roster:
@@ -148,7 +148,7 @@ class Roster:
             pump.drain()
             pump.end_line()
             pump.close()
-        how = process.exit_of_pidfd(kept.worker_fd) if kept.worker_fd is not None else None
+        how = process.told_exit(kept.alive.process, kept.worker_fd)
         gone = Gone(
             spawn.instance,
             how or Exit(note="its keeper was killed with it"),
