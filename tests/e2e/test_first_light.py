@@ -8,6 +8,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import httpx
@@ -68,6 +69,10 @@ async def talk(
         return sent
 
 
+def is_synced(client: httpx.Client, account_id: int) -> bool:
+    return bool(client.get(f"/accounts/{account_id}").json()["last_sync_at"])
+
+
 def test_every_message_lands_once_though_a_worker_is_killed(
     system: System, client: httpx.Client, homeserver: Synapse
 ) -> None:
@@ -77,10 +82,10 @@ def test_every_message_lands_once_though_a_worker_is_killed(
     def connect(_stage: MatrixStage, *desks: Person) -> None:
         for worker_id in WORKERS:
             add_worker(client, worker_id, auto_start=True, max_accounts=1)
-        for desk in desks:
-            username = desk.user_id.split(":")[0].removeprefix("@")
-            add_account(client, account_of(homeserver, username))
-        eventually(lambda: all(row["last_sync_at"] for row in everything(client, "/accounts")))
+        names = [desk.user_id.split(":")[0].removeprefix("@") for desk in desks]
+        for name in names:
+            added = add_account(client, account_of(homeserver, name))
+            eventually(partial(is_synced, client, added))
 
     def kill_a_worker() -> None:
         killed.append(system.running_worker(WORKERS[0]))
@@ -101,8 +106,7 @@ def test_a_wrong_password_and_a_server_that_is_away_show_on_the_account_only(
     system: System, client: httpx.Client, homeserver: Synapse
 ) -> None:
     """The account shows the error and its login state, the worker stays up, others go on."""
-    worker = client.get(f"/workers/{WORKERS[0]}/status").json()
-    client.patch(f"/worker-configs/{WORKERS[0]}", json={"max_accounts": 10}).raise_for_status()
+    pid = system.running_worker()
     homeserver.register("wrong", "right password")
     wrong = account_of(homeserver, "wrong", "not this one")
     away = replace(account_of(homeserver, "away"), endpoint="http://127.0.0.1:9")
@@ -114,5 +118,5 @@ def test_a_wrong_password_and_a_server_that_is_away_show_on_the_account_only(
 
     assert eventually(lambda: shown("wrong"))["login_state"] == "failed"
     assert eventually(lambda: shown("away"))["error_count"] >= 1
-    now = client.get(f"/workers/{WORKERS[0]}/status").json()
-    assert (now["status"], now["process_id"]) == ("running", worker["process_id"])
+    now = client.get("/workers/worker-1/status").json()
+    assert (now["status"], now["process_id"]) == ("running", pid)
