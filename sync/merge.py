@@ -75,6 +75,8 @@ def merge(batch: Batch) -> Merged:
         posts=posts,
         comments=comments,
         refused=tuple(refused),
+        gaps=batch.gaps,
+        remaining=batch.remaining,
         read=len(batch.records) + len(batch.refused),
         repeated=len(fit) - kept,
     )

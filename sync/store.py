@@ -59,7 +59,8 @@ def ingest(lease: Lease, after_sequence: int, merged: Merged, worker_id: str = "
     begun = time.monotonic()
     with transaction.atomic(), connection.cursor() as cursor:
         known_cursor = _fence(cursor, lease, after_sequence)
-        if not merged.read and merged.cursor == known_cursor:
+        new_cursor = known_cursor if merged.cursor is None else merged.cursor
+        if not merged.read and new_cursor == known_cursor:
             Account.objects.filter(pk=lease.account_id).update(last_sync_at=Now(), error_count=0)
             return Receipt(after_sequence, read=0, new=0, changed=0, same=0, refused=0)
         cursor.execute(sql.PREPARE)
@@ -73,7 +74,7 @@ def ingest(lease: Lease, after_sequence: int, merged: Merged, worker_id: str = "
             sql.COMMIT_ACCOUNT,
             {
                 "account": lease.account_id,
-                "cursor": merged.cursor,
+                "cursor": new_cursor,
                 "sequence": receipt.sequence,
                 "conversations": conversations.inserted,
                 "messages": messages.inserted,

@@ -170,7 +170,9 @@ class Check:
 
     def _store(self, batch: Batch) -> bool:
         receipt = store.ingest(self.run.lease, self.sequence, merge(batch), self.run.worker_id)
-        self.cursor, self.sequence = batch.cursor, receipt.sequence
+        self.sequence = receipt.sequence
+        if batch.cursor is not None:
+            self.cursor = batch.cursor
         if receipt.new or receipt.changed or receipt.refused:
             log.info(
                 "stored batch %s: %s new, %s changed, %s same, %s refused",

@@ -19,7 +19,7 @@ from typing import Any
 
 from sync.errors import Interrupted, PlatformUnavailable, SyncError
 from sync.platforms.base import Connection, Platform
-from sync.types import AccountRef, Batch
+from sync.types import AccountRef, Batch, LoginStep
 
 PATIENCE_S = 30.0  # for an answer, beyond the time that a wait may take
 CLOSE_S = 5.0
@@ -70,7 +70,7 @@ class Watch:
 
     def login(self) -> dict[str, object]:
         """`Connection.login`, with its errors; also `PlatformUnavailable`, `Interrupted`."""
-        session: dict[str, object] = self._ask(lambda connection: connection.login(), PATIENCE_S)
+        session: dict[str, object] = self._ask(lambda one: one.login(_tell_nobody), PATIENCE_S)
         return session
 
     def read(self, cursor: str, wait_s: float) -> Generator[Batch, None, None]:
@@ -139,6 +139,10 @@ class Watch:
                     call.answer.set_exception(error)
                 else:
                     call.answer.set_result(answer)
+
+
+async def _tell_nobody(_step: LoginStep) -> None:
+    """Nobody is there to be told: the login has to do without."""
 
 
 # --- the process ------------------------------------------------------------------------------

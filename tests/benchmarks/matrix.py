@@ -45,7 +45,7 @@ async def latency(stage: MatrixStage) -> None:
         async def watch() -> None:
             nonlocal cursor
             while len(seen) < NEWS:
-                async for batch in connection.read(cursor, 30):
+                async for batch in connection.read(cursor or "", 30):
                     cursor = batch.cursor
                     for record in batch.records:
                         if isinstance(record, MessageRecord):

@@ -17,7 +17,15 @@ import pytest
 
 from sync.errors import CursorInvalid, LoginExpired, LoginFailed, PlatformUnavailable
 from sync.platforms.base import Connection, Platform
-from sync.types import AccountRef, Batch, ConversationRecord, Direction, MessageRecord
+from sync.types import (
+    AccountRef,
+    Batch,
+    ConversationRecord,
+    Direction,
+    LoginStep,
+    MessageRecord,
+    OutgoingReply,
+)
 
 MANY = 620  # more than one batch, and than any platform's page
 ROW_LIMIT = 500
@@ -60,11 +68,20 @@ class Stage(Protocol):
 @asynccontextmanager
 async def logged_in(stage: Stage) -> AsyncIterator[Connection]:
     async with stage.platform.connect(stage.account) as connection:
-        await connection.login()
+        await connection.login(tell_nobody)
         yield connection
 
 
-async def read(connection: Connection, cursor: str = "", wait_s: float = 0) -> list[Batch]:
+async def tell_nobody(_step: LoginStep) -> None:
+    """Nobody watches this login."""
+
+
+def reply(conversation: str, text: str, key: str) -> OutgoingReply:
+    return OutgoingReply(key, text, created_at=datetime.now(UTC), conversation_id=conversation)
+
+
+async def read(connection: Connection, cursor: str | None = "", wait_s: float = 0) -> list[Batch]:
+    assert cursor is not None, "what is read has a cursor"
     async with aclosing(connection.read(cursor, wait_s)) as batches:  # type: ignore[type-var]
         return [batch async for batch in batches]
 
@@ -147,7 +164,7 @@ class PlatformContract:
             await self._assert_no_holes(connection, cursor, expected | more)
 
     async def _assert_no_holes(
-        self, connection: Connection, cursor: str, expected: set[str]
+        self, connection: Connection, cursor: str | None, expected: set[str]
     ) -> None:
         batches = await read(connection, cursor)
         assert {m.text for m in messages(batches).values()} == expected
@@ -273,8 +290,8 @@ class PlatformContract:
         talk = await stage.conversation()
         async with logged_in(stage) as connection:
             cursor = (await read(connection))[-1].cursor
-            first = await connection.send(talk, "once", key="key/1")
-            again = await connection.send(talk, "once", key="key/1")
+            first = await connection.send(reply(talk, "once", "key/1"))
+            again = await connection.send(reply(talk, "once", "key/1"))
             found = messages(await read(connection, cursor))
         assert first == again
         assert (await stage.texts(talk)).count("once") == 1
@@ -284,7 +301,7 @@ class PlatformContract:
         talk = await stage.conversation()
         said = await stage.say(talk, "hello")
         async with stage.platform.connect(stage.account) as connection:
-            session = await connection.login()
+            session = await connection.login(tell_nobody)
             assert connection.session == session
         async with stage.platform.connect(replace(stage.account, session=session)) as connection:
             assert said in messages(await read(connection))
@@ -292,7 +309,7 @@ class PlatformContract:
     async def test_wrong_credentials(self, stage: Stage) -> None:
         async with stage.platform.connect(stage.wrong) as connection:
             with pytest.raises(LoginFailed) as caught:
-                await connection.login()
+                await connection.login(tell_nobody)
         assert caught.value.permanent
         for secret in stage.wrong.credentials.values():
             if secret != stage.account.credentials.get("username"):
@@ -311,19 +328,19 @@ class PlatformContract:
             for since in ("", cursor):
                 with pytest.raises(LoginExpired):
                     await read(connection, since)
-            await connection.login()
+            await connection.login(tell_nobody)
             await read(connection, cursor)
 
     async def test_server_is_away(self, stage: Stage) -> None:
         async with stage.platform.connect(stage.away) as connection:
             with pytest.raises(PlatformUnavailable):
-                await connection.login()
+                await connection.login(tell_nobody)
         session: dict[str, object] = {"access_token": "x", "user_id": "x", "device_id": "x"}
         async with stage.platform.connect(replace(stage.away, session=session)) as connection:
             with pytest.raises(PlatformUnavailable):
                 await read(connection)
             with pytest.raises(PlatformUnavailable):
-                await connection.send("x", "x", "x")
+                await connection.send(reply("x", "x", "x"))
 
     @pytest.mark.parametrize("cursor", ["nonsense", "{}x", '{"since": 7}', '{"since": "nonsense"}'])
     async def test_cursor_that_is_none(self, stage: Stage, cursor: str) -> None:

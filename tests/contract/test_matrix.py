@@ -10,7 +10,7 @@ import pytest
 from crm.demo.synapse import Synapse
 from sync.errors import LoginFailed, PlatformUnavailable, RequestRejected
 from sync.platforms.matrix.place import Gap, Invitation, Place
-from sync.types import Attachment
+from sync.types import Attachment, Batch
 from tests.contract.matrix_stage import Anything, MatrixStage, matrix_stage
 from tests.contract.platform_contract import (
     PlatformContract,
@@ -18,7 +18,9 @@ from tests.contract.platform_contract import (
     logged_in,
     messages,
     read,
+    reply,
     say_many,
+    tell_nobody,
 )
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
@@ -28,6 +30,11 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
 async def stage(homeserver: Synapse, anyio_backend: str) -> AsyncIterator[MatrixStage]:
     async with matrix_stage(homeserver) as ready:
         yield ready
+
+
+def place_of(batch: Batch) -> Place:
+    assert batch.cursor is not None
+    return Place.parse(batch.cursor)
 
 
 class TestMatrixKeepsTheContract(PlatformContract):
@@ -143,7 +150,7 @@ class TestMessages:
         room = await stage.conversation()
         async with logged_in(stage) as connection:
             with pytest.raises(RequestRejected) as caught:
-                await connection.send(room, "x" * 70_000, "large")
+                await connection.send(reply(room, "x" * 70_000, "large"))
         assert (caught.value.code, caught.value.permanent) == ("M_TOO_LARGE", True)
 
 
@@ -165,39 +172,39 @@ class TestMembership:
             reading = connection.read("", 0)
             first = await anext(reading)
             await reading.aclose()  # type: ignore[attr-defined]
-            assert Place.parse(first.cursor).gaps
+            assert place_of(first).gaps
             await stage.watched.post(f"/rooms/{room}/leave")
             await stage.watched.post(f"/rooms/{room}/forget")
             batches = await read(connection, first.cursor)
         assert [refused.kind for batch in batches for refused in batch.refused] == ["history"]
-        assert Place.parse(batches[-1].cursor).gaps == ()
+        assert place_of(batches[-1]).gaps == ()
 
     async def test_withdrawn_invitation_is_let_go(self, stage: MatrixStage) -> None:
         await stage.conversation()
         async with logged_in(stage) as connection:
-            since = Place.parse((await read(connection))[-1].cursor)
+            since = place_of((await read(connection))[-1])
             ghost = Invitation(room=f"!ghost:{stage.server.server_name}", tries=3)
             place = since.model_copy(update={"invitations": (ghost,)})
             batches = await read(connection, place.text())
         assert [refused.kind for batch in batches for refused in batch.refused] == ["invitation"]
-        assert Place.parse(batches[-1].cursor).invitations == ()
+        assert place_of(batches[-1]).invitations == ()
 
     async def test_gap_of_an_unknown_room_holds_nothing_up(self, stage: MatrixStage) -> None:
         room = await stage.conversation()
         async with logged_in(stage) as connection:
-            since = Place.parse((await read(connection))[-1].cursor)
+            since = place_of((await read(connection))[-1])
             gap = Gap(room=f"!ghost:{stage.server.server_name}", start=since.since)
             said = await stage.say(room, "hello")
             batches = await read(connection, since.model_copy(update={"gaps": (gap,)}).text())
         assert said in messages(batches)
-        assert Place.parse(batches[-1].cursor).gaps == ()
+        assert place_of(batches[-1]).gaps == ()
 
 
 class TestLogin:
     async def test_access_token_instead_of_password(self, stage: MatrixStage) -> None:
         token: dict[str, object] = {"access_token": stage.watched.client.token}
         async with stage.platform.connect(replace(stage.account, credentials=token)) as connection:
-            session = await connection.login()
+            session = await connection.login(tell_nobody)
             assert session["user_id"] == stage.watched.user_id
             await read(connection)
 
@@ -205,18 +212,18 @@ class TestLogin:
         token: dict[str, object] = {"access_token": "nonsense"}
         async with stage.platform.connect(replace(stage.account, credentials=token)) as connection:
             with pytest.raises(LoginFailed):
-                await connection.login()
+                await connection.login(tell_nobody)
 
     async def test_somebody_elses_credentials(self, stage: MatrixStage) -> None:
         other = replace(stage.account, identifier=stage.friend.user_id)
         async with stage.platform.connect(other) as connection:
             with pytest.raises(LoginFailed, match="not @friend"):
-                await connection.login()
+                await connection.login(tell_nobody)
 
     async def test_next_login_is_the_same_device(self, stage: MatrixStage) -> None:
         async with logged_in(stage) as connection:
             first = dict(connection.session)
-            second = await connection.login()
+            second = await connection.login(tell_nobody)
         assert first["device_id"] == second["device_id"]
 
     @pytest.mark.parametrize(
@@ -226,4 +233,4 @@ class TestLogin:
         account = replace(stage.account, endpoint=endpoint)
         async with stage.platform.connect(account) as connection:
             with pytest.raises(PlatformUnavailable):
-                await connection.login()
+                await connection.login(tell_nobody)

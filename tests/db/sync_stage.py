@@ -13,6 +13,7 @@ from django.db.models import Count, F, Q
 from pydantic import BaseModel
 
 from sync.models import Account, Comment, Conversation, Message, Post
+from sync.platforms.base import Connection, Platform, Tell
 from sync.types import (
     AccountRef,
     Batch,
@@ -150,7 +151,7 @@ class TinyCredentials(BaseModel):
     password: str
 
 
-class TinyConnection:
+class TinyConnection(Connection):
     """A connection that does what the test's script says."""
 
     def __init__(self, platform: TinyPlatform, account: AccountRef) -> None:
@@ -158,7 +159,7 @@ class TinyConnection:
         self.account = account
         self.session = dict(account.session)
 
-    async def login(self) -> dict[str, object]:
+    async def login(self, tell: Tell) -> dict[str, object]:
         self.platform.logins += 1
         await self.platform.on_login(self.account)
         self.session = {"token": f"secret-token-{self.platform.logins}"}
@@ -168,9 +169,6 @@ class TinyConnection:
         self.platform.reads.append((cursor, wait_s))
         async for batch in self.platform.on_read(cursor, wait_s):
             yield batch
-
-    async def send(self, conversation_id: str, text: str, key: str) -> str:
-        return key
 
 
 async def accept(_account: AccountRef) -> None:
@@ -183,7 +181,7 @@ async def nothing(_cursor: str, _wait_s: float) -> AsyncIterator[Batch]:
         yield batch
 
 
-class TinyPlatform:
+class TinyPlatform(Platform):
     """A platform in a few lines; tests replace `on_login` and `on_read`."""
 
     name: ClassVar[str] = "tiny"

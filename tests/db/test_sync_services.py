@@ -16,6 +16,7 @@ from sync import platforms, queries, schedule, services, store
 from sync.errors import StaleEpoch
 from sync.merge import merge
 from sync.models import Account, Message, SyncRun
+from sync.services.checks import RUN_LEASE_S
 from sync.types import Batch, Lease, LoginState
 from tests.db.sync_stage import NOON, TinyPlatform, lease, make_account, message
 
@@ -231,7 +232,7 @@ def test_a_run_begins_with_all_that_it_needs(make_config: Any) -> None:
     assert run.ref.credentials["password"] == "hunter2hunter2"
     assert "hunter2" not in repr(run)
     account = Account.objects.get()
-    assert account.next_due_at == NOON + timedelta(seconds=services.RUN_LEASE_S)
+    assert account.next_due_at == NOON + timedelta(seconds=RUN_LEASE_S)
 
 
 @pytest.mark.parametrize(("pool", "wait"), [("threads", 25), ("prefork", 5), ("solo", 5)])

@@ -1,0 +1,38 @@
+"""Writes on accounts: what people change, and what their checks report."""
+
+from sync.services.accounts import (
+    check_now,
+    create_account,
+    delete_account,
+    set_strategy,
+    update_account,
+)
+from sync.services.checks import (
+    Problem,
+    Run,
+    begin_run,
+    finish_run,
+    note,
+    record_failure,
+    record_login,
+)
+from sync.services.housekeeping import prune_runs
+from sync.services.rows import ACCOUNTS, notify
+
+__all__ = [
+    "ACCOUNTS",
+    "Problem",
+    "Run",
+    "begin_run",
+    "check_now",
+    "create_account",
+    "delete_account",
+    "finish_run",
+    "note",
+    "notify",
+    "prune_runs",
+    "record_failure",
+    "record_login",
+    "set_strategy",
+    "update_account",
+]
