@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from sync.errors import (
     CursorMoved,
+    KeyReused,
     LoginExpired,
     LoginFailed,
+    LoginUnderWay,
     PlatformError,
     PlatformUnavailable,
     RateLimited,
@@ -17,6 +19,8 @@ from sync.errors import (
 # The first kind that fits counts.
 ANSWERS: dict[type[Exception], tuple[int, str]] = {
     UnknownPlatform: (400, "unknown_platform"),
+    KeyReused: (409, "idempotency_key_reused"),
+    LoginUnderWay: (409, "login_under_way"),
     StaleEpoch: (409, "try_again"),
     CursorMoved: (409, "try_again"),
     LoginFailed: (409, "login_failed"),
