@@ -21,6 +21,10 @@ class LoginUnderWay(Rejected):
     """The account has an open login session already."""
 
 
+class StillRefused(SyncError):
+    """A dead letter that was replayed and still can't be stored; the message is the new reason."""
+
+
 class StaleEpoch(SyncError):
     """The account was given to somebody else: this writer must stop [S5]."""
 

@@ -12,6 +12,7 @@ from sync.errors import (
     PlatformUnavailable,
     RateLimited,
     StaleEpoch,
+    StillRefused,
     SyncError,
     UnknownPlatform,
 )
@@ -21,6 +22,7 @@ ANSWERS: dict[type[Exception], tuple[int, str]] = {
     UnknownPlatform: (400, "unknown_platform"),
     KeyReused: (409, "idempotency_key_reused"),
     LoginUnderWay: (409, "login_under_way"),
+    StillRefused: (409, "still_refused"),
     StaleEpoch: (409, "try_again"),
     CursorMoved: (409, "try_again"),
     LoginFailed: (409, "login_failed"),

@@ -61,9 +61,7 @@ async def _log_in(check: Check, task: LoginTask) -> dict[str, object]:
     login = asyncio.ensure_future(check.connection.login(tell))
     try:
         while not (await asyncio.wait({login}, timeout=ASK_S))[0]:
-            await check.in_database(
-                services.require_login_wanted, task.session_id, timezone.now()
-            )
+            await check.in_database(services.require_login_wanted, task.session_id, timezone.now())
         return login.result()
     finally:
         if not login.done():

@@ -53,7 +53,7 @@ async def _attempt(check: Check, attempt: Attempt) -> None:
         await check.in_database(services.record_refused, attempt, error)
     except NotImplementedError:
         await check.in_database(services.record_refused, attempt, "this platform takes no replies")
-    except Exception as error:  # noqa: BLE001 - noted as a doubt and raised again
+    except Exception as error:
         await _note_doubt(check, attempt, error)
         raise
     else:
@@ -70,9 +70,7 @@ async def _sent(check: Check, attempt: Attempt) -> str:
     except asyncio.CancelledError:
         done, _pending = await asyncio.wait({asked}, timeout=LAST_CHANCE_S)
         if done and not asked.cancelled() and asked.exception() is None:
-            await check.in_database(
-                services.record_sent, attempt, asked.result(), timezone.now()
-            )
+            await check.in_database(services.record_sent, attempt, asked.result(), timezone.now())
         asked.cancel()
         raise
 
@@ -91,7 +89,7 @@ async def _ask(check: Check, attempt: Attempt) -> str:
 
 
 async def _note_doubt(check: Check, attempt: Attempt, error: Exception) -> None:
-    """The next attempt is made when the platform may answer again, and a lost answer has settled."""
+    """The next attempt is made when a lost answer has settled and the platform may answer."""
     settle_s = 0.0 if check.platform.sends_once else services.SETTLE_S
     match error:
         case RateLimited():

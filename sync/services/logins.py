@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils.translation import gettext as _
 
@@ -19,7 +21,7 @@ from sync import feed
 from sync.errors import LoginCancelled, LoginUnderWay, Rejected
 from sync.merge import clean
 from sync.models import OPEN_LOGIN, Account, LoginSession
-from sync.services.rows import held, notify
+from sync.services.rows import held, locked, notify
 from sync.types import Lease, LoginSessionState, LoginState, LoginStep
 
 LASTS = timedelta(minutes=5)  # without a word of the platform on it
@@ -46,9 +48,7 @@ def ask_login(account_id: int, by: str, now: datetime) -> LoginSession:
     Raises `Account.DoesNotExist`; `Rejected` when the account is disabled, `LoginUnderWay` when
     there is an open session.
     """
-    with transaction.atomic():
-        rows = Account.objects.select_for_update(no_key=True).defer("credentials", "session")
-        account = rows.get(pk=account_id)
+    with locked(account_id) as account:
         if not account.enabled:
             raise Rejected(_("%(account)s is disabled; enable it first.") % {"account": account})
         _expire(now, account_id)
@@ -96,6 +96,24 @@ def answer_login(session_id: int, answer: Mapping[str, str], now: datetime) -> L
         session.save(update_fields=["answer"])
         feed.append(session.account_id, {"login_session": {"changed": [session.pk]}})
     return session
+
+
+def answer_from(code: str = "", state: str = "", address: str = "") -> dict[str, str]:
+    """What a person hands over, with code and state taken from the address where it leads.
+
+    Raises `ValidationError` when there is no code.
+    """
+    if address:
+        query = parse_qs(urlsplit(address).query)
+        code = code or query.get("code", [""])[0]
+        state = state or query.get("state", [""])[0]
+        if not code:
+            message = _("This address holds no code.")
+            raise ValidationError({"address": ValidationError(message, code="invalid")})
+    if not code:
+        message = _("Give the code, or the address that holds it.")
+        raise ValidationError({"code": ValidationError(message, code="required")})
+    return {"code": code} | ({"state": state} if state else {})
 
 
 # --- what the account's worker does -----------------------------------------------------------
@@ -216,9 +234,7 @@ def _end(session: LoginSession, state: LoginSessionState, message: str, now: dat
     session.state, session.finished_at = state.value, now
     session.message = clean(message, LONGEST_MESSAGE)
     session.qr_text, session.url, session.answer = "", "", {}
-    session.save(
-        update_fields=["state", "finished_at", "message", "qr_text", "url", "answer"]
-    )
+    session.save(update_fields=["state", "finished_at", "message", "qr_text", "url", "answer"])
     if state != LoginSessionState.SUCCESS:
         waiting = [LoginState.PENDING.value, LoginState.SCANNED.value]
         Account.objects.filter(pk=session.account_id, login_state__in=waiting).update(

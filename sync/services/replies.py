@@ -12,6 +12,7 @@ import logging
 import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
@@ -49,14 +50,21 @@ class Attempt:
     in_doubt: bool
 
 
+class Queued(NamedTuple):
+    """A reply in the outbox; `is_new` is false when its key had put it there before."""
+
+    reply: Reply
+    is_new: bool
+
+
 # --- what people do ---------------------------------------------------------------------------
 
 
-def queue_reply(target: Target, text: str, by: str, key: uuid.UUID | None = None) -> Reply:
+def queue_reply(target: Target, text: str, by: str, key: uuid.UUID | None = None) -> Queued:
     """Queue a reply; its account is due at once. The same `key` queues once.
 
-    Raises `ValidationError` for a `text` that can't be sent; `Rejected` when the account is disabled
-    or its platform takes no such reply; `KeyReused` when the key stands for another reply.
+    Raises `ValidationError` for a `text` that can't be sent; `Rejected` when the account is
+    disabled or its platform takes no such reply; `KeyReused` when the key stands for another reply.
     """
     account = Account.objects.defer("credentials", "session").get(pk=target.account_id)
     reply = Reply(account=account, text=_checked(account, target, text), created_by=by)
@@ -67,7 +75,7 @@ def queue_reply(target: Target, text: str, by: str, key: uuid.UUID | None = None
         reply.post = target
     reply.key = key or reply.key
     if earlier := Reply.objects.filter(key=reply.key).first():
-        return _same(earlier, reply)
+        return Queued(_same(earlier, reply), is_new=False)
     try:
         with transaction.atomic():
             reply.save(force_insert=True)
@@ -75,28 +83,34 @@ def queue_reply(target: Target, text: str, by: str, key: uuid.UUID | None = None
             _due_now(reply.account_id)
     except IntegrityError:  # the same request, at the same time
         if earlier := Reply.objects.filter(key=reply.key).first():
-            return _same(earlier, reply)
+            return Queued(_same(earlier, reply), is_new=False)
         raise
     reply.refresh_from_db()
-    return reply
+    return Queued(reply, is_new=True)
 
 
 def cancel_reply(reply_id: int) -> Reply:
-    """Take a pending reply back. Raises `Reply.DoesNotExist`; `Rejected` when it is too late, or
-    while it is being sent. Cancelled twice is cancelled."""
+    """Take a pending reply back, or give a failed one up. Cancelled twice is cancelled.
+
+    Raises `Reply.DoesNotExist`; `Rejected` when it was sent, or while it is being sent.
+    """
     with transaction.atomic():
         reply = Reply.objects.select_for_update(no_key=True).get(pk=reply_id)
         if reply.state == ReplyState.CANCELLED:
             return reply
-        if reply.state != ReplyState.PENDING:
-            state = reply.get_state_display()
-            raise Rejected(_("It is too late: this reply is “%(state)s”.") % {"state": state})
-        if reply.attempted_at is not None and not reply.error:
+        if reply.state == ReplyState.SENT:
+            raise Rejected(_("It is too late: this reply was sent."))
+        if is_being_sent(reply):
             raise Rejected(_("It is being sent right now."))
         reply.state = ReplyState.CANCELLED.value
         reply.save(update_fields=["state"])
         _told(reply.account_id, reply.pk, "changed")
     return reply
+
+
+def is_being_sent(reply: Reply) -> bool:
+    """An attempt has begun and nobody knows its outcome yet."""
+    return reply.state == ReplyState.PENDING and reply.attempted_at is not None and not reply.error
 
 
 def retry_reply(reply_id: int) -> Reply:
