@@ -88,10 +88,11 @@ async def _window(check: Check, task: AuditTask, listing: Listing, begun: dateti
     found = await check.in_database(comparing.compare, account_id, listing, begun)
     missing = services.counted(task.audit_id, "missing")
     outdated = services.counted(task.audit_id, "outdated")
+    vanished = services.counted(task.audit_id, "vanished")
     await _fetch(check, listing, found.missing, missing)
     left = await _fetch(check, listing, found.doubtful, outdated)
-    left |= await _fetch(check, listing, found.unlisted, outdated)
-    await _bury(check, listing.kind, left, services.counted(task.audit_id, "vanished"))
+    left |= await _fetch(check, listing, found.unlisted, vanished)
+    await _bury(check, listing.kind, left, vanished)
     await _remember(check, listing, (*found.missing, *found.doubtful))
 
 
