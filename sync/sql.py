@@ -399,7 +399,8 @@ array_remove(ARRAY[
     ) THEN 'deliveries' END,
     CASE WHEN EXISTS (
         SELECT FROM sync_reply r
-        WHERE r.account_id = sync_account.id AND r.state = 'pending' AND r.next_attempt_at <= statement_timestamp()
+        WHERE r.account_id = sync_account.id AND r.state = 'pending'
+          AND r.next_attempt_at <= statement_timestamp()
     ) THEN 'replies' END,
     CASE WHEN sync_account.audit_due_at <= statement_timestamp() THEN 'audits' END
 ], NULL)
