@@ -30,6 +30,8 @@ def cut(rows: Iterable[Row], before: Place, after: Place) -> list[Batch]:
             records=tuple(row for row in piece if not isinstance(row, Refused)),
             refused=tuple(row for row in piece if isinstance(row, Refused)),
             more=index < last or bool(after.gaps),
+            gaps=(after if index == last else before).open_gaps(),
+            remaining=None if index < last or after.gaps else 0,
         )
         for index, piece in enumerate(pieces)
     ]
