@@ -80,7 +80,11 @@ class Env(BaseSettings):
         le=64 * 1024 * 1024,
     )
     dead_letter_alarm: int = setting(
-        "MUSTER_DEAD_LETTER_ALARM", 10, "a number of dead letters (1 to 1000000)", ge=1, le=1_000_000
+        "MUSTER_DEAD_LETTER_ALARM",
+        10,
+        "a number of dead letters (1 to 1000000)",
+        ge=1,
+        le=1_000_000,
     )
     field_keys: FieldKeys | None = setting(
         "MUSTER_FIELD_KEYS",

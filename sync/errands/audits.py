@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, suppress
@@ -22,6 +21,7 @@ from django.utils import timezone
 
 from sync import comparing, services
 from sync.batches import bounded
+from sync.chance import random
 from sync.engine.problems import redacted
 from sync.errands.base import Check
 from sync.errors import PlatformUnavailable, RequestRejected
@@ -38,7 +38,7 @@ FETCHED_AT_ONCE = 100  # ids
 T = TypeVar("T")
 
 
-async def audits(check: Check) -> None:
+async def audit(check: Check) -> None:
     """A part of the account's audit, if one is due: at least one window, at most about 30 s.
 
     What the platform refuses is the audit's failure. Raises what else keeps it from answering; the
@@ -46,7 +46,7 @@ async def audits(check: Check) -> None:
     """
     lease, now = check.run.lease, timezone.now()
     if not check.platform.lists_ids:
-        await check.in_database(services.put_off_audit, lease, now, _random())
+        await check.in_database(services.put_off_audit, lease, now, random())
         return
     task = await check.in_database(services.begin_audit, lease, now)
     if task is None:
@@ -54,13 +54,13 @@ async def audits(check: Check) -> None:
     try:
         if await _compare(check, task, now):
             lacking = await check.in_database(
-                services.finish_audit, lease, task, timezone.now(), _random()
+                services.finish_audit, lease, task, timezone.now(), random()
             )
             log.info("audit done%s", lacking and f": {lacking}", extra=_about(check, task))
     except RequestRejected as refused:
         error = redacted(str(refused), check.run.ref)
         log.warning("audit refused: %s", error, extra=_about(check, task))
-        await check.in_database(services.fail_audit, lease, task, error, timezone.now(), _random())
+        await check.in_database(services.fail_audit, lease, task, error, timezone.now(), random())
 
 
 async def _compare(check: Check, task: AuditTask, begun: datetime) -> bool:
@@ -111,7 +111,7 @@ async def _fetch(
                 gone -= here
                 left = max(len(ids) - begin - len(here), 0)
                 repair = replace(batch, cursor=None, gaps=None, fetched=True, remaining=left)
-                for piece in bounded(repair):
+                for piece, _size in bounded(repair):
                     await check.store(piece, count)
     return gone
 
@@ -123,7 +123,7 @@ async def _bury(
     account_id, left = check.run.lease.account_id, iter(sorted(ids))
     while some := tuple(islice(left, FETCHED_AT_ONCE)):
         records = await check.in_database(comparing.tombstones, account_id, kind, some)
-        for piece in bounded(Batch(None, tuple(records), fetched=True)):
+        for piece, _size in bounded(Batch(None, tuple(records), fetched=True)):
             await check.store(piece, count)
 
 
@@ -159,7 +159,3 @@ async def _answers(iterator: AsyncIterator[T]) -> Any:
 
 def _about(check: Check, task: AuditTask) -> dict[str, Any]:
     return {"account_id": check.run.lease.account_id, "audit_id": task.audit_id}
-
-
-def _random() -> float:
-    return secrets.randbelow(1_000_000) / 1_000_000

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 ASK_S = 1.0  # how often it is asked whether somebody has given it up
 
 
-async def logins(check: Check) -> None:
+async def log_in(check: Check) -> None:
     """Perform the account's open login session.
 
     What the platform can't be asked now is tried again by the next check, for as long as the
@@ -34,7 +34,7 @@ async def logins(check: Check) -> None:
         return
     about = {"account_id": lease.account_id, "login_session_id": task.session_id}
     try:
-        session = await _log_in(check, task)
+        session = await _perform(check, task)
     except LoginCancelled as given_up:
         log.info("login given up", extra=about)
         await check.in_database(services.expire_logins, timezone.now())
@@ -49,7 +49,7 @@ async def logins(check: Check) -> None:
         await _end(check, task, LoginSessionState.SUCCESS, "", session)
 
 
-async def _log_in(check: Check, task: LoginTask) -> dict[str, object]:
+async def _perform(check: Check, task: LoginTask) -> dict[str, object]:
     """The new session. Asks meanwhile whether it is still wanted: an adapter may have nothing to
     tell for minutes. Raises `LoginCancelled`, and as `Connection.login`."""
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 
 from django.utils import timezone
 
 from sync import services
+from sync.chance import random
 from sync.engine.problems import redacted
 from sync.errands.base import Check
 from sync.errors import (
@@ -32,7 +32,7 @@ ANSWER_S = 60.0  # for the platform's answer
 LAST_CHANCE_S = 4.0  # for an answer that is under way when the check is ended
 
 
-async def replies(check: Check) -> None:
+async def send_replies(check: Check) -> None:
     """Send all whose turn it is, the oldest first.
 
     What the platform refuses is that reply's failure. Raises what else keeps the platform from
@@ -105,6 +105,6 @@ async def _note_doubt(check: Check, attempt: Attempt, error: Exception) -> None:
         attempt,
         redacted(text or type(error).__name__, check.run.ref),
         timezone.now(),
-        secrets.randbelow(1_000_000) / 1_000_000,
+        random(),
         wait_s,
     )

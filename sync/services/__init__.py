@@ -22,6 +22,7 @@ from sync.services.checks import (
     Problem,
     Run,
     begin_run,
+    caught_up,
     finish_run,
     note,
     record_failure,
@@ -35,6 +36,7 @@ from sync.services.deadletters import (
     resolve_dead_letters,
 )
 from sync.services.housekeeping import prune_runs
+from sync.services.leases import LEASE_S, Held, Told, give_back, renew
 from sync.services.logins import (
     LoginTask,
     answer_from,
@@ -63,12 +65,15 @@ from sync.services.rows import ACCOUNTS, notify
 
 __all__ = [
     "ACCOUNTS",
+    "LEASE_S",
     "SETTLE_S",
     "Attempt",
     "AuditTask",
+    "Held",
     "LoginTask",
     "Problem",
     "Run",
+    "Told",
     "answer_from",
     "answer_login",
     "ask_audit",
@@ -79,6 +84,7 @@ __all__ = [
     "begin_run",
     "cancel_login",
     "cancel_reply",
+    "caught_up",
     "check_now",
     "counted",
     "create_account",
@@ -90,6 +96,7 @@ __all__ = [
     "finish_audit",
     "finish_run",
     "fix_dead_letter",
+    "give_back",
     "is_being_sent",
     "keep_progress",
     "note",
@@ -103,6 +110,7 @@ __all__ = [
     "record_refused",
     "record_sent",
     "remember_versions",
+    "renew",
     "reopen_dead_letter",
     "replay_dead_letter",
     "require_login_wanted",

@@ -156,7 +156,7 @@ def check_of(account: Account, platform: OutboxPlatform) -> ErrandCheck:
     ref = AccountRef(account.pk, "tiny", account.identifier, "", {}, dict(account.session))
     run = Run(
         lease=Lease(account.pk, account.epoch), ref=ref, worker_id="w", cursor="",
-        sequence=account.sequence, interval_s=30, wait_s=0.0,
+        sequence=account.sequence, backlog=None, interval_s=30, work=frozenset(),
     )  # fmt: skip
     return ErrandCheck(run, platform, OutboxConnection(platform, ref), sequence=account.sequence)
 

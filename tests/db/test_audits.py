@@ -49,7 +49,7 @@ def stored(account: Account, *records: Any) -> None:
 def audited(account: Account, platform: OutboxPlatform) -> Audit:
     """One more audit, to its end."""
     services.ask_audit(account.pk, "ann", timezone.now(), full=True)
-    perform(errand.audits, account, platform)
+    perform(errand.audit, account, platform)
     return Audit.objects.order_by("-pk")[0]
 
 
@@ -158,7 +158,7 @@ def test_a_long_audit_is_cut_and_goes_on(
     services.ask_audit(account.pk, "", timezone.now())
     listed = []
     while Audit.objects.get().outcome == "running":
-        perform(errand.audits, account, platform)
+        perform(errand.audit, account, platform)
         listed.append(Audit.objects.get().listed)
     assert listed == [2, 4, 6, 6] or listed == [2, 4, 6]
     account.refresh_from_db()
@@ -176,9 +176,9 @@ def test_cut_off_by_an_outage_it_goes_on_with_the_next_check(
     with monkeypatch.context() as broken:
         broken.setattr("tests.db.errand_stage.OutboxConnection.fetch", away)
         with pytest.raises(PlatformUnavailable):
-            perform(errand.audits, account, platform)
+            perform(errand.audit, account, platform)
     assert Audit.objects.get().outcome == "running"
-    perform(errand.audits, account, platform)
+    perform(errand.audit, account, platform)
     assert figures(Audit.objects.get()) == (7, 1, 0, 0, 1)
 
 
@@ -199,15 +199,15 @@ def test_audits_are_scheduled_and_follow_on_each_other(
     account: Account, platform: OutboxPlatform
 ) -> None:
     Account.objects.update(audit_due_at=timezone.now() - timedelta(seconds=1))
-    perform(errand.audits, account, platform)
+    perform(errand.audit, account, platform)
     first = Audit.objects.get()
     assert (first.asked_by, first.outcome, first.since.year) == ("", "complete", 1970)
-    perform(errand.audits, account, platform)
+    perform(errand.audit, account, platform)
     assert Audit.objects.count() == 1, "not before its time"
     Account.objects.update(
         audit_due_at=timezone.now(), complete_until=timezone.now() - timedelta(days=90)
     )
-    perform(errand.audits, account, platform)
+    perform(errand.audit, account, platform)
     assert age_days(Audit.objects.order_by("-pk")[0].since) == pytest.approx(91, abs=0.1)
     services.ask_audit(account.pk, "ann", timezone.now(), full=True)
     assert Audit.objects.order_by("-pk")[0].since.year == 1970
@@ -226,6 +226,6 @@ def test_asking(account: Account, platform: OutboxPlatform, monkeypatch: Any) ->
     monkeypatch.setattr(OutboxPlatform, "lists_ids", False)
     with pytest.raises(Rejected, match="can't list"):
         services.ask_audit(account.pk, "bob", timezone.now())
-    perform(errand.audits, account, platform)
+    perform(errand.audit, account, platform)
     account.refresh_from_db()
     assert account.audit_due_at > timezone.now(), "not asked again at once"

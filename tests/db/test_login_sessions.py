@@ -91,7 +91,7 @@ def test_a_login_goes_its_way_and_leaves_a_session(
     platform.on_login_with = login
     ask(account)
     try:
-        perform(errand.logins, account, platform)
+        perform(errand.log_in, account, platform)
     finally:
         patched.tell_login = tell_login
     assert seen == [
@@ -106,7 +106,7 @@ def test_a_login_goes_its_way_and_leaves_a_session(
 
 
 def test_without_a_session_row_nothing_is_done(account: Account, platform: OutboxPlatform) -> None:
-    perform(errand.logins, account, platform)
+    perform(errand.log_in, account, platform)
     assert platform.logins == 0
 
 
@@ -129,7 +129,7 @@ def test_a_failure_is_said_without_secrets_and_left_to_a_person(
     platform.on_login_with = login
     ask(account)
     with pytest.raises(LoginFailed):
-        perform(errand.logins, account, platform)
+        perform(errand.log_in, account, platform)
     session = LoginSession.objects.get()
     assert (session.state, session.message) == ("failed", "the password was refused")
 
@@ -143,10 +143,10 @@ def test_an_outage_leaves_it_open_for_the_next_check(
     platform.on_login_with = away
     ask(account)
     with pytest.raises(PlatformUnavailable):
-        perform(errand.logins, account, platform)
+        perform(errand.log_in, account, platform)
     assert LoginSession.objects.get().state == "pending"
     platform.on_login_with = logging_in()
-    perform(errand.logins, account, platform)
+    perform(errand.log_in, account, platform)
     assert LoginSession.objects.get().state == "success"
 
 
@@ -169,7 +169,7 @@ def test_a_cancelled_login_ends_at_the_adapter(
             raise
 
     async def cancelled(check: Any) -> None:
-        work = asyncio.ensure_future(errand.logins(check))
+        work = asyncio.ensure_future(errand.log_in(check))
         await asyncio.sleep(0.05)
         await check.in_database(services.cancel_login, session.pk, "bob", timezone.now())
         with pytest.raises(LoginFailed, match="bob"):
@@ -194,7 +194,7 @@ def test_an_account_with_a_session_goes_on_with_it(
 
     platform.on_login_with = login
     ask(account)
-    perform(errand.logins, account, platform)
+    perform(errand.log_in, account, platform)
     account = Account.objects.get()
     assert (account.session, account.login_state) == ({"token": "old"}, "success")
     assert LoginSession.objects.get().state == "failed"
@@ -219,7 +219,7 @@ def test_what_is_over_is_not_performed_and_takes_no_answer(
         services.answer_login(session.pk, {"code": "c"}, timezone.now())
     with pytest.raises(Rejected, match="over"):
         services.cancel_login(session.pk, "ann", timezone.now())
-    perform(errand.logins, account, platform)
+    perform(errand.log_in, account, platform)
     session.refresh_from_db()
     assert session.state == "expired"
     with pytest.raises(Rejected, match="ended"):
@@ -241,7 +241,7 @@ def test_an_answer_reaches_the_adapter_and_is_not_kept(
         return {"token": "t"}
 
     async def answered(check: Any) -> None:
-        work = asyncio.ensure_future(errand.logins(check))
+        work = asyncio.ensure_future(errand.log_in(check))
         await asyncio.sleep(0.05)
         answer = services.answer_from(address="https://us.example.org/back?code=c%201&state=s1")
         await check.in_database(services.answer_login, session.pk, answer, timezone.now())

@@ -17,7 +17,7 @@ from django.db import connection, connections
 from django.utils import timezone
 
 from sync import platforms, services, store
-from sync.errands.replies import replies as send_replies
+from sync.errands.replies import send_replies
 from sync.errors import (
     KeyReused,
     PlatformUnavailable,
