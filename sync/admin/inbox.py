@@ -22,6 +22,7 @@ from unfold.decorators import action
 from lifecycle.console.ids import row_id
 from lifecycle.console.live import DASH, LiveList, ReadOnlyAdmin, answer, moment, polls, two_lines
 from sync import queries, store
+from sync.admin.reply_box import reply_box
 from sync.models import Conversation, Message
 from sync.platforms import registry
 
@@ -192,6 +193,7 @@ class ConversationAdmin(LiveList, ReadOnlyAdmin):
             "first_id": shown[0].pk if shown else "",
             "has_older": bool(shown) and len(shown) == PAGE,
             "may_operate": self.has_operate_permission(request),
+            **reply_box(conversation),
         }
         return TemplateResponse(request, "console/conversation.html", context)
 
