@@ -146,33 +146,31 @@ WITH seen AS (
     INSERT INTO sync_recordversion (account_id, kind, record_id, content, sequence)
     SELECT %(account)s, 'message', m_id, former, %(sequence)s
     FROM resolved WHERE former IS NOT NULL
-), written AS (
-    INSERT INTO sync_message AS m (
+), inserted AS (
+    INSERT INTO sync_message (
         account_id, conversation_id, external_id, sender_id, sender_name, text, content_type,
         attachments, direction, sent_at, edited_at, is_deleted, is_read
     )
     SELECT %(account)s, conversation_id, external_id, sender_id, sender_name, text, content_type,
            attachments, direction, sent_at, edited_at, is_deleted, is_read
-    FROM resolved WHERE differs
-    ON CONFLICT (account_id, external_id) DO UPDATE
-    SET sender_id = EXCLUDED.sender_id, sender_name = EXCLUDED.sender_name, text = EXCLUDED.text,
-        content_type = EXCLUDED.content_type, attachments = EXCLUDED.attachments,
-        sent_at = EXCLUDED.sent_at, edited_at = EXCLUDED.edited_at,
-        is_deleted = EXCLUDED.is_deleted, is_read = EXCLUDED.is_read
-    WHERE (m.sender_id, m.sender_name, m.text, m.content_type, m.attachments, m.sent_at,
-           m.edited_at, m.is_deleted)
-       IS DISTINCT FROM
-          (EXCLUDED.sender_id, EXCLUDED.sender_name, EXCLUDED.text, EXCLUDED.content_type,
-           EXCLUDED.attachments, EXCLUDED.sent_at, EXCLUDED.edited_at, EXCLUDED.is_deleted)
-    RETURNING m.id, m.conversation_id, xmax = 0 AS inserted, m.is_read
+    FROM resolved WHERE missing
+    RETURNING id, conversation_id, is_read
+), updated AS (
+    UPDATE sync_message m
+    SET sender_id = r.sender_id, sender_name = r.sender_name, text = r.text,
+        content_type = r.content_type, attachments = r.attachments, sent_at = r.sent_at,
+        edited_at = r.edited_at, is_deleted = r.is_deleted, is_read = r.is_read
+    FROM resolved r WHERE m.id = r.m_id AND r.differs
+    RETURNING m.id, m.conversation_id
 )
 SELECT conversation_id, array_agg(new_id) FILTER (WHERE new_id IS NOT NULL),
        array_agg(changed_id) FILTER (WHERE changed_id IS NOT NULL), sum(same)::int, sum(unread)::int
 FROM (
-    SELECT conversation_id, CASE WHEN inserted THEN id END AS new_id,
-           CASE WHEN NOT inserted THEN id END AS changed_id, 0 AS same,
-           (inserted AND NOT is_read)::int AS unread
-    FROM written
+    SELECT conversation_id, id AS new_id, NULL::bigint AS changed_id, 0 AS same,
+           (NOT is_read)::int AS unread
+    FROM inserted
+    UNION ALL
+    SELECT conversation_id, NULL, id, 0, 0 FROM updated
     UNION ALL
     SELECT conversation_id, NULL, NULL, (NOT differs)::int,
            CASE WHEN NOT missing AND NOT m_is_read AND is_read THEN -1 ELSE 0 END
