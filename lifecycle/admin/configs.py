@@ -126,8 +126,8 @@ class WorkerConfigAdmin(ServiceAdmin, SimpleHistoryAdmin, ModelAdmin):  # type: 
                 "fields": [
                     ("auto_restart", "restart_mode"),
                     ("restart_delay_ms", "max_restart_delay_ms"),
-                    ("max_restart_attempts", "stable_after_s"),
-                    "heartbeat_timeout_s",
+                    ("max_restart_attempts", "restart_window_s"),
+                    ("stable_after_s", "heartbeat_timeout_s"),
                 ]
             },
         ),

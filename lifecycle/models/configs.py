@@ -131,6 +131,15 @@ class WorkerConfig(models.Model):
         validators=[MaxValueValidator(86_400_000)],
         help_text=_("The delay doubles with each attempt, up to this."),
     )
+    restart_window_s = models.PositiveIntegerField(
+        _("restart window (s)"),
+        default=3600,
+        validators=[MaxValueValidator(2_592_000)],
+        help_text=_(
+            "Attempts count together for this long, then anew; 0: until a run is stable. Choose it "
+            "longer than the delays."
+        ),
+    )
     stable_after_s = models.PositiveIntegerField(
         _("stable after (s)"),
         default=60,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
@@ -78,6 +79,21 @@ class WorkerRuntime(models.Model):
     last_error = models.TextField(_("last error"), blank=True)
     last_error_at = models.DateTimeField(null=True, editable=False)
 
+    consumed_queues = ArrayField(
+        models.CharField(max_length=255), verbose_name=_("consumed queues"), default=list
+    )
+    missing_queues = ArrayField(
+        models.CharField(max_length=255),
+        verbose_name=_("missing queues"),
+        default=list,
+        help_text=_("Queues that it should consume and does not."),
+    )
+    unfetched_queues = ArrayField(
+        models.CharField(max_length=255),
+        verbose_name=_("unfetched queues"),
+        default=list,
+        help_text=_("Not empty, and nothing is fetched although there are free slots."),
+    )
     is_stuck = models.BooleanField(default=False, editable=False)
     condemned = models.CharField(
         _("being replaced because"), max_length=500, blank=True, editable=False
@@ -85,6 +101,7 @@ class WorkerRuntime(models.Model):
     restart_attempts = models.PositiveIntegerField(
         _("restart attempts"), default=0, help_text=_("Restarts since the last stable run.")
     )
+    attempts_since = models.DateTimeField(null=True, editable=False)
     restart_at = models.DateTimeField(_("next restart"), null=True)
     restart_count = models.PositiveIntegerField(_("restarts"), default=0)
     last_restart_at = models.DateTimeField(_("last restart"), null=True)
