@@ -5,7 +5,7 @@ one transaction: the row is locked, the transition table asked, the row and its 
 the channel `muster_lifecycle` notified with the worker's id when the transaction commits.
 """
 
-from lifecycle.services.configs import create_config, delete_config, update_config
+from lifecycle.services.configs import create_config, delete_config, settings_of, update_config
 from lifecycle.services.facts import (
     claim_start,
     condemned,
@@ -65,6 +65,7 @@ __all__ = [
     "request_stop",
     "sampled",
     "set_assigned_accounts",
+    "settings_of",
     "settled",
     "shutting_down",
     "spawn_refused",

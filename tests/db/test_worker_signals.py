@@ -10,7 +10,8 @@ import pytest
 from celery import current_app
 
 from lifecycle.types import Instance
-from lifecycle.worker_signals import BROKER_TIMEOUT_S, STUCK_S, Reporter
+from lifecycle.consumer_watch import BROKER_TIMEOUT_S
+from lifecycle.worker_signals import STUCK_S, Reporter
 
 
 @pytest.fixture
