@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Avg, Count, DurationField, ExpressionWrapper, F, Q, QuerySet, Sum
+from django.db.models import Avg, Count, DurationField, ExpressionWrapper, F, Max, Q, QuerySet, Sum
 from django.db.models.functions import Now
 
 from lifecycle import series
@@ -47,6 +48,20 @@ def runtime(worker_id: str) -> WorkerRuntime:
         return WorkerRuntime.objects.select_related("config").get(config__worker_id=worker_id)
     except WorkerRuntime.DoesNotExist:
         raise UnknownWorker(worker_id) from None
+
+
+def known_workers(worker_ids: Iterable[str]) -> set[str]:
+    """Those of the ids that are of a worker: one query."""
+    rows = WorkerConfig.objects.filter(worker_id__in=list(worker_ids))
+    return set(rows.values_list("worker_id", flat=True))
+
+
+def deleted_at(worker_ids: Iterable[str]) -> dict[str, datetime | None]:
+    """When the config of each was deleted, None where that is not known: one query."""
+    ids = set(worker_ids)
+    history = WorkerConfig.history.filter(worker_id__in=ids, history_type="-")
+    rows = history.values_list("worker_id").annotate(at=Max("history_date"))
+    return {**dict.fromkeys(ids), **dict(rows)}
 
 
 def process_ids() -> set[int | None]:

@@ -38,6 +38,7 @@ class EventStream(HttpResponse):
         self["X-Accel-Buffering"] = "no"  # nginx: pass each event on at once
         self.events = events
         self.abandon = close
+        self.slot: object = None  # held for as long as this is
         self.scope: Scope = getattr(request, "scope", {})  # none under the test client
 
 

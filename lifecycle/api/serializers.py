@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from django.utils.translation import gettext_lazy as _
@@ -20,6 +21,7 @@ MAX_BATCH = 10_000
 MAX_TIMEOUT_MS = 3_600_000
 MAX_LINES = 10_000
 STREAMS = ["stdout", "stderr"]
+NO_OPTIONS = _("A start has no options.")
 RESTART_ONLY = _("Only a restart knows this option.")
 STRINGS = {"type": "object", "additionalProperties": {"type": "string"}}
 ANYTHING = {"type": "object", "additionalProperties": {}}
@@ -229,10 +231,21 @@ class BatchSerializer(Strict):
     options = RestartSerializer(required=False)
 
     def validate(self, given: dict[str, Any]) -> dict[str, Any]:
-        if given["action"] != "restart" and "replace" in given.get("options", {}):
-            complaint = serializers.ErrorDetail(str(RESTART_ONLY), "unknown")
-            raise serializers.ValidationError({"options": {"replace": [complaint]}})
+        """An option that the action does not know is an error, as it is for one worker."""
+        foreign = _foreign_options(given["action"], self.initial_data.get("options") or {})
+        if foreign:
+            errors = {
+                name: [serializers.ErrorDetail(str(why), "unknown")]
+                for name, why in foreign.items()
+            }
+            raise serializers.ValidationError({"options": errors})
         return given
+
+
+def _foreign_options(action: str, options: Iterable[str]) -> dict[str, Any]:
+    if action == "start":
+        return dict.fromkeys(options, NO_OPTIONS)
+    return {"replace": RESTART_ONLY} if action == "stop" and "replace" in options else {}
 
 
 class BatchErrorSerializer(serializers.Serializer[Any]):
