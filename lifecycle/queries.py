@@ -24,7 +24,14 @@ STATUS_FIELDS = (
     *("consumed_queues", "missing_queues", "unfetched_queues"),
     *("assigned_accounts", "active_tasks", "tasks_total", "error_count", "last_error"),
     *("restart_count", "restart_attempts", "last_restart_at", "restart_at"),
-    *("exit_code", "exit_signal", "worker_version", "python_version", "celery_version"),
+    *(
+        "exit_code",
+        "exit_signal",
+        "exit_text",
+        "worker_version",
+        "python_version",
+        "celery_version",
+    ),
 )
 
 SERIES = {  # keys of the metrics' body, and what of a point they show

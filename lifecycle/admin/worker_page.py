@@ -164,9 +164,8 @@ def _load(runtime: WorkerRuntime) -> list[tuple[Text, object]]:
 
 def _exits(runtime: WorkerRuntime) -> list[tuple[Text, object]]:
     limit = runtime.config.max_restart_attempts
-    code = DASH if runtime.exit_code is None else runtime.exit_code
     return [
-        (_("Last exit"), runtime.exit_signal or code),
+        (_("Last exit"), runtime.exit_text or DASH),
         (_("Restarts"), runtime.restart_count),
         (
             _("Attempts since stable"),

@@ -59,6 +59,7 @@ async def serve(response: EventStream, receive: Receive, send: Send) -> None:
     try:
         await asyncio.wait({body, gone}, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        response.slot = None
         for task in (body, gone):
             task.cancel()
             with suppress(asyncio.CancelledError):

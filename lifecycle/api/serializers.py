@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from django.utils.translation import gettext_lazy as _
@@ -21,7 +20,6 @@ MAX_BATCH = 10_000
 MAX_TIMEOUT_MS = 3_600_000
 MAX_LINES = 10_000
 STREAMS = ["stdout", "stderr"]
-NO_OPTIONS = _("A start has no options.")
 RESTART_ONLY = _("Only a restart knows this option.")
 STRINGS = {"type": "object", "additionalProperties": {"type": "string"}}
 ANYTHING = {"type": "object", "additionalProperties": {}}
@@ -182,6 +180,7 @@ class StatusSerializer(serializers.Serializer[Any]):
     restart_at = serializers.DateTimeField(allow_null=True, help_text="When it will be restarted.")
     exit_code = serializers.IntegerField(allow_null=True)
     exit_signal = serializers.CharField()
+    exit_text = serializers.CharField(help_text="The last exit as people say it.")
     worker_version = serializers.CharField()
     python_version = serializers.CharField()
     celery_version = serializers.CharField()
@@ -228,24 +227,13 @@ class BatchSerializer(Strict):
     worker_ids = serializers.ListField(
         child=serializers.CharField(max_length=200), min_length=1, max_length=MAX_BATCH
     )
-    options = RestartSerializer(required=False)
+    options = RestartSerializer(required=False, help_text="Of a stop or restart.")
 
     def validate(self, given: dict[str, Any]) -> dict[str, Any]:
-        """An option that the action does not know is an error, as it is for one worker."""
-        foreign = _foreign_options(given["action"], self.initial_data.get("options") or {})
-        if foreign:
-            errors = {
-                name: [serializers.ErrorDetail(str(why), "unknown")]
-                for name, why in foreign.items()
-            }
-            raise serializers.ValidationError({"options": errors})
+        if given["action"] != "restart" and "replace" in given.get("options", {}):
+            complaint = serializers.ErrorDetail(str(RESTART_ONLY), "unknown")
+            raise serializers.ValidationError({"options": {"replace": [complaint]}})
         return given
-
-
-def _foreign_options(action: str, options: Iterable[str]) -> dict[str, Any]:
-    if action == "start":
-        return dict.fromkeys(options, NO_OPTIONS)
-    return {"replace": RESTART_ONLY} if action == "stop" and "replace" in options else {}
 
 
 class BatchErrorSerializer(serializers.Serializer[Any]):

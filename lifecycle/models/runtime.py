@@ -107,6 +107,7 @@ class WorkerRuntime(models.Model):
     last_restart_at = models.DateTimeField(_("last restart"), null=True)
     exit_code = models.BigIntegerField(_("exit code"), null=True)
     exit_signal = models.CharField(_("exit signal"), max_length=32, blank=True)
+    exit_text = models.CharField(_("last exit"), max_length=500, blank=True)
 
     worker_version = models.CharField(_("worker version"), max_length=64, blank=True)
     python_version = models.CharField(_("Python version"), max_length=64, blank=True)

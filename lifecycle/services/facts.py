@@ -171,6 +171,7 @@ def _current_exited(runtime: WorkerRuntime, gone: Gone, random: Callable[[], flo
     runtime.stopping_since = None
     runtime.active_tasks, runtime.memory_usage_mb, runtime.cpu_usage = 0, 0, 0
     runtime.exit_code, runtime.exit_signal = gone.exit.code, gone.exit.signal_name
+    runtime.exit_text = str(gone.exit)[:500]
     if asked:
         forget_attempts(runtime)
         move(runtime, Event.EXITED, f"stopped: {gone.exit}", reason="")

@@ -378,14 +378,6 @@ def test_bad_batches(api_client: APIClient, body: dict[str, Any], names: set[str
     assert set(errors_of(batch(api_client, **body), 400)) == names
 
 
-def test_a_start_has_no_options(api_client: APIClient, make_config: Maker) -> None:
-    make_config(worker_id="a")
-    options = {"timeout": 5, "graceful": True}
-    refused = batch(api_client, action="start", worker_ids=["a"], options=options)
-    assert errors_of(refused, 400).keys() == {"options.timeout", "options.graceful"}
-    assert batch(api_client, action="start", worker_ids=["a"], options={}).json()["success"]
-
-
 def test_unknown_ids_of_a_large_batch_cost_one_query(
     api_client: APIClient, make_config: Maker, django_assert_max_num_queries: Any
 ) -> None:
