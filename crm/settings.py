@@ -202,7 +202,9 @@ SPECTACULAR_SETTINGS = {
 CELERY_BROKER_URL = env.resolved_broker_url
 CELERY_RESULT_BACKEND = "django-db"
 CELERY_RESULT_EXTENDED = True
-CELERY_TASK_TRACK_STARTED = True
+# Else a task would be lost before its first instruction while the database is away: to write down
+# that it has begun is the first thing that it would do. Events (Flower) tell that it runs.
+CELERY_TASK_TRACK_STARTED = False
 CELERY_TASK_DEFAULT_QUEUE = "default"
 CELERY_TASK_SEND_SENT_EVENT = True
 CELERY_WORKER_SEND_TASK_EVENTS = True
