@@ -57,6 +57,22 @@ class LoginExpired(PlatformError):
     """The session is no longer valid; logging in again may help."""
 
 
+class LoginCancelled(PlatformError):
+    """Whoever asked for the login gave it up."""
+
+
+class BadSignature(PlatformError):
+    """A webhook request that nobody with the account's secret has sent just now."""
+
+    permanent = True
+
+
+class Malformed(PlatformError):
+    """A webhook request that is signed and is not what the platform's documents say."""
+
+    permanent = True
+
+
 class CursorInvalid(PlatformError):
     """The platform does not know our cursor any more."""
 

@@ -8,7 +8,9 @@ from django.db.models import Q, QuerySet
 from django_filters import rest_framework as filters
 
 from lifecycle.api.filters import Filters, true_or_false
-from sync.models import DIRECTIONS, LOGIN_STATES, OUTCOMES
+from sync.models.accounts import LOGIN_STATES
+from sync.models.ledger import OUTCOMES
+from sync.models.records import DIRECTIONS
 
 Rows = QuerySet[Any]
 

@@ -10,7 +10,6 @@ from rest_framework import serializers
 from lifecycle.api.base import Strict
 from sync import queries
 from sync.models import (
-    STRATEGIES,
     Account,
     Comment,
     Conversation,
@@ -19,6 +18,7 @@ from sync.models import (
     Post,
     SyncRun,
 )
+from sync.models.accounts import STRATEGIES
 
 ANYTHING = {"type": "object", "additionalProperties": {}}
 
