@@ -178,7 +178,10 @@ REST_FRAMEWORK = {
     "DEFAULT_THROTTLE_RATES": {"user": "6000/min"},
 }
 REST_KNOX = {"TOKEN_TTL": None, "AUTH_HEADER_PREFIX": "Token"}
-DRF_STANDARDIZED_ERRORS = {"EXCEPTION_HANDLER_CLASS": "crm.api.ExceptionHandler"}
+DRF_STANDARDIZED_ERRORS = {
+    "EXCEPTION_HANDLER_CLASS": "crm.api.ExceptionHandler",
+    "EXCEPTION_FORMATTER_CLASS": "crm.api.ErrorFormatter",
+}
 
 SPECTACULAR_SETTINGS = {
     "TITLE": "Muster API",
@@ -201,7 +204,9 @@ SPECTACULAR_SETTINGS = {
 CELERY_BROKER_URL = env.resolved_broker_url
 CELERY_RESULT_BACKEND = "django-db"
 CELERY_RESULT_EXTENDED = True
-CELERY_TASK_TRACK_STARTED = True
+# Else a task would be lost before its first instruction while the database is away: to write down
+# that it has begun is the first thing that it would do. Events (Flower) tell that it runs.
+CELERY_TASK_TRACK_STARTED = False
 CELERY_TASK_DEFAULT_QUEUE = "default"
 CELERY_TASK_SEND_SENT_EVENT = True
 CELERY_WORKER_SEND_TASK_EVENTS = True
