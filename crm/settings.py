@@ -252,7 +252,10 @@ UNFOLD: dict[str, Any] = {
     "SHOW_VIEW_ON_SITE": False,
     "SHOW_LANGUAGES": True,
     "STYLES": [lambda request: static("console/console.css")],
-    "SCRIPTS": [lambda request: static("console/console.js")],
+    "SCRIPTS": [
+        lambda request: static("console/console.js"),
+        lambda request: static("console/live.js"),
+    ],
     "SIDEBAR": {"show_search": False, "navigation": "crm.console.navigation.sidebar"},
     "BORDER_RADIUS": "6px",
     "COLORS": {

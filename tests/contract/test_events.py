@@ -301,7 +301,7 @@ def test_a_console_that_falls_out_of_what_is_kept_comes_again(
     monkeypatch.setattr(hub, "KEPT", 5)
     monkeypatch.setattr(hub, "READ_AT_ONCE", 2)
     ids, start = list(range(20_000)), feed.head()
-    small = httpx.HTTPTransport(socket_options=[(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)])
+    small = httpx.HTTPTransport(socket_options=[(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)])
     with (
         httpx.Client(
             base_url=client.base_url, headers=client.headers, timeout=20, transport=small
