@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from celery.schedules import crontab
 from django.templatetags.static import static
 from django.utils.translation import gettext_lazy as _
 from psycopg.conninfo import conninfo_to_dict
@@ -227,6 +228,8 @@ CELERY_TIMEZONE = TIME_ZONE
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_SCHEDULE = {
     "prune sync runs": {"task": "sync.prune_runs", "schedule": 3600.0},
+    "prune feed": {"task": "sync.prune_feed", "schedule": 3600.0},
+    "recount": {"task": "sync.recount", "schedule": crontab(hour="3", minute="17")},
 }
 
 LOGGING = logging_config(env.log_format, env.log_level)

@@ -15,7 +15,7 @@ from rest_framework.viewsets import ViewSet
 from lifecycle.api.base import EventsOrError, Strict
 from lifecycle.api.event_stream import EVENT_STREAM, EventStream
 from sync import feed
-from sync.api.serializers import ConversationSerializer
+from sync.api.serializers import ConversationSerializer, UnreadSerializer
 from sync.live import PERMISSION, News, follow
 from sync.live.rights import login_of
 from sync.models import FeedEntry
@@ -67,16 +67,6 @@ class FeedSerializer(serializers.Serializer[Any]):
     entries = FeedEntrySerializer(many=True)
     position = serializers.IntegerField(help_text="`since` of the next request.")
     more = serializers.BooleanField(help_text="There are further ones: ask again at once.")
-
-
-class UnreadSerializer(serializers.Serializer[Any]):
-    """Unread messages now."""
-
-    total = serializers.IntegerField()
-    platforms = serializers.DictField(child=serializers.IntegerField())
-    accounts = serializers.DictField(
-        child=serializers.IntegerField(), help_text="By id; those that the news speak of."
-    )
 
 
 class NewsSerializer(serializers.Serializer[Any]):
