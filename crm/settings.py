@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from celery.schedules import crontab
 from django.templatetags.static import static
 from django.utils.translation import gettext_lazy as _
 from psycopg.conninfo import conninfo_to_dict
@@ -232,6 +233,8 @@ CELERY_TIMEZONE = TIME_ZONE
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_SCHEDULE = {
     "prune sync runs": {"task": "sync.prune_runs", "schedule": 3600.0},
+    "prune feed": {"task": "sync.prune_feed", "schedule": 3600.0},
+    "recount": {"task": "sync.recount", "schedule": crontab(hour="3", minute="17")},
 }
 
 LOGGING = logging_config(env.log_format, env.log_level)
@@ -257,7 +260,10 @@ UNFOLD: dict[str, Any] = {
     "SHOW_VIEW_ON_SITE": False,
     "SHOW_LANGUAGES": True,
     "STYLES": [lambda request: static("console/console.css")],
-    "SCRIPTS": [lambda request: static("console/console.js")],
+    "SCRIPTS": [
+        lambda request: static("console/console.js"),
+        lambda request: static("console/live.js"),
+    ],
     "SIDEBAR": {"show_search": False, "navigation": "crm.console.navigation.sidebar"},
     "BORDER_RADIUS": "6px",
     "COLORS": {

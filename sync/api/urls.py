@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import path
 from rest_framework.routers import SimpleRouter
 
-from sync.api import accounts, inbox
+from sync.api import accounts, events, inbox
 
 router = SimpleRouter(trailing_slash=False)
 router.register("accounts", accounts.AccountViewSet, basename="account")
@@ -17,6 +17,9 @@ router.register("sync-runs", accounts.SyncRunViewSet, basename="sync-run")
 router.register("dead-letters", accounts.DeadLetterViewSet, basename="dead-letter")
 router.register("platforms", inbox.PlatformViewSet, basename="platform")
 router.register("inbox", inbox.InboxViewSet, basename="inbox")
+
+router.register("feed", events.FeedViewSet, basename="feed")
+router.register("events", events.EventsViewSet, basename="event")
 
 assignment = accounts.AssignmentViewSet.as_view({"get": "retrieve", "patch": "partial_update"})
 

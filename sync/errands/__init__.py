@@ -7,12 +7,13 @@ wait is said in `sync.services.work`.
 from __future__ import annotations
 
 from sync.errands.base import Check, Errand
+from sync.errands.marks import marks
 from sync.types import Work
 
 __all__ = ["AFTER_CATCHING_UP", "BEFORE_READING", "ERRANDS", "Check", "Errand"]
 
-ERRANDS: dict[Work, Errand] = {}
+ERRANDS: dict[Work, Errand] = {Work.MARKS: marks}
 
 # `Work.LOGINS` comes before all of these, in place of a plain login.
-BEFORE_READING = (Work.DELIVERIES, Work.REPLIES)
+BEFORE_READING = (Work.DELIVERIES, Work.REPLIES, Work.MARKS)
 AFTER_CATCHING_UP = (Work.AUDITS,)

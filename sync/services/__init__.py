@@ -17,6 +17,7 @@ from sync.services.checks import (
     record_failure,
     record_login,
 )
+from sync.services.counters import recount
 from sync.services.housekeeping import prune_runs
 from sync.services.leases import LEASE_S, Held, Told, give_back, renew
 from sync.services.rows import ACCOUNTS, notify
@@ -40,6 +41,7 @@ __all__ = [
     "prune_runs",
     "record_failure",
     "record_login",
+    "recount",
     "renew",
     "set_strategy",
     "update_account",
