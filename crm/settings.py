@@ -17,6 +17,7 @@ SECRET_KEY = env.django_secret_key
 FERNET_KEYS = env.fernet_keys
 MUSTER_BATCH_ROWS = env.batch_rows
 MUSTER_BATCH_BYTES = env.batch_bytes
+MUSTER_DEAD_LETTER_ALARM = env.dead_letter_alarm
 DEBUG = env.debug
 ALLOWED_HOSTS = [host.strip() for host in env.allowed_hosts.split(",") if host.strip()]
 CSRF_TRUSTED_ORIGINS = [o.strip() for o in env.trusted_origins.split(",") if o.strip()]

@@ -13,7 +13,7 @@ from sync.models.accounts import (
 )
 from sync.models.deliveries import HookDelivery
 from sync.models.feed import FeedEntry, FeedFloor
-from sync.models.ledger import Audit, DeadLetter, Gap, SyncRun
+from sync.models.ledger import Audit, DeadLetter, Gap, SeenVersion, SyncRun
 from sync.models.records import Comment, Conversation, Message, Post, RecordVersion
 from sync.models.requests import OPEN_LOGIN, LoginSession, Reply
 
@@ -40,5 +40,6 @@ __all__ = [
     "Post",
     "RecordVersion",
     "Reply",
+    "SeenVersion",
     "SyncRun",
 ]

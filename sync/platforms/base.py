@@ -25,8 +25,10 @@ from sync.types import (
     Refused,
 )
 
-# Tells the people who asked for a login how it goes; raises `LoginCancelled` when they gave it up.
-Tell = Callable[[LoginStep], Awaitable[None]]
+# Tells the people who asked for a login how it goes, and returns what they have answered so far
+# (for OAuth `{"code": …, "state": …}`), None while that is nothing. Raises `LoginCancelled` when
+# they gave it up or the time is over. May be called again and again with the same step.
+Tell = Callable[[LoginStep], Awaitable[Mapping[str, object] | None]]
 
 
 class Connection(ABC):
@@ -138,6 +140,7 @@ class Platform(ABC):
 
     can_wait: ClassVar[bool] = False  # `read` can wait for news (long poll, push)
     replies_to: ClassVar[frozenset[RecordKind]] = frozenset()  # CONVERSATION, POST, COMMENT
+    longest_reply: ClassVar[int] = 10_000  # characters
     sends_once: ClassVar[bool] = False  # `send` is idempotent by its key
     lists_ids: ClassVar[bool] = False  # `list_ids` and `fetch` work
     marks_read: ClassVar[bool] = False
