@@ -43,6 +43,19 @@ class CountsDisagree(SyncError):
     permanent = True
 
 
+class FeedPruned(SyncError):
+    """The feed no longer holds what follows a position: whoever stood there has to reload."""
+
+    permanent = True
+
+    def __init__(self, position: int, newest: int) -> None:
+        self.position, self.newest = position, newest
+        super().__init__(
+            f"the feed does not go back to position {position}; "
+            f"load everything anew and go on from {newest}"
+        )
+
+
 class PlatformError(SyncError):
     """A platform did not do what was asked."""
 

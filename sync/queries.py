@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,12 +25,15 @@ from sync.models import (
     LoginSession,
     Message,
     Post,
+    RecordVersion,
     Reply,
     SyncRun,
 )
 from sync.placement import Placement
+from sync.platforms import registry
 from sync.types import DeadLetterState, LoginSessionState, LoginState, ReplyState
 
+MOST_IN_BAR = 8
 SECRETS = ("credentials", "session")
 OF_ACCOUNT = tuple(f"account__{name}" for name in (*SECRETS, "cursor"))
 GROWING = timedelta(hours=1)  # how far back new dead letters count for the alarm
@@ -106,6 +110,41 @@ def conversations() -> QuerySet[Conversation]:
 def messages(conversation_id: int) -> QuerySet[Message]:
     """The messages of a conversation, the latest first."""
     return Message.objects.filter(conversation_id=conversation_id)
+
+
+def versions(kind: str, ids: Collection[int]) -> QuerySet[RecordVersion]:
+    """What these records said before, the newest first."""
+    return RecordVersion.objects.filter(kind=kind, record_id__in=ids)
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadBar:
+    """What is unread where: all, each platform that has accounts, the accounts that have most."""
+
+    total: int
+    platforms: Sequence[tuple[str, str, int]]  # name, label, unread
+    accounts: Sequence[tuple[int, str, int]]  # id, name, unread
+
+
+def unread_bar() -> UnreadBar:
+    """Two queries."""
+    rows = (
+        Account.objects.order_by("platform").values_list("platform").annotate(n=Sum("unread_total"))
+    )
+    known = registry()
+    platforms = [(name, str(known[name].label) if name in known else name, n) for name, n in rows]
+    most = accounts_with_unread()[:MOST_IN_BAR]
+    return UnreadBar(
+        sum(n for _name, _label, n in platforms),
+        platforms,
+        [(account.pk, str(account), account.unread_total) for account in most],
+    )
+
+
+def accounts_with_unread() -> QuerySet[Account]:
+    """Those with most first."""
+    rows = Account.objects.filter(unread_total__gt=0).defer(*SECRETS, "cursor")
+    return rows.order_by("-unread_total", "pk")
 
 
 def runs(account_id: int) -> QuerySet[SyncRun]:

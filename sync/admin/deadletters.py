@@ -25,7 +25,8 @@ from lifecycle.console.ids import row_id
 from lifecycle.console.live import DASH, badge, moment
 from sync import queries, services
 from sync.admin.forms import as_json
-from sync.admin.inbox import PlatformFilter, platform_label
+from sync.admin.inbox import PlatformFilter
+from sync.admin.looks import platform_label
 from sync.admin.records import RecordAdmin, clipped
 from sync.dead_records import SHAPES, original, template
 from sync.errors import SyncError

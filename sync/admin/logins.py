@@ -20,7 +20,7 @@ from django.views.decorators.http import require_POST
 from lifecycle.console.ids import row_id
 from lifecycle.console.live import LiveList, ReadOnlyAdmin, badge, moment, polls, span
 from sync import queries, services
-from sync.admin.inbox import platform_label
+from sync.admin.looks import platform_label
 from sync.admin.records import clipped
 from sync.errors import SyncError
 from sync.models import LoginSession

@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from lifecycle.console.ids import row_id
 from lifecycle.console.live import moment, polls
 from sync import platforms, queries
-from sync.admin.inbox import face, platform_label
+from sync.admin.looks import face, platform_label
 from sync.admin.records import RecordAdmin, clipped
 from sync.admin.reply_box import reply_box
 from sync.models import Comment, Post

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sync.errors import (
     CursorMoved,
+    FeedPruned,
     KeyReused,
     LoginExpired,
     LoginFailed,
@@ -25,6 +26,7 @@ ANSWERS: dict[type[Exception], tuple[int, str]] = {
     StillRefused: (409, "still_refused"),
     StaleEpoch: (409, "try_again"),
     CursorMoved: (409, "try_again"),
+    FeedPruned: (410, "feed_pruned"),
     LoginFailed: (409, "login_failed"),
     LoginExpired: (409, "login_expired"),
     RateLimited: (503, "rate_limited"),

@@ -24,6 +24,7 @@ from sync.api.filters import (
     PostFilter,
 )
 from sync.api.replies import Answerable
+from sync.live.expanding import unread
 from sync.models import Comment, Conversation, Message, Post
 from sync.platforms import registry
 
@@ -109,6 +110,21 @@ class InboxViewSet(ViewSet):
     def summary(self, request: Request) -> Response:
         """Totals over all accounts."""
         return Response(bodies.TotalsSerializer(queries.totals()).data)
+
+    @extend_schema(responses=bodies.UnreadSerializer)
+    @action(detail=False)
+    def unread(self, request: Request) -> Response:
+        """Unread messages: all, by platform, and of each account that has some."""
+        accounts = queries.accounts_with_unread().values_list("pk", flat=True)
+        return Response(bodies.UnreadSerializer(unread(set(accounts))).data)
+
+    @extend_schema(request=bodies.ReadAllSerializer, responses=bodies.ReadSerializer)
+    @action(detail=False, methods=["post"], permissions={"POST": "sync.operate_account"})
+    def read(self, request: Request) -> Response:
+        """Mark every message of every account read."""
+        bodies.ReadAllSerializer(data=request.data).is_valid(raise_exception=True)
+        read = store.mark_all_read()
+        return Response({"read": read, "unread": queries.totals()["unread"]})
 
 
 class PlatformViewSet(ViewSet):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
@@ -148,6 +149,27 @@ class UpToSerializer(Strict):
     up_to = serializers.IntegerField(
         required=False, min_value=1, help_text="Id of the last message that was read; default: all."
     )
+
+
+class UnreadSerializer(serializers.Serializer[Any]):
+    """Unread messages now."""
+
+    total = serializers.IntegerField()
+    platforms = serializers.DictField(child=serializers.IntegerField())
+    accounts = serializers.DictField(
+        child=serializers.IntegerField(), help_text="By id; of an event: those that it speaks of."
+    )
+
+
+class ReadAllSerializer(Strict):
+    """A word against marking everything read by mistake."""
+
+    confirm = serializers.BooleanField(help_text="Must be true.")
+
+    def validate_confirm(self, yes: bool) -> bool:
+        if not yes:
+            raise serializers.ValidationError(_("Confirm with true."), code="unconfirmed")
+        return yes
 
 
 class ReadSerializer(serializers.Serializer[Any]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import path
 from rest_framework.routers import SimpleRouter
 
-from sync.api import accounts, deadletters, inbox, logins, replies
+from sync.api import accounts, deadletters, events, inbox, logins, replies
 
 router = SimpleRouter(trailing_slash=False)
 router.register("accounts", accounts.AccountViewSet, basename="account")
@@ -19,6 +19,9 @@ router.register("replies", replies.ReplyViewSet, basename="reply")
 router.register("login-sessions", logins.LoginSessionViewSet, basename="login-session")
 router.register("platforms", inbox.PlatformViewSet, basename="platform")
 router.register("inbox", inbox.InboxViewSet, basename="inbox")
+
+router.register("feed", events.FeedViewSet, basename="feed")
+router.register("events", events.EventsViewSet, basename="event")
 
 assignment = accounts.AssignmentViewSet.as_view({"get": "retrieve", "patch": "partial_update"})
 

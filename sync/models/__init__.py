@@ -12,7 +12,7 @@ from sync.models.accounts import (
     PlatformServer,
 )
 from sync.models.deliveries import HookDelivery
-from sync.models.feed import FeedEntry
+from sync.models.feed import FeedEntry, FeedFloor
 from sync.models.ledger import Audit, DeadLetter, Gap, SeenVersion, SyncRun
 from sync.models.records import Comment, Conversation, Message, Post, RecordVersion
 from sync.models.requests import OPEN_LOGIN, LoginSession, Reply
@@ -31,6 +31,7 @@ __all__ = [
     "Conversation",
     "DeadLetter",
     "FeedEntry",
+    "FeedFloor",
     "Gap",
     "HookDelivery",
     "LoginSession",

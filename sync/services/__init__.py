@@ -28,6 +28,7 @@ from sync.services.checks import (
     record_failure,
     record_login,
 )
+from sync.services.counters import recount
 from sync.services.deadletters import (
     discard_dead_letter,
     fix_dead_letter,
@@ -109,6 +110,7 @@ __all__ = [
     "record_login",
     "record_refused",
     "record_sent",
+    "recount",
     "remember_versions",
     "renew",
     "reopen_dead_letter",
