@@ -11,7 +11,7 @@ from sync.models.accounts import (
     Assignment,
     PlatformServer,
 )
-from sync.models.deliveries import HookDelivery
+from sync.models.deliveries import HookDelivery, HookEndpoint
 from sync.models.feed import FeedEntry
 from sync.models.ledger import Audit, DeadLetter, Gap, SyncRun
 from sync.models.records import Comment, Conversation, Message, Post, RecordVersion
@@ -33,6 +33,7 @@ __all__ = [
     "FeedEntry",
     "Gap",
     "HookDelivery",
+    "HookEndpoint",
     "LoginSession",
     "Message",
     "PlatformServer",

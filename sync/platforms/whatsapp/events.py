@@ -1,0 +1,155 @@
+"""Notifications → records. Pure.
+
+A conversation is who writes to us (the `wa_id`), or a group. WhatsApp keeps no history to ask for:
+what is not pushed is not to be had. Notifications come doubled and out of order; records don't mind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from pydantic import ValidationError
+
+from sync.platforms.rest import moment, refused
+from sync.platforms.whatsapp import wire
+from sync.types import (
+    Attachment,
+    ConversationRecord,
+    Direction,
+    MessageRecord,
+    Record,
+    Refused,
+)
+
+MEDIA = ("image", "video", "audio", "document", "sticker")
+
+
+def read_notification(raw: object, phone_number_id: str) -> list[Record | Refused]:
+    """All that a notification says to that number. Total: the rest is `Refused`."""
+    try:
+        notification = wire.Notification.model_validate(raw)
+    except ValidationError as error:
+        return [refused(raw, error, "delivery")]
+    rows: list[Record | Refused] = []
+    for entry in notification.entry:
+        for change in entry.changes:
+            rows += _change(change, phone_number_id)
+    return rows
+
+
+def phone_numbers(notification: wire.Notification) -> set[str]:
+    """Whom it is for, by the numbers' ids."""
+    found = set()
+    for entry in notification.entry:
+        for change in entry.changes:
+            metadata = change.value.get("metadata")
+            number = metadata.get("phone_number_id") if isinstance(metadata, dict) else None
+            if isinstance(number, str | int):
+                found.add(str(number))
+    return found
+
+
+def _change(change: wire.Change, phone_number_id: str) -> Iterator[Record | Refused]:
+    if change.field not in ("messages", "smb_message_echoes"):
+        return  # account alerts, template reviews and the like hold no messages
+    raw = {"field": change.field, "value": change.value}
+    try:
+        value = wire.Value.model_validate(change.value)
+    except ValidationError as error:
+        yield refused(raw, error, "delivery")
+        return
+    if value.metadata.phone_number_id != phone_number_id:
+        yield refused(raw, f"it is for another number ({value.metadata.phone_number_id})")
+        return
+    names = _names(value.contacts)
+    for one in value.messages:
+        yield from _message(one, names, Direction.INBOUND, phone_number_id)
+    for one in value.message_echoes:
+        yield from _message(one, names, Direction.OUTBOUND, phone_number_id)
+    for one in value.statuses:
+        yield from _status(one)
+    for one in value.errors:
+        yield refused(one, "WhatsApp reports an error", "delivery")
+
+
+def _names(contacts: Iterable[object]) -> dict[str, str]:
+    """Names by wa_id; a malformed one names nobody."""
+    names = {}
+    for raw in contacts:
+        try:
+            contact = wire.Contact.model_validate(raw)
+        except ValidationError:
+            continue
+        names[contact.wa_id] = contact.profile.name or contact.wa_id
+    return names
+
+
+def _message(
+    raw: object, names: dict[str, str], direction: Direction, phone_number_id: str
+) -> Iterator[Record | Refused]:
+    try:
+        message = wire.Message.model_validate(raw)
+        content_type, text, attachments = _content(message)
+    except ValidationError as error:
+        given = raw.get("id") if isinstance(raw, dict) else ""
+        yield refused(raw, error, external_id=given)
+        return
+    is_ours = direction is Direction.OUTBOUND
+    other = message.to if is_ours else message.sender
+    talk = message.group_id or other
+    if not talk:
+        yield refused(raw, "it does not say to whom it was sent", external_id=message.id)
+        return
+    if not message.group_id and (other in names or not is_ours):
+        yield ConversationRecord(talk, names.get(other, other))
+    yield MessageRecord(
+        external_id=message.id,
+        conversation_id=talk,
+        sender_id=phone_number_id if is_ours else message.sender,
+        sender_name="" if is_ours else names.get(message.sender, message.sender),
+        text=text,
+        sent_at=moment(message.timestamp),
+        direction=direction,
+        content_type=content_type,
+        attachments=attachments,
+    )
+
+
+def _content(message: wire.Message) -> tuple[str, str, tuple[Attachment, ...]]:
+    """Content type, text, and files by their id: the bytes stay at WhatsApp."""
+    for kind in MEDIA:
+        media: wire.Media | None = getattr(message, kind)
+        if message.type == kind and media is not None:
+            file = Attachment(f"whatsapp:{media.id}", media.filename, media.mime_type)
+            return kind, media.caption, (file,)
+    return message.type, _said(message), ()
+
+
+def _said(message: wire.Message) -> str:
+    if message.text is not None:
+        return message.text.body
+    if message.location is not None:
+        place = message.location
+        where = f"{place.latitude}, {place.longitude}"
+        return " ".join(part for part in (place.name, place.address, where) if part)
+    if message.interactive is not None:
+        chosen = message.interactive.button_reply or message.interactive.list_reply
+        return chosen.title if chosen else ""
+    if message.button is not None:
+        return message.button.text
+    if message.reaction is not None:
+        return message.reaction.emoji
+    return message.system.body if message.system is not None else ""
+
+
+def _status(raw: object) -> Iterator[Refused]:
+    """Sent, delivered and read are no records. One that failed must be seen: nobody got it."""
+    try:
+        status = wire.Status.model_validate(raw)
+    except ValidationError as error:
+        yield refused(raw, error, "status")
+        return
+    if status.status == "failed":
+        why = "; ".join(f"{one.code}: {one.title or one.message}" for one in status.errors)
+        text = f"WhatsApp could not deliver what was sent: {why or 'no reason given'}"
+        yield refused(raw, text, "status", status.id)
