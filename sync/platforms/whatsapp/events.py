@@ -7,6 +7,7 @@ what is not pushed is not to be had. Notifications come doubled and out of order
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from pydantic import ValidationError
 
@@ -52,24 +53,30 @@ def phone_numbers(notification: wire.Notification) -> set[str]:
 def _change(change: wire.Change, phone_number_id: str) -> Iterator[Record | Refused]:
     if change.field not in ("messages", "smb_message_echoes"):
         return  # account alerts, template reviews and the like hold no messages
-    raw = {"field": change.field, "value": change.value}
     try:
         value = wire.Value.model_validate(change.value)
     except ValidationError as error:
-        yield refused(raw, error, "delivery")
+        yield refused(_notification(change.field, change.value), error, "delivery")
         return
     if value.metadata.phone_number_id != phone_number_id:
-        yield refused(raw, f"it is for another number ({value.metadata.phone_number_id})")
+        why = f"it is for another number ({value.metadata.phone_number_id})"
+        yield refused(_notification(change.field, change.value), why, "delivery")
         return
-    names = _names(value.contacts)
+    part = _Part(change, _names(value.contacts), phone_number_id)
     for one in value.messages:
-        yield from _message(one, names, Direction.INBOUND, phone_number_id)
+        yield from part.message("messages", one, Direction.INBOUND)
     for one in value.message_echoes:
-        yield from _message(one, names, Direction.OUTBOUND, phone_number_id)
+        yield from part.message("message_echoes", one, Direction.OUTBOUND)
     for one in value.statuses:
-        yield from _status(one)
+        yield from part.status(one)
     for one in value.errors:
-        yield refused(one, "WhatsApp reports an error", "delivery")
+        yield part.refuse("errors", one, "WhatsApp reports an error", kind="delivery")
+
+
+def _notification(field: str, value: dict[str, object]) -> dict[str, object]:
+    """A part of a notification as one of its own: what a dead letter holds can be read again."""
+    changes = [{"field": field, "value": value}]
+    return {"object": "whatsapp_business_account", "entry": [{"id": "0", "changes": changes}]}
 
 
 def _names(contacts: Iterable[object]) -> dict[str, str]:
@@ -84,35 +91,63 @@ def _names(contacts: Iterable[object]) -> dict[str, str]:
     return names
 
 
-def _message(
-    raw: object, names: dict[str, str], direction: Direction, phone_number_id: str
-) -> Iterator[Record | Refused]:
-    try:
-        message = wire.Message.model_validate(raw)
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One change of a notification, item by item."""
+
+    change: wire.Change
+    names: dict[str, str]
+    phone_number_id: str
+
+    def message(
+        self, listed: str, raw: object, direction: Direction
+    ) -> Iterator[Record | Refused]:
+        try:
+            message = wire.Message.model_validate(raw)
+        except ValidationError as error:
+            yield self.refuse(listed, raw, error)
+            return
+        is_ours = direction is Direction.OUTBOUND
+        other = message.to if is_ours else message.sender
+        talk = message.group_id or other
+        if not talk:
+            yield self.refuse(listed, raw, "it does not say to whom it was sent")
+            return
+        if not message.group_id and (other in self.names or not is_ours):
+            yield ConversationRecord(talk, self.names.get(other, other))
         content_type, text, attachments = _content(message)
-    except ValidationError as error:
+        yield MessageRecord(
+            external_id=message.id,
+            conversation_id=talk,
+            sender_id=self.phone_number_id if is_ours else message.sender,
+            sender_name="" if is_ours else self.names.get(message.sender, message.sender),
+            text=text,
+            sent_at=moment(message.timestamp),
+            direction=direction,
+            content_type=content_type,
+            attachments=attachments,
+        )
+
+    def status(self, raw: object) -> Iterator[Refused]:
+        """Sent, delivered and read are no records. One that failed must be seen: nobody got it."""
+        try:
+            status = wire.Status.model_validate(raw)
+        except ValidationError as error:
+            yield self.refuse("statuses", raw, error, kind="status")
+            return
+        if status.status == "failed":
+            why = "; ".join(f"{one.code}: {one.title or one.message}" for one in status.errors)
+            text = f"WhatsApp could not deliver what was sent: {why or 'no reason given'}"
+            yield self.refuse("statuses", raw, text, kind="status")
+
+    def refuse(
+        self, listed: str, raw: object, error: ValidationError | str, kind: str = "message"
+    ) -> Refused:
+        value = self.change.value
+        alone = {name: value[name] for name in ("metadata", "contacts") if name in value}
         given = raw.get("id") if isinstance(raw, dict) else ""
-        yield refused(raw, error, external_id=given)
-        return
-    is_ours = direction is Direction.OUTBOUND
-    other = message.to if is_ours else message.sender
-    talk = message.group_id or other
-    if not talk:
-        yield refused(raw, "it does not say to whom it was sent", external_id=message.id)
-        return
-    if not message.group_id and (other in names or not is_ours):
-        yield ConversationRecord(talk, names.get(other, other))
-    yield MessageRecord(
-        external_id=message.id,
-        conversation_id=talk,
-        sender_id=phone_number_id if is_ours else message.sender,
-        sender_name="" if is_ours else names.get(message.sender, message.sender),
-        text=text,
-        sent_at=moment(message.timestamp),
-        direction=direction,
-        content_type=content_type,
-        attachments=attachments,
-    )
+        whole = _notification(self.change.field, {**alone, listed: [raw]})
+        return refused(whole, error, kind, given)
 
 
 def _content(message: wire.Message) -> tuple[str, str, tuple[Attachment, ...]]:
@@ -140,16 +175,3 @@ def _said(message: wire.Message) -> str:
     if message.reaction is not None:
         return message.reaction.emoji
     return message.system.body if message.system is not None else ""
-
-
-def _status(raw: object) -> Iterator[Refused]:
-    """Sent, delivered and read are no records. One that failed must be seen: nobody got it."""
-    try:
-        status = wire.Status.model_validate(raw)
-    except ValidationError as error:
-        yield refused(raw, error, "status")
-        return
-    if status.status == "failed":
-        why = "; ".join(f"{one.code}: {one.title or one.message}" for one in status.errors)
-        text = f"WhatsApp could not deliver what was sent: {why or 'no reason given'}"
-        yield refused(raw, text, "status", status.id)
