@@ -34,17 +34,13 @@ class Check(Protocol):
     def connection(self) -> Connection:
         """Open; logged in, except for the errand `logins`."""
 
-    async def store(
-        self, batch: Batch, within: Callable[[Receipt], None] | None = None
-    ) -> Receipt:
+    async def store(self, batch: Batch, within: Callable[[Receipt], None] | None = None) -> Receipt:
         """Merge and commit a batch, fenced; `within` runs in the same transaction.
 
         Raises `StaleEpoch`, `CursorMoved`, `CountsDisagree`; these end the check: let them pass.
         """
 
-    async def in_database(
-        self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    async def in_database(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function that uses the database, in one of the engine's few database threads.
 
         Once begun it is not cancelled. Hold no transaction across two calls.

@@ -127,7 +127,7 @@ def _take_and_close(platform: str, account_id: int, request: HookRequest) -> Tak
 
 
 async def _body(scope: Scope, receive: Receive) -> bytes:
-    """The raw body. Raises `TooLarge`, `TimeoutError`, `Disconnected`; never holds more than fits."""
+    """The raw body, never more than fits. Raises `TooLarge`, `TimeoutError`, `Disconnected`."""
     length = dict(scope["headers"]).get(b"content-length", b"")
     if length.isdigit() and (len(length) > LONGEST_LENGTH or int(length) > LARGEST_BODY):
         raise TooLarge
@@ -174,7 +174,7 @@ async def _refuse(
     send: Send, refusal: tuple[int, str, str], headers: Mapping[str, str] | None = None
 ) -> None:
     status, code, detail = refusal
-    kind = "server_error" if status >= 500 else "client_error"  # noqa: PLR2004 - HTTP's own
+    kind = "server_error" if status >= 500 else "client_error"
     body = {"type": kind, "errors": [{"code": code, "detail": detail, "attr": None}]}
     further = {"retry-after": str(RETRY_AFTER_S[status])} if status in RETRY_AFTER_S else {}
     shown = {"content-type": "application/json", **further, **(headers or {})}
@@ -188,7 +188,7 @@ async def _send(send: Send, status: int, body: bytes, headers: Mapping[str, str]
         "cache-control": "no-store",
         "x-content-type-options": "nosniff",
     }
-    if status == 413:  # noqa: PLR2004 - the rest of the body is not read
+    if status == 413:
         all_headers["connection"] = "close"
     pairs = [(name.encode("ascii"), value.encode("latin-1")) for name, value in all_headers.items()]
     await send({"type": "http.response.start", "status": status, "headers": pairs})

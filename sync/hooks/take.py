@@ -106,14 +106,10 @@ def _store(
     return Taken(Outcome.ACCEPTED if is_new else Outcome.REPEATED, account_id)
 
 
-def _keep_malformed(
-    hooks: Hooks, account: Addressed, request: HookRequest, error: str
-) -> Taken:
+def _keep_malformed(hooks: Hooks, account: Addressed, request: HookRequest, error: str) -> Taken:
     account_id = account.ref.account_id
     try:
-        deliveries.keep_malformed(
-            account_id, _kept_headers(hooks, request), request.body, error
-        )
+        deliveries.keep_malformed(account_id, _kept_headers(hooks, request), request.body, error)
     except Account.DoesNotExist:
         return Taken(Outcome.REJECTED)
     return Taken(Outcome.MALFORMED, account_id, error=error)

@@ -25,7 +25,7 @@ class Bucket:
 
 @dataclass(slots=True)
 class Throttle:
-    """Which requests are let in: a rate for each account, a number under way for each and in all."""
+    """Which requests are let in: so many a second for each account, so many at once, and in all."""
 
     rate: float
     burst: float

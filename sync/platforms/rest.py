@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -103,7 +102,7 @@ def json_object(response: httpx.Response) -> dict[str, Any]:
 def header_s(response: httpx.Response, default_s: float) -> float:
     """Retry-After in seconds."""
     given = response.headers.get("retry-after", "")
-    return float(given) if given.isdecimal() and len(given) < 10 else default_s  # noqa: PLR2004
+    return float(given) if given.isdecimal() and len(given) < 10 else default_s
 
 
 def moment(seconds: float) -> datetime:
@@ -134,5 +133,3 @@ def readable(error: ValidationError) -> str:
         f"{'.'.join(str(part) for part in problem['loc']) or 'it'}: {problem['msg']}"
         for problem in problems
     )
-
-

@@ -16,6 +16,14 @@ from sync.services.checks import (
     record_failure,
     record_login,
 )
+from sync.services.deliveries import (
+    none_pending,
+    note_missed,
+    numbered_at,
+    pending_deliveries,
+    prune_deliveries,
+    settle,
+)
 from sync.services.housekeeping import prune_runs
 from sync.services.rows import ACCOUNTS, notify
 
@@ -28,11 +36,17 @@ __all__ = [
     "create_account",
     "delete_account",
     "finish_run",
+    "none_pending",
     "note",
+    "note_missed",
     "notify",
+    "numbered_at",
+    "pending_deliveries",
+    "prune_deliveries",
     "prune_runs",
     "record_failure",
     "record_login",
     "set_strategy",
+    "settle",
     "update_account",
 ]

@@ -6,7 +6,6 @@ is for the account's check.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,15 +19,17 @@ from django.utils.translation import gettext as _
 from psycopg.types.json import Jsonb
 
 from sync import feed, numbers, sql
-from sync.models import Account, DeadLetter, Gap, HookDelivery, HookEndpoint
+from sync.models import Account, Gap, HookDelivery, HookEndpoint
 from sync.platforms.base import Delivery
 from sync.services.rows import held, notify
-from sync.types import AccountRef, DeliveryState, Lease, RawShape
+from sync.store.books import keep_refused
+from sync.types import AccountRef, DeliveryState, Lease, Refused
 
 LONGEST_ERROR = 2000
 LONGEST_REJECTION = 300
-NUMBERS = "numbers:"  # a gap's key: `numbers:<first>-<last>`, both missing
-MISSED = "missed:"
+# Keys of gaps; no batch closes those that begin with `hooks:`.
+NUMBERS = "hooks:numbers:"  # `<first>-<last>`, both missing
+MISSED = "hooks:missed:"  # since when
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +117,9 @@ def keep_malformed(account_id: int, headers: Mapping[str, str], body: bytes, err
             raise Account.DoesNotExist
         is_new, _others = _insert(cursor, account_id, delivery, headers, body, error)
         if is_new:
-            DeadLetter.objects.create(
-                account_id=account_id,
-                kind="delivery",
-                external_id=delivery.delivery_id,
-                shape=RawShape.PLATFORM,
-                raw=raw_json(body),
-                size=len(body),
-                error=error[:LONGEST_ERROR],
-            )
+            text = body.decode(errors="replace")
+            keep_refused(account_id, [Refused("delivery", delivery.delivery_id, text, error)])
+            feed.append(account_id, {"account": {"changed": [account_id]}})
     return is_new
 
 
@@ -149,15 +144,6 @@ def _insert(
     cursor.execute(sql.TAKE_DELIVERY, values)
     is_new, others_wait = cursor.fetchone()
     return is_new, others_wait
-
-
-def raw_json(body: bytes) -> dict[str, Any]:
-    """A request's body as the JSON object that a dead letter takes; `text` where it is none."""
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        return {"text": body.decode(errors="replace").replace("\x00", "\ufffd")}
-    return value if isinstance(value, dict) else {"value": value}
 
 
 def count(tallies: Mapping[int, Tally]) -> None:

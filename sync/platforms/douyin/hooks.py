@@ -95,7 +95,7 @@ def _require_signature(account: AccountRef, request: HookRequest) -> None:
 def _require_fresh(event: wire.Event, now: datetime) -> None:
     """By the time in it; one without any is taken."""
     given = str(event.content.get("create_time", ""))
-    if not given.isdecimal() or len(given) > 15:  # noqa: PLR2004 - digits
+    if not given.isdecimal() or len(given) > 15:
         return
     seconds = int(given) / (1000 if int(given) >= MILLISECONDS_SINCE else 1)
     if seconds < (now - OLDEST).timestamp():

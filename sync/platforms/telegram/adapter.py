@@ -23,6 +23,7 @@ from sync.types import AccountRef, Batch, OutgoingReply, Record, RecordKind, Ref
 
 DEFAULT_ENDPOINT = "https://api.telegram.org"
 LONGEST_POLL_S = 30.0
+SHORTEST_POLL_S = 1.0  # Telegram counts whole seconds
 
 
 def now_utc() -> datetime:
@@ -91,8 +92,8 @@ class TelegramConnection(Connection):
         if not self.session.get("user_id"):
             raise LoginExpired("not logged in")
         if self._account.credentials.get("webhook_secret"):
+            await asyncio.sleep(wait_s)  # what is pushed wakes the account's check
             yield await self._pushed(cursor)
-            await asyncio.sleep(wait_s)
             return
         async for batch in self._polled(Place.parse(cursor), wait_s):
             yield batch
@@ -102,19 +103,21 @@ class TelegramConnection(Connection):
         to forget what was in it, by the offset of the next request."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + wait_s
-        caught_up = False
         while True:
-            left_s = max(0.0, deadline - clock()) if caught_up else 0.0
+            left_s = max(0.0, deadline - clock())
+            if 0 < left_s < SHORTEST_POLL_S:
+                await asyncio.sleep(left_s)
+                left_s = 0.0
             updates = await self._client.updates(place.update, min(left_s, LONGEST_POLL_S))
-            if updates or not caught_up:
-                place = place.after(_numbers(updates), self._now()) if updates else place
-                more = len(updates) >= MOST_UPDATES
+            more = len(updates) >= MOST_UPDATES
+            if updates:
+                place = place.after(_numbers(updates), self._now())
+            if updates or wait_s <= 0:
                 yield self._batch(updates, place, more)
-            if len(updates) >= MOST_UPDATES:
-                continue
-            if caught_up and (updates or clock() >= deadline - 0.5) or wait_s <= 0:
+            if more:
+                deadline = clock()
+            elif updates or left_s <= 0:
                 return
-            caught_up = True
 
     def _batch(self, updates: list[Any], place: Place, more: bool) -> Batch:
         rows = [row for raw in updates for row in read_update(raw, bot_id(self._account))]

@@ -51,7 +51,7 @@ class TelegramClient:
         """Up to 100 updates after that one, which Telegram then forgets; waits for the first."""
         parameters: dict[str, Any] = {
             "limit": MOST_UPDATES,
-            "timeout": round(wait_s),
+            "timeout": int(wait_s),
             "allowed_updates": list(ALLOWED_UPDATES),
         }
         if after is not None:
@@ -104,7 +104,8 @@ def failure(response: httpx.Response, said: dict[str, Any], method: str) -> Plat
         asked = more.get("retry_after")
         known = isinstance(asked, int | float) and asked >= 0
         return RateLimited(
-            text, float(asked) if known else rest.header_s(response, DEFAULT_RETRY_AFTER_S)  # type: ignore[arg-type]
+            text,
+            float(asked) if known else rest.header_s(response, DEFAULT_RETRY_AFTER_S),  # type: ignore[arg-type]
         )
     if status in (httpx.codes.UNAUTHORIZED, httpx.codes.NOT_FOUND):  # 404: no bot has this token
         return LoginExpired(text)

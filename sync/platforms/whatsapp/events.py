@@ -99,9 +99,7 @@ class _Part:
     names: dict[str, str]
     phone_number_id: str
 
-    def message(
-        self, listed: str, raw: object, direction: Direction
-    ) -> Iterator[Record | Refused]:
+    def message(self, listed: str, raw: object, direction: Direction) -> Iterator[Record | Refused]:
         try:
             message = wire.Message.model_validate(raw)
         except ValidationError as error:

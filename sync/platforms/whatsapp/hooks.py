@@ -83,7 +83,7 @@ def _require_fresh(notification: wire.Notification, now: datetime) -> None:
     times = [
         int(time)
         for item in _items(notification)
-        if (time := str(item.get("timestamp", ""))).isdecimal() and len(time) < 12  # noqa: PLR2004
+        if (time := str(item.get("timestamp", ""))).isdecimal() and len(time) < 12
     ]
     if times and max(times) < (now - OLDEST).timestamp():
         raise BadSignature("it is too old to be sent now")
