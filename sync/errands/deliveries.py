@@ -50,8 +50,7 @@ async def deliveries(check: Check) -> None:
     if hooks is None:
         return
     account_id = check.run.lease.account_id
-    is_numbered = hooks.numbers_restart_after is not None
-    await check.in_database(services.note_missed, check.run.lease, is_numbered)
+    await check.in_database(services.note_missed, check.run.lease, hooks.is_numbered)
     while True:
         waiting = await check.in_database(services.pending_deliveries, account_id, AT_ONCE)
         for group in grouped([_read(check, hooks, one) for one in waiting]):

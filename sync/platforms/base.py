@@ -113,7 +113,8 @@ class Hooks(ABC):
     """How a platform pushes to us [S13]. Pure: no request is made, `now` is given."""
 
     kept_headers: ClassVar[frozenset[str]] = frozenset()  # stored with a delivery; lower case
-    # Running numbers start anywhere after a silence of this length; None: they never do.
+    is_numbered: ClassVar[bool] = False  # deliveries carry a running number
+    # Numbers start anywhere after a silence of this length; None: they never do.
     numbers_restart_after: ClassVar[timedelta | None] = None
 
     @abstractmethod

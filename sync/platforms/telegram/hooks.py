@@ -26,6 +26,7 @@ class TelegramHooks(Hooks):
     """setWebhook's `secret_token` comes with each update. Updates carry no time of sending; one
     that is sent again later is a repeat by its number."""
 
+    is_numbered: ClassVar[bool] = True
     numbers_restart_after: ClassVar[timedelta | None] = NUMBERS_RESTART_AFTER
 
     def setup(self, account: AccountRef, url: str) -> Sequence[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """Notifications → records. Pure.
 
-A conversation is who writes to us (the `wa_id`), or a group. WhatsApp keeps no history to ask for:
-what is not pushed is not to be had. Notifications come doubled and out of order; records don't mind.
+A conversation is who writes to us (the `wa_id`), or a group. There is no history to ask for: what is
+not pushed is not to be had. Notifications come doubled and out of order; records don't mind.
 """
 
 from __future__ import annotations
@@ -142,7 +142,9 @@ class _Part:
         self, listed: str, raw: object, error: ValidationError | str, kind: str = "message"
     ) -> Refused:
         value = self.change.value
-        alone = {name: value[name] for name in ("metadata", "contacts") if name in value}
+        alone: dict[str, object] = {
+            name: value[name] for name in ("metadata", "contacts") if name in value
+        }
         given = raw.get("id") if isinstance(raw, dict) else ""
         whole = _notification(self.change.field, {**alone, listed: [raw]})
         return refused(whole, error, kind, given)
