@@ -31,7 +31,7 @@ def now_utc() -> datetime:
 
 
 class Telegram(Platform):
-    """Chats are conversations. With a webhook secret Telegram pushes; without, the bot is polled."""
+    """Chats are conversations. With a webhook secret Telegram pushes; else the bot is polled."""
 
     name: ClassVar[str] = "telegram"
     label: ClassVar[str] = "Telegram"
@@ -130,7 +130,7 @@ class TelegramConnection(Connection):
         )
 
     async def _pushed(self, cursor: str) -> Batch:
-        """Nothing to read: Telegram refuses to be polled. Raises `RequestRejected` without webhook."""
+        """Nothing to read: Telegram refuses to be polled. Raises `RequestRejected` without one."""
         info = await self._client.webhook_info()
         if not info.url:
             raise RequestRejected(

@@ -1,7 +1,7 @@
 """Notifications → records. Pure.
 
-A conversation is who writes to us (the `wa_id`), or a group. There is no history to ask for: what is
-not pushed is not to be had. Notifications come doubled and out of order; records don't mind.
+A conversation is who writes to us (the `wa_id`), or a group. There is no history to ask for: what
+is not pushed is not to be had. Notifications come doubled and out of order; records don't mind.
 """
 
 from __future__ import annotations
