@@ -146,33 +146,31 @@ WITH seen AS (
     INSERT INTO sync_recordversion (account_id, kind, record_id, content, sequence)
     SELECT %(account)s, 'message', m_id, former, %(sequence)s
     FROM resolved WHERE former IS NOT NULL
-), written AS (
-    INSERT INTO sync_message AS m (
+), inserted AS (
+    INSERT INTO sync_message (
         account_id, conversation_id, external_id, sender_id, sender_name, text, content_type,
         attachments, direction, sent_at, edited_at, is_deleted, is_read
     )
     SELECT %(account)s, conversation_id, external_id, sender_id, sender_name, text, content_type,
            attachments, direction, sent_at, edited_at, is_deleted, is_read
-    FROM resolved WHERE differs
-    ON CONFLICT (account_id, external_id) DO UPDATE
-    SET sender_id = EXCLUDED.sender_id, sender_name = EXCLUDED.sender_name, text = EXCLUDED.text,
-        content_type = EXCLUDED.content_type, attachments = EXCLUDED.attachments,
-        sent_at = EXCLUDED.sent_at, edited_at = EXCLUDED.edited_at,
-        is_deleted = EXCLUDED.is_deleted, is_read = EXCLUDED.is_read
-    WHERE (m.sender_id, m.sender_name, m.text, m.content_type, m.attachments, m.sent_at,
-           m.edited_at, m.is_deleted)
-       IS DISTINCT FROM
-          (EXCLUDED.sender_id, EXCLUDED.sender_name, EXCLUDED.text, EXCLUDED.content_type,
-           EXCLUDED.attachments, EXCLUDED.sent_at, EXCLUDED.edited_at, EXCLUDED.is_deleted)
-    RETURNING m.id, m.conversation_id, xmax = 0 AS inserted, m.is_read
+    FROM resolved WHERE missing
+    RETURNING id, conversation_id, is_read
+), updated AS (
+    UPDATE sync_message m
+    SET sender_id = r.sender_id, sender_name = r.sender_name, text = r.text,
+        content_type = r.content_type, attachments = r.attachments, sent_at = r.sent_at,
+        edited_at = r.edited_at, is_deleted = r.is_deleted, is_read = r.is_read
+    FROM resolved r WHERE m.id = r.m_id AND r.differs
+    RETURNING m.id, m.conversation_id
 )
 SELECT conversation_id, array_agg(new_id) FILTER (WHERE new_id IS NOT NULL),
        array_agg(changed_id) FILTER (WHERE changed_id IS NOT NULL), sum(same)::int, sum(unread)::int
 FROM (
-    SELECT conversation_id, CASE WHEN inserted THEN id END AS new_id,
-           CASE WHEN NOT inserted THEN id END AS changed_id, 0 AS same,
-           (inserted AND NOT is_read)::int AS unread
-    FROM written
+    SELECT conversation_id, id AS new_id, NULL::bigint AS changed_id, 0 AS same,
+           (NOT is_read)::int AS unread
+    FROM inserted
+    UNION ALL
+    SELECT conversation_id, NULL, id, 0, 0 FROM updated
     UNION ALL
     SELECT conversation_id, NULL, NULL, (NOT differs)::int,
            CASE WHEN NOT missing AND NOT m_is_read AND is_read THEN -1 ELSE 0 END
@@ -432,12 +430,63 @@ WHERE a.id = due.id
 RETURNING a.id, a.epoch, due.worker_id
 """
 
-# Primary key. Claims that could not be sent.
+# Primary key, in its order, so that two who write for many accounts never wait for each other.
 RELEASE = """
 UPDATE sync_account a SET next_due_at = %(at)s, claimed_generation = NULL
-FROM unnest(%(ids)s::bigint[], %(epochs)s::bigint[]) AS m(id, epoch)
-WHERE a.id = m.id AND a.epoch = m.epoch
+FROM (
+    SELECT a.id FROM sync_account a
+    JOIN unnest(%(ids)s::bigint[], %(epochs)s::bigint[]) AS h(id, epoch)
+      ON a.id = h.id AND a.epoch = h.epoch
+    ORDER BY a.id FOR NO KEY UPDATE OF a
+) held
+WHERE a.id = held.id
 """
+
+# What waits for the check of `sync_account` beside reading, as an array of `types.Work`.
+# one_login_at_a_time, delivery_pending, reply_pending: each holds only what waits.
+WORK = """
+array_remove(ARRAY[
+    CASE WHEN EXISTS (
+        SELECT FROM sync_loginsession l
+        WHERE l.account_id = sync_account.id AND l.state IN ('pending', 'scanned')
+    ) THEN 'logins' END,
+    CASE WHEN EXISTS (
+        SELECT FROM sync_hookdelivery d
+        WHERE d.account_id = sync_account.id AND d.state = 'pending'
+    ) THEN 'deliveries' END,
+    CASE WHEN EXISTS (
+        SELECT FROM sync_reply r
+        WHERE r.account_id = sync_account.id AND r.state = 'pending'
+          AND r.next_attempt_at <= statement_timestamp()
+    ) THEN 'replies' END,
+    CASE WHEN sync_account.audit_due_at <= statement_timestamp() THEN 'audits' END
+], NULL)
+"""
+
+# Primary key. One row for each account that is still held under its lease's epoch: whether
+# something else had it locked just then, and what work waits for it. An account that is due was
+# asked for: it stays due, for the master to claim anew. One whose check has just reported its end
+# is claimed by nobody.
+RENEW = """
+WITH held AS (
+    SELECT * FROM unnest(%(ids)s::bigint[], %(epochs)s::bigint[], %(synced)s::timestamptz[])
+        AS h(id, epoch, synced_at)
+), free AS (
+    SELECT a.id FROM sync_account a JOIN held h ON a.id = h.id AND a.epoch = h.epoch
+    WHERE a.next_due_at > %(now)s AND a.claimed_generation IS NOT NULL
+    FOR NO KEY UPDATE OF a SKIP LOCKED
+), renewed AS (
+    UPDATE sync_account a
+    SET next_due_at = %(until)s, watched_at = %(now)s,
+        last_sync_at = greatest(a.last_sync_at, h.synced_at)
+    FROM held h WHERE a.id = h.id AND a.id IN (SELECT id FROM free)
+    RETURNING a.id
+)
+SELECT sync_account.id, renewed.id IS NULL AND sync_account.next_due_at > %(now)s, {work}
+FROM held
+JOIN sync_account ON sync_account.id = held.id AND sync_account.epoch = held.epoch
+LEFT JOIN renewed ON renewed.id = held.id
+""".replace("{work}", WORK)
 
 # account_due.
 NEXT_DUE = """

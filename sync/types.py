@@ -92,6 +92,15 @@ class AuditOutcome(StrEnum):
     FAILED = "failed"
 
 
+class Work(StrEnum):
+    """What may wait for an account's check beside reading."""
+
+    LOGINS = "logins"
+    DELIVERIES = "deliveries"
+    REPLIES = "replies"
+    AUDITS = "audits"
+
+
 class BreakerState(StrEnum):
     """Whether a platform's server is asked at all."""
 

@@ -49,5 +49,5 @@ class Check(Protocol):
 
 # An errand does all that waits and returns. The failure of one item is a state of that item;
 # `PlatformUnavailable`, `RateLimited`, `LoginExpired`, `LoginFailed` and what `store` raises end
-# the check and propagate. It may be cancelled at any await; the next check then begins it anew.
+# the check: they propagate. It may be cancelled at any await; the next check begins it anew.
 Errand = Callable[[Check], Awaitable[None]]

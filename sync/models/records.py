@@ -62,6 +62,7 @@ class Message(models.Model):
     account = models.ForeignKey(
         Account,
         on_delete=models.CASCADE,
+        db_constraint=False,  # the conversation's account: checked once
         db_index=False,
         related_name="+",
         verbose_name=_("account"),
@@ -147,6 +148,7 @@ class Comment(models.Model):
     account = models.ForeignKey(
         Account,
         on_delete=models.CASCADE,
+        db_constraint=False,  # the post's account: checked once
         db_index=False,
         related_name="+",
         verbose_name=_("account"),
@@ -193,6 +195,7 @@ class RecordVersion(models.Model):
     account = models.ForeignKey(
         Account,
         on_delete=models.CASCADE,
+        db_constraint=False,  # the record's account: checked once
         db_index=False,
         related_name="+",
         verbose_name=_("account"),

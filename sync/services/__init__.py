@@ -11,6 +11,7 @@ from sync.services.checks import (
     Problem,
     Run,
     begin_run,
+    caught_up,
     finish_run,
     note,
     record_failure,
@@ -25,17 +26,23 @@ from sync.services.deliveries import (
     settle,
 )
 from sync.services.housekeeping import prune_runs
+from sync.services.leases import LEASE_S, Held, Told, give_back, renew
 from sync.services.rows import ACCOUNTS, notify
 
 __all__ = [
     "ACCOUNTS",
+    "LEASE_S",
+    "Held",
     "Problem",
     "Run",
+    "Told",
     "begin_run",
+    "caught_up",
     "check_now",
     "create_account",
     "delete_account",
     "finish_run",
+    "give_back",
     "none_pending",
     "note",
     "note_missed",
@@ -46,6 +53,7 @@ __all__ = [
     "prune_runs",
     "record_failure",
     "record_login",
+    "renew",
     "set_strategy",
     "settle",
     "update_account",
