@@ -227,6 +227,7 @@ CELERY_TIMEZONE = TIME_ZONE
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_SCHEDULE = {
     "prune sync runs": {"task": "sync.prune_runs", "schedule": 3600.0},
+    "prune webhook deliveries": {"task": "sync.prune_deliveries", "schedule": 3600.0},
 }
 
 LOGGING = logging_config(env.log_format, env.log_level)

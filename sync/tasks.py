@@ -19,6 +19,7 @@ from sync.types import Lease
 log = logging.getLogger(__name__)
 
 RUNS_KEPT = timedelta(days=30)
+DELIVERIES_KEPT = timedelta(days=30)
 
 
 @shared_task(name="sync.monitor_account", ignore_result=True, acks_late=False)
@@ -35,3 +36,16 @@ def prune_runs() -> None:
     while deleted := services.prune_runs(before):
         pruned += deleted
     log.info("pruned %s sync runs older than %s days", pruned, RUNS_KEPT.days)
+
+
+@shared_task(name="sync.prune_deliveries", ignore_result=True)
+def prune_deliveries() -> None:
+    """Delete processed webhook deliveries older than 30 days, in batches.
+
+    Longer than a platform's signature is taken for fresh: what is sent again is found until then.
+    """
+    before = timezone.now() - DELIVERIES_KEPT
+    pruned = 0
+    while deleted := services.prune_deliveries(before):
+        pruned += deleted
+    log.info("pruned %s webhook deliveries older than %s days", pruned, DELIVERIES_KEPT.days)

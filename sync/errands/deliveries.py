@@ -15,7 +15,7 @@ from django.db import DataError, IntegrityError
 from django.utils import timezone
 
 from sync import numbers, services
-from sync.batches import bounds, sorted_out
+from sync.batches import bounds, slices, sorted_out
 from sync.errands.base import Check
 from sync.errors import CountsDisagree
 from sync.merge import merge
@@ -116,12 +116,14 @@ async def _commit(check: Check, hooks: Hooks, group: Sequence[Reading]) -> None:
     if any(one.delivery.number is not None for one in group):
         last_at = await check.in_database(services.numbered_at, account_id)
     restarted = numbers.restarted(last_at, now, hooks.numbers_restart_after)
-    records, refused = sorted_out(row for one in group for row in one.rows)
+    *earlier, last = slices(row for one in group for row in one.rows)
 
     def settle(_receipt: Receipt) -> None:
         services.settle(account_id, [one.settled for one in group], restarted, now)
 
-    await check.store(Batch(None, records, refused), settle)
+    for piece in earlier:  # of one delivery that is larger than a batch
+        await check.store(Batch(None, *sorted_out(piece)))
+    await check.store(Batch(None, *sorted_out(last)), settle)
 
 
 def _about(check: Check) -> dict[str, object]:
