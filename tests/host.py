@@ -52,7 +52,7 @@ class Host:
 
     def _answers(self) -> bool:
         try:
-            return bool(self.backend.agent.call("status"))
+            return bool(self.backend.agent.call("status")["zygote_pid"])
         except BackendUnavailable:
             return False
 

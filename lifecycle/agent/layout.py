@@ -10,7 +10,8 @@
 <home>/logs/workers/<worker_id>/
     {stdout,stderr}.log           what it prints now
     {stdout,stderr}.log.000001 …  what it printed before, oldest first (see `logfiles`)
-    {stdout,stderr}.turns         lock of who writes now: a worker and its successor take turns
+    {stdout,stderr}.turns         lock of who writes now: a worker and its successor take turns;
+                                  in it, the bytes that were lost and not confessed yet
 """
 
 from __future__ import annotations
@@ -54,6 +55,10 @@ class Home:
 
     def log_file(self, worker_id: str, stream: str) -> Path:
         return self.path / "logs" / "workers" / worker_id / f"{stream}.log"
+
+    def logs(self) -> list[Path]:
+        """The logs of all workers that ever were here."""
+        return [turns.with_suffix(".log") for turns in self.path.glob("logs/workers/*/*.turns")]
 
     def spawns(self) -> Iterator[SpawnDir]:
         """Every spawn that is on disk, oldest generation first."""
@@ -206,6 +211,7 @@ def alive_to(alive: Alive) -> dict[str, Any]:
         "instance": asdict(alive.instance),
         "process": asdict(alive.process),
         "started_at": alive.started_at.isoformat(),
+        "code": alive.code,
     }
 
 
@@ -214,6 +220,7 @@ def alive_from(data: dict[str, Any]) -> Alive:
         instance=Instance(**data["instance"]),
         process=ProcessRef(**data["process"]),
         started_at=datetime.fromisoformat(data["started_at"]),
+        code=data.get("code", ""),  # a record of an older agent has none
     )
 
 

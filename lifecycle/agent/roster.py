@@ -9,9 +9,10 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from lifecycle.agent import process
+from lifecycle.agent import output, process, strays
 from lifecycle.agent.layout import STREAMS, Home, SpawnDir, alive_to, gone_to
 from lifecycle.types import Alive, Exit, Gone, Instance, ProcessRef
 
@@ -59,12 +60,14 @@ class Roster:
         self.notify = notify
         self.replace_keeper = replace_keeper
         self.kept: dict[Instance, Kept] = {}
+        self.unconfessed: set[Path] = set()  # logs of which some may have lost output
 
     def take_over(self) -> None:
         """Find what an earlier agent left: living workers are watched again, the dead reported."""
         for spawn in list(self.home.spawns()):
             if spawn.gone() is None:
                 self.adopt(spawn)
+        self.unconfessed.update(self.home.logs())
 
     def adopt(self, spawn: SpawnDir) -> Kept | None:
         """Watch the keeper of a spawn, or record that it ended unseen.
@@ -119,13 +122,14 @@ class Roster:
             asyncio.get_running_loop().call_later(RECORD_POLL_S, self._ended, kept)
             return
         gone = spawn.gone() or self._conclude_for_keeper(spawn, kept)
+        self.kept.pop(kept.alive.instance, None)
+        self.notify({"event": "gone", **gone_to(gone)})
         if kept.ladder:
             kept.ladder.cancel()
         for descriptor in (kept.worker_fd, *kept.pipes):
             if descriptor is not None:
                 os.close(descriptor)
-        self.kept.pop(kept.alive.instance, None)
-        self.notify({"event": "gone", **gone_to(gone)})
+        self.unconfessed.update(self._logs_of(kept.alive.instance))
         log.info("worker ended: %s: %s", kept.alive.instance, gone.exit)
 
     def _keep_on(self, kept: Kept, spawn: SpawnDir) -> None:
@@ -142,7 +146,7 @@ class Roster:
 
     def _conclude_for_keeper(self, spawn: SpawnDir, kept: Kept) -> Gone:
         """Keeper and worker were killed together: do the keeper's last duties."""
-        process.kill_group(kept.alive.process.pid)
+        strays.end(spawn.path, kept.alive.process)
         for stream in STREAMS:
             pump = spawn.pump(stream)
             pump.drain()
@@ -158,6 +162,19 @@ class Roster:
         spawn.record_exit(gone)
         spawn.make_exit_durable()
         return gone
+
+    def _logs_of(self, instance: Instance) -> list[Path]:
+        return [self.home.log_file(instance.worker_id, stream) for stream in STREAMS]
+
+    def confess_losses(self) -> None:
+        """Say in the logs of workers that have ended what a full disk took from them, if nobody
+        who came after them has: where there is no room yet, the next time."""
+        running = {log for one in self.kept for log in self._logs_of(one)}
+        self.unconfessed = {log for log in self.unconfessed if output.lost_of(log)}
+        for path in self.unconfessed - running:  # else their keepers do
+            end = output.LogEnd(path)
+            end.end_line()
+            end.close()
 
     def unacknowledged(self) -> list[Gone]:
         """Ends on disk that nobody acknowledged; one that is just being written down is not yet."""
