@@ -1,7 +1,8 @@
 """The keeper: a tiny process beside each worker, forked from the same preloaded parent.
 
-It is forked before it is needed, and forks its worker before that has a name. It holds the worker's lock, moves its output into log files, waits for it, ends what the worker left
-behind, and writes down how it ended. It does not care whether an agent or a master lives.
+It holds the worker's lock, moves its output into log files, waits for it, ends what the worker left
+behind, and writes down how it ended. It does not care whether an agent or a master lives. How it
+comes to be, see `spare`.
 """
 
 from __future__ import annotations
@@ -10,21 +11,19 @@ import os
 import select
 import signal
 import socket
-import sys
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import NoReturn
+from typing import NamedTuple
 
 from setproctitle import setproctitle
 
-from lifecycle.agent import limits, process, strays
+from lifecycle.agent import process, strays
 from lifecycle.agent.layout import STREAMS, Home, SpawnDir
 from lifecycle.agent.limits import Witness
 from lifecycle.agent.output import LogPump
-from lifecycle.agent.protocol import MESSAGE_BYTES, decode, encode
+from lifecycle.agent.protocol import encode
 from lifecycle.types import Alive, Exit, Gone, Instance, ProcessRef, WorkerSpec
 
 IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)
@@ -46,24 +45,6 @@ class Brood:
     code: str  # the fingerprint of the code that is imported
 
 
-def stand_by(brood: Brood, orders: socket.socket) -> None:
-    """Be ready: with a worker forked that waits at its gate, until told whom to be, or never."""
-    _become_keeper("muster: spare")
-    gate, inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    pid = os.fork()
-    if pid == 0:
-        gate.close()
-        orders.close()
-        _be_worker(brood, inside)
-    inside.close()
-    packet = orders.recv(MESSAGE_BYTES)
-    orders.close()
-    if packet:
-        request = decode(packet)
-        instance = Instance(request["worker_id"], request["generation"])
-        keep(brood, brood.home.spawn_dir(instance), pid, gate)
-
-
 def keep(brood: Brood, spawn: SpawnDir, pid: int, gate: socket.socket) -> None:
     """Live the whole life of one worker, the child `pid`, which runs once its gate is opened.
 
@@ -72,18 +53,11 @@ def keep(brood: Brood, spawn: SpawnDir, pid: int, gate: socket.socket) -> None:
     setproctitle(f"muster: keeper of {spawn.instance.worker_id}")
     spec = spawn.spec()
     refusal = _refusal(spec)
-    lock = None
-    if not refusal and spawn.take_keeper_lock():
-        lock = spawn.take_lock(beside_other=spec.replaces is not None)
-    if lock is None:
+    charge = None if refusal else take_charge(spawn, spec, pid, brood.code)
+    if charge is None:
         _reply(brood, spawn.instance, refused=refusal, busy=refusal is None)
         return
-    alive = Alive(spawn.instance, process.refer(pid), datetime.now(UTC), brood.code)
-    pumps = _pumps(spawn)
-    if spec.replaces is None:  # of a process before us, whose keeper could not
-        _end_lines(pumps)
-    witness = Witness(spawn.instance, spawn.home.room)
-    spawn.record_instance(process.refer(os.getpid()), alive)
+    lock, alive, pumps, witness = charge
     socket.send_fds(gate, [encode(asdict(spawn.instance))], [lock])
     gate.close()
     _reply(brood, spawn.instance)
@@ -98,6 +72,34 @@ def keep(brood: Brood, spawn: SpawnDir, pid: int, gate: socket.socket) -> None:
     _tell_end(brood, spawn)
 
 
+class Charge(NamedTuple):
+    """What a keeper has in its hands once it is in charge of a worker."""
+
+    lock: int
+    alive: Alive
+    pumps: list[LogPump]
+    witness: Witness
+
+
+def take_charge(spawn: SpawnDir, spec: WorkerSpec, pid: int, code: str) -> Charge | None:
+    """All that must be there before the worker's first instruction; its pid is on record then.
+
+    None: somebody else holds a lock. Raises `OSError`.
+    """
+    lock = None
+    if spawn.take_keeper_lock():
+        lock = spawn.take_lock(beside_other=spec.replaces is not None)
+    if lock is None:
+        return None
+    alive = Alive(spawn.instance, process.refer(pid), datetime.now(UTC), code)
+    pumps = [spawn.pump(stream, spec) for stream in STREAMS]
+    if spec.replaces is None:  # of a process before us, whose keeper could not
+        _end_lines(pumps)
+    witness = Witness(spawn.instance, spawn.home.room)
+    spawn.record_instance(process.refer(os.getpid()), alive)
+    return Charge(lock, alive, pumps, witness)
+
+
 def keep_on(brood: Brood, instance: Instance) -> None:
     """Take the place of a keeper that was killed: same pipes, same log files, same exit record.
 
@@ -105,7 +107,7 @@ def keep_on(brood: Brood, instance: Instance) -> None:
     its strays are found by what they carry (see `strays`).
     """
     spawn = brood.home.spawn_dir(instance)
-    _become_keeper(f"muster: keeper of {instance.worker_id}")
+    become_keeper(f"muster: keeper of {instance.worker_id}")
     record = spawn.processes()
     if record is None or not spawn.take_keeper_lock() or spawn.gone():
         return  # another was faster
@@ -113,7 +115,8 @@ def keep_on(brood: Brood, instance: Instance) -> None:
     pidfd = process.open_pidfd(alive.process)
     if pidfd is None:
         return  # it ended meanwhile: the agent has had a pidfd of it for longer, and can tell how
-    pumps = _pumps(spawn)
+    spec = spawn.spec()
+    pumps = [spawn.pump(stream, spec) for stream in STREAMS]
     spawn.record_instance(process.refer(os.getpid()), alive)
     _pump_until_end(pidfd, pumps)
     strays.end(spawn.path, alive.process)
@@ -125,17 +128,13 @@ def keep_on(brood: Brood, instance: Instance) -> None:
     _tell_end(brood, spawn)
 
 
-def _become_keeper(title: str) -> None:
+def become_keeper(title: str) -> None:
     os.setsid()
     setproctitle(title)
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     process.become_subreaper()
-
-
-def _pumps(spawn: SpawnDir) -> list[LogPump]:
-    return [spawn.pump(stream) for stream in STREAMS]
 
 
 def _end_lines(pumps: list[LogPump]) -> None:
@@ -163,15 +162,16 @@ def _conclude(spawn: SpawnDir, alive: Alive, how: Exit, pumps: list[LogPump]) ->
 
 
 def _tell_end(brood: Brood, spawn: SpawnDir) -> None:
-    """Tell the agent, which else learns it from our own end, then make the record durable.
+    """Tell the agent, which else learns it from our own end.
 
-    In this order: nothing is acknowledged before the master has the exit on its own disk, and then
-    the record is not needed any more.
+    The record becomes durable where it is needed: not if the master has the exit on its own disk a
+    moment later. That is the agent's to see; where there is none, ours.
     """
     word = {**asdict(spawn.instance), "ended": True}
-    with suppress(OSError):  # the agent died, or hangs: our end will tell
+    try:
         brood.replies.send(encode(word), socket.MSG_DONTWAIT)
-    spawn.make_exit_durable()
+    except OSError:  # the agent died, or hangs: our end will tell
+        spawn.make_exit_durable()
 
 
 def _refusal(spec: WorkerSpec) -> str | None:
@@ -184,53 +184,6 @@ def _refusal(spec: WorkerSpec) -> str | None:
     if not os.access(folder, os.R_OK | os.X_OK):
         return f"working_directory {folder} can't be entered"
     return None
-
-
-def _be_worker(brood: Brood, gate: socket.socket) -> NoReturn:
-    """Never returns: the rest of this process is the worker.
-
-    It does nothing until its pid is on record; when the keeper dies before that, it ends.
-    """
-    code = 1
-    try:
-        brood.replies.close()
-        os.setsid()
-        setproctitle("muster: unborn worker")
-        for number in (*IGNORED, signal.SIGCHLD):
-            signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # Python's own default
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        packet, locks, _flags, _address = socket.recv_fds(gate, MESSAGE_BYTES, 1)
-        gate.close()
-        if not packet:
-            os._exit(code)
-        os.set_inheritable(locks[0], False)  # forked children hold it, too; programs they run don't
-        spawn = brood.home.spawn_dir(Instance(**decode(packet)))
-        spec = spawn.spec()
-        _turn_output_to(spawn)
-        if trouble := limits.apply(spec, spawn.home.room):
-            print(trouble, file=sys.stderr)  # noqa: T201 - for the worker's own log
-        os.environ.update(spec.env)
-        os.environ[strays.MARK] = str(spawn.path)
-        if spec.working_directory:
-            os.chdir(spec.working_directory)
-        code = brood.worker_main(spec)
-    except BaseException:  # noqa: BLE001 - the edge of a forked process: said, then gone
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
-def _turn_output_to(spawn: SpawnDir) -> None:
-    for descriptor, stream in ((1, "stdout"), (2, "stderr")):
-        # Read-write: the worker itself keeps the pipe alive when its keeper dies.
-        opened = os.open(spawn.fifo(stream), os.O_RDWR)
-        os.dup2(opened, descriptor)
-        os.close(opened)
-    for file in (sys.stdout, sys.stderr):
-        file.reconfigure(line_buffering=True, write_through=True)  # type: ignore[union-attr]
 
 
 def _pump_until_end(pidfd: int, pumps: list[LogPump]) -> None:

@@ -84,19 +84,19 @@ class SpawnDir:
         """Everything a keeper needs, before it is forked."""
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         for stream in STREAMS:
-            if not self.fifo(stream).exists():
+            with suppress(FileExistsError):
                 os.mkfifo(self.fifo(stream), 0o600)
-            self.home.log_file(self.instance.worker_id, stream).parent.mkdir(
-                parents=True, exist_ok=True
-            )
+        self.home.log_file(self.instance.worker_id, STREAMS[0]).parent.mkdir(
+            parents=True, exist_ok=True
+        )
         write_json(self.path / "spec.json", asdict(spec))
 
     def fifo(self, stream: str) -> Path:
         return self.path / stream
 
-    def pump(self, stream: str) -> LogPump:
+    def pump(self, stream: str, spec: WorkerSpec) -> LogPump:
         """What moves the output of this spawn; the caller holds the lock of the logs."""
-        log, spec = self.home.log_file(self.instance.worker_id, stream), self.spec()
+        log = self.home.log_file(self.instance.worker_id, stream)
         return LogPump(self.fifo(stream), log, spec.log_max_bytes, spec.log_files)
 
     def spec(self) -> WorkerSpec:
@@ -120,7 +120,7 @@ class SpawnDir:
         write_json(self.path / "exit.json", gone_to(gone))
 
     def make_exit_durable(self) -> None:
-        """The exit record survives a power cut from here on, if nobody has acknowledged it yet."""
+        """The exit record survives a power cut from here on; one that was acknowledged is gone."""
         with suppress(FileNotFoundError):
             descriptor = os.open(self.path / "exit.json", os.O_RDONLY)
             os.fsync(descriptor)

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 SOFT_SHUTDOWN_SHARE = 0.2
 RECORD_POLL_S = 0.1
 EXIT_POLLS = 30
+# An exit that the master has by then on its own disk needs not be on ours.
+DURABLE_AFTER_S = 1.0
 
 Notify = Callable[[dict[str, Any]], None]
 ReplaceKeeper = Callable[[Instance], None]
@@ -67,6 +69,8 @@ class Roster:
         for spawn in list(self.home.spawns()):
             if spawn.gone() is None:
                 self.adopt(spawn)
+            else:
+                spawn.make_exit_durable()
         self.unconfessed.update(self.home.logs())
 
     def adopt(self, spawn: SpawnDir) -> Kept | None:
@@ -124,6 +128,8 @@ class Roster:
         gone = spawn.gone() or self._conclude_for_keeper(spawn, kept)
         self.kept.pop(kept.alive.instance, None)
         self.notify({"event": "gone", **gone_to(gone)})
+        loop = asyncio.get_running_loop()
+        loop.call_later(DURABLE_AFTER_S, spawn.make_exit_durable)  # if nobody acknowledges it
         if kept.ladder:
             kept.ladder.cancel()
         for descriptor in (kept.worker_fd, *kept.pipes):
@@ -148,7 +154,7 @@ class Roster:
         """Keeper and worker were killed together: do the keeper's last duties."""
         strays.end(spawn.path, kept.alive.process)
         for stream in STREAMS:
-            pump = spawn.pump(stream)
+            pump = spawn.pump(stream, spawn.spec())
             pump.drain()
             pump.end_line()
             pump.close()
@@ -160,7 +166,6 @@ class Roster:
             datetime.now(UTC),
         )
         spawn.record_exit(gone)
-        spawn.make_exit_durable()
         return gone
 
     def _logs_of(self, instance: Instance) -> list[Path]:

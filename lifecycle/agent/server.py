@@ -120,7 +120,9 @@ class Agent:
         adopted = self.roster.kept.get(instance) or self.roster.adopt(spawn)
         if adopted is None:
             raise BackendUnavailable(f"{instance} left no record")
-        log.info("worker started: %s pid %s", instance, adopted.alive.process.pid)
+        asyncio.get_running_loop().call_soon(  # once it is answered
+            log.info, "worker started: %s pid %s", instance, adopted.alive.process.pid
+        )
         return alive_to(adopted.alive)
 
     async def _ask_for(self, spec: WorkerSpec) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from contextlib import suppress
 
 from setproctitle import setproctitle
 
-from lifecycle.agent import keeper, process
+from lifecycle.agent import keeper, process, spare
 from lifecycle.agent.keeper import Brood
 from lifecycle.agent.protocol import MESSAGE_BYTES, decode, encode
 from lifecycle.types import Instance
@@ -45,10 +45,10 @@ def serve(brood: Brood) -> None:
     requests.send(encode({"hello": brood.code}))
     asked = select.poll()
     asked.register(requests, select.POLLIN)
-    spare: socket.socket | None = None
+    waiting: socket.socket | None = None
     while True:
-        if spare is None and not asked.poll(SPARE_AFTER_MS):
-            spare = _fork_spare(brood)
+        if waiting is None and not asked.poll(SPARE_AFTER_MS):
+            waiting = _fork_spare(brood)
         packet = requests.recv(MESSAGE_BYTES)
         request = decode(packet) if packet else {"retire": True}
         if "retire" in request:
@@ -56,13 +56,13 @@ def serve(brood: Brood) -> None:
         if request["keep_on"]:
             _fork_successor(brood, Instance(request["worker_id"], request["generation"]))
         else:
-            _hand_over(brood, spare, packet)
-            spare = None
+            _hand_over(brood, waiting, packet)
+            waiting = None
 
 
-def _hand_over(brood: Brood, spare: socket.socket | None, packet: bytes) -> None:
+def _hand_over(brood: Brood, waiting: socket.socket | None, packet: bytes) -> None:
     """To the spare, or to a fresh one where there is none, or it was killed."""
-    for orders in (spare, None):
+    for orders in (waiting, None):
         with suppress(OSError), orders or _fork_spare(brood) as taken:
             taken.send(packet)
             return
@@ -74,7 +74,7 @@ def _fork_spare(brood: Brood) -> socket.socket:
     if os.fork() == 0:
         try:
             ours.close()
-            keeper.stand_by(brood, theirs)
+            spare.stand_by(brood, theirs)
         finally:
             os._exit(0)
     theirs.close()
