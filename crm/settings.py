@@ -176,7 +176,10 @@ REST_FRAMEWORK = {
     "DEFAULT_THROTTLE_RATES": {"user": "6000/min"},
 }
 REST_KNOX = {"TOKEN_TTL": None, "AUTH_HEADER_PREFIX": "Token"}
-DRF_STANDARDIZED_ERRORS = {"EXCEPTION_HANDLER_CLASS": "crm.api.ExceptionHandler"}
+DRF_STANDARDIZED_ERRORS = {
+    "EXCEPTION_HANDLER_CLASS": "crm.api.ExceptionHandler",
+    "EXCEPTION_FORMATTER_CLASS": "crm.api.ErrorFormatter",
+}
 
 SPECTACULAR_SETTINGS = {
     "TITLE": "Muster API",

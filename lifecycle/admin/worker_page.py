@@ -116,6 +116,7 @@ def _process(runtime: WorkerRuntime) -> list[tuple[Text, object]]:
         (_("Started"), moment(runtime.started_at)),
         (_("Ready"), moment(runtime.ready_at)),
         *([] if up else [(_("Stopped"), moment(runtime.stopped_at))]),
+        (_("Consumes"), ", ".join(runtime.consumed_queues) if up else DASH),
         (_("Generation"), runtime.generation),
     ]
 

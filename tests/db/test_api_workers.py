@@ -56,10 +56,50 @@ def test_an_edit_that_is_out_of_date_is_409_with_both_versions(
     make_config(worker_id="worker-1")
     api_client.patch(f"{CONFIGS}/worker-1", {"name": "first"}, format="json")
     late = api_client.patch(f"{CONFIGS}/worker-1", {"name": "late", "version": 1}, format="json")
-    assert errors_of(late, 409) == {None: "try_again"}
-    assert "1" in detail_of(late)
-    assert "2" in detail_of(late)
+    assert errors_of(late, 409) == {None: "out_of_date"}
+    assert detail_of(late).startswith("Version 1 is out of date, version 2 is current.")
     assert WorkerConfig.objects.get().name == "first"
+
+
+def test_both_versions_are_data_and_hide_their_secrets(
+    api: Maker, api_client: APIClient, administrator: Any, make_config: Maker
+) -> None:
+    make_config(worker_id="w", env_variables={"API_TOKEN": "s3cr3t-1"})
+    theirs = {
+        "queues": ["news"],
+        "max_accounts": 7,
+        "env_variables": {"API_TOKEN": "s3cr3t-2", "TZ": "UTC"},
+    }
+    api(administrator).patch(f"{CONFIGS}/w", theirs, format="json")
+    mine = {"version": 1, "name": "mine", "max_accounts": 7}
+    late = api_client.patch(f"{CONFIGS}/w", mine, format="json")
+    assert errors_of(late, 409) == {None: "out_of_date"}
+    assert late.json()["conflict"] == {
+        "yours": 1,
+        "current": 2,
+        "changed_by": "administrator",
+        "fields": {
+            "name": {"yours": "mine", "current": ""},
+            "queues": {"yours": ["default"], "current": ["news"]},
+            "env_variables": {
+                "yours": {"API_TOKEN": "********"},
+                "current": {"API_TOKEN": "********", "TZ": "UTC"},
+            },
+        },
+    }
+    assert "s3cr3t" not in late.content.decode()
+    again = api_client.patch(f"{CONFIGS}/w", {**mine, "version": 2}, format="json")
+    assert (again.status_code, again.json()["version"]) == (200, 3)
+
+
+def test_a_version_that_never_was_is_out_of_date_too(
+    api_client: APIClient, make_config: Maker
+) -> None:
+    make_config(worker_id="w")
+    answer = api_client.patch(f"{CONFIGS}/w", {"name": "n", "version": 9}, format="json")
+    assert errors_of(answer, 409) == {None: "out_of_date"}
+    conflict = answer.json()["conflict"]
+    assert (conflict["yours"], conflict["current"], list(conflict["fields"])) == (9, 1, ["name"])
 
 
 def test_the_worker_id_stays(api_client: APIClient, make_config: Maker) -> None:
@@ -268,7 +308,9 @@ def test_health_names_each_check(api_client: APIClient, make_config: Maker) -> N
     run("w")
     healthy = api_client.get(f"{WORKERS}/w/health").json()
     assert healthy["healthy"] is True
-    assert healthy["checks"] == dict.fromkeys(["heartbeat", "memory", "cpu", "tasks"], "ok")
+    assert healthy["checks"] == dict.fromkeys(
+        ["heartbeat", "consuming", "memory", "cpu", "tasks"], "ok"
+    )
 
 
 # --- batch -----------------------------------------------------------------------------------
