@@ -28,7 +28,9 @@ class AgentClient:
         self._kept: socket.socket | None = None
         self._keeping = threading.Lock()
 
-    def call(self, verb: str, patience_s: float = CALL_TIMEOUT_S, **arguments: Any) -> dict[str, Any]:
+    def call(
+        self, verb: str, patience_s: float = CALL_TIMEOUT_S, **arguments: Any
+    ) -> dict[str, Any]:
         """One request, one answer.
 
         Raises `SpawnRefused` (can never work as asked) or `BackendUnavailable` (away, busy, slow).

@@ -8,8 +8,8 @@ import logging
 import os
 import signal
 import time
-from contextlib import suppress
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 

@@ -119,9 +119,7 @@ class Zygotes:
         later = os.dup(2)
         command = [*self.command, str(theirs.fileno()), str(later)]
         try:
-            process = subprocess.Popen(  # noqa: ASYNC220 - a fork and exec, done in milliseconds
-                command, stderr=printed, pass_fds=(theirs.fileno(), later)
-            )
+            process = subprocess.Popen(command, stderr=printed, pass_fds=(theirs.fileno(), later))
         except OSError as error:
             os.close(errors)
             ours.close()
@@ -136,7 +134,9 @@ class Zygotes:
             await asyncio.wait_for(asyncio.shield(started.hello), HELLO_S)
         except (TimeoutError, ConnectionError) as error:
             process.kill()
-            raise BackendUnavailable(_said(errors) or f"the zygote said nothing: {error}") from error
+            raise BackendUnavailable(
+                _said(errors) or f"the zygote said nothing: {error}"
+            ) from error
         finally:
             os.close(errors)
         return started

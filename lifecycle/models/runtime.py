@@ -114,7 +114,6 @@ class WorkerRuntime(models.Model):
 
     # What the transaction that holds the row's lock will write when it ends (`services.rows`).
     gathered: list[WorkerLog] | None = None
-    has_moved = False
 
     class Meta:
         verbose_name = _("worker")

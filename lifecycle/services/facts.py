@@ -22,7 +22,6 @@ from lifecycle.services.rows import (
     forget_attempts,
     locked,
     move,
-    notify,
     record,
     reset,
 )
@@ -129,9 +128,7 @@ def condemned(instance: Instance, cause: str) -> bool:
         if runtime.condemned or runtime.state not in (State.STARTING, State.RUNNING):
             return False
         runtime.condemned = runtime.reason = cause[:500]
-        runtime.save()
         record(runtime, "condemned", f"to be replaced: {cause}", "master", level=Level.WARNING)
-        notify(instance.worker_id)
         return True
 
 
