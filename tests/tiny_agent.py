@@ -7,7 +7,6 @@ order.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import socket
@@ -16,6 +15,8 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+import uvloop
 
 from lifecycle.agent import server
 from lifecycle.agent.keeper import Brood
@@ -127,7 +128,7 @@ def agent(home: Path, socket_path: Path, *options: str) -> None:
         server.SPAWN_TIMEOUT_S = float(options[0])
     _lock = take_agent_lock(socket_path)
     command = [sys.executable, "-m", "tests.tiny_agent", "zygote", str(home)]
-    asyncio.run(Agent(home, socket_path, command).run())
+    uvloop.run(Agent(home, socket_path, command).run())
 
 
 def zygote(home: Path, requests: int, errors: int) -> None:

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 from setproctitle import setproctitle
 
@@ -57,10 +56,12 @@ def keep(brood: Brood, spawn: SpawnDir, pid: int, gate: socket.socket) -> None:
     if charge is None:
         _reply(brood, spawn.instance, refused=refusal, busy=refusal is None)
         return
-    lock, alive, pumps, witness = charge
+    lock, alive = charge
     socket.send_fds(gate, [encode(asdict(spawn.instance))], [lock])
     gate.close()
     _reply(brood, spawn.instance)
+    # What it prints meanwhile waits in the pipes.
+    witness, pumps = look_on(spawn, spec)
     pidfd = os.pidfd_open(pid)
     _pump_until_end(pidfd, pumps)
     # A zombie keeps its number: its group is nobody else's until it is reaped.
@@ -72,17 +73,10 @@ def keep(brood: Brood, spawn: SpawnDir, pid: int, gate: socket.socket) -> None:
     _tell_end(brood, spawn)
 
 
-class Charge(NamedTuple):
-    """What a keeper has in its hands once it is in charge of a worker."""
-
-    lock: int
-    alive: Alive
-    pumps: list[LogPump]
-    witness: Witness
-
-
-def take_charge(spawn: SpawnDir, spec: WorkerSpec, pid: int, code: str) -> Charge | None:
-    """All that must be there before the worker's first instruction; its pid is on record then.
+def take_charge(
+    spawn: SpawnDir, spec: WorkerSpec, pid: int, code: str
+) -> tuple[int, Alive] | None:
+    """All that must be before the worker's first instruction: its lock, and its pid on record.
 
     None: somebody else holds a lock. Raises `OSError`.
     """
@@ -92,12 +86,17 @@ def take_charge(spawn: SpawnDir, spec: WorkerSpec, pid: int, code: str) -> Charg
     if lock is None:
         return None
     alive = Alive(spawn.instance, process.refer(pid), datetime.now(UTC), code)
+    spawn.record_instance(process.refer(os.getpid()), alive)
+    return lock, alive
+
+
+def look_on(spawn: SpawnDir, spec: WorkerSpec) -> tuple[Witness, list[LogPump]]:
+    """Raises `OSError`."""
+    witness = Witness(spawn.instance, spawn.home.room)
     pumps = [spawn.pump(stream, spec) for stream in STREAMS]
     if spec.replaces is None:  # of a process before us, whose keeper could not
         _end_lines(pumps)
-    witness = Witness(spawn.instance, spawn.home.room)
-    spawn.record_instance(process.refer(os.getpid()), alive)
-    return Charge(lock, alive, pumps, witness)
+    return witness, pumps
 
 
 def keep_on(brood: Brood, instance: Instance) -> None:

@@ -82,13 +82,13 @@ class SpawnDir:
 
     def create(self, spec: WorkerSpec) -> None:
         """Everything a keeper needs, before it is forked."""
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder, logs = self.path, self.home.log_file(self.instance.worker_id, STREAMS[0]).parent
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for stream in STREAMS:
             with suppress(FileExistsError):
-                os.mkfifo(self.fifo(stream), 0o600)
-        self.home.log_file(self.instance.worker_id, STREAMS[0]).parent.mkdir(
-            parents=True, exist_ok=True
-        )
+                os.mkfifo(folder / stream, 0o600)
+        if not logs.is_dir():
+            logs.mkdir(parents=True, exist_ok=True)
         write_json(self.path / "spec.json", asdict(spec))
 
     def fifo(self, stream: str) -> Path:

@@ -20,7 +20,7 @@ from typing import NoReturn
 from setproctitle import setproctitle
 
 from lifecycle.agent import limits, strays
-from lifecycle.agent.keeper import IGNORED, Brood, become_keeper, keep, take_charge
+from lifecycle.agent.keeper import IGNORED, Brood, become_keeper, keep, look_on, take_charge
 from lifecycle.agent.layout import Home, SpawnDir, spec_from
 from lifecycle.agent.protocol import MESSAGE_BYTES, decode, encode
 from lifecycle.types import Instance, Pool, WorkerSpec
@@ -59,8 +59,8 @@ def _rehearse(pid: int) -> None:
         charge = take_charge(spawn, spawn.spec(), pid, "")
         if charge:
             encode(asdict(spawn.instance))
-            os.close(charge.lock)
-            for pump in charge.pumps:
+            os.close(charge[0])
+            for pump in look_on(spawn, NOBODY)[1]:
                 pump.drain()
                 pump.close()
 

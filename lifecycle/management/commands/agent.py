@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import Any
 
+import uvloop
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from setproctitle import setproctitle
@@ -35,4 +35,4 @@ class Command(BaseCommand):
         command = options["zygote"]
         if room := limits.find_room():
             command += ["--room", str(room.path)]
-        asyncio.run(Agent(env.home, env.agent_socket, command).run())
+        uvloop.run(Agent(env.home, env.agent_socket, command).run())
