@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from setproctitle import setproctitle
 
 from lifecycle.agent import process, strays
-from lifecycle.agent.layout import STREAMS, Home, SpawnDir
+from lifecycle.agent.layout import STREAMS, Home, SpawnDir, gone_to
 from lifecycle.agent.limits import Witness
 from lifecycle.agent.output import LogPump
 from lifecycle.agent.protocol import encode
@@ -68,9 +68,8 @@ def keep(brood: Brood, spawn: SpawnDir, pid: int, gate: socket.socket) -> None:
     process.kill_group(pid)
     how = process.exit_of_status(os.waitpid(pid, 0)[1])
     _end_children()
-    _conclude(spawn, alive, witness.explain(how, alive.process), pumps)
+    _conclude(brood, spawn, alive, witness.explain(how, alive.process), pumps)
     os.close(lock)  # from here on the next one may start
-    _tell_end(brood, spawn)
 
 
 def take_charge(
@@ -123,8 +122,8 @@ def keep_on(brood: Brood, instance: Instance) -> None:
     if how:
         witness = Witness(instance, spawn.home.room, from_start=False)
         how = witness.explain(how, alive.process)
-    _conclude(spawn, alive, how or Exit(note="its keeper was killed before it"), pumps)
-    _tell_end(brood, spawn)
+    how = how or Exit(note="its keeper was killed before it")
+    _conclude(brood, spawn, alive, how, pumps)
 
 
 def become_keeper(title: str) -> None:
@@ -150,27 +149,35 @@ def _told_by_kernel(worker: ProcessRef, pidfd: int) -> Exit | None:
     return None
 
 
-def _conclude(spawn: SpawnDir, alive: Alive, how: Exit, pumps: list[LogPump]) -> None:
-    """The last output, then the exit, on record."""
-    for pump in pumps:
-        pump.drain()
-    _end_lines(pumps)
-    spawn.record_exit(Gone(spawn.instance, how, alive.started_at, datetime.now(UTC)))
-    if spawn.home.room:
-        spawn.home.room.remove(spawn.instance)
-
-
-def _tell_end(brood: Brood, spawn: SpawnDir) -> None:
-    """Tell the agent, which else learns it from our own end.
+def _conclude(
+    brood: Brood, spawn: SpawnDir, alive: Alive, how: Exit, pumps: list[LogPump]
+) -> None:
+    """Tell the agent, so that the next one is decided meanwhile; then the last output and, on
+    record, the exit.
 
     The record becomes durable where it is needed: not if the master has the exit on its own disk a
     moment later. That is the agent's to see; where there is none, ours.
     """
-    word = {**asdict(spawn.instance), "ended": True}
+    gone = Gone(spawn.instance, how, alive.started_at, datetime.now(UTC))
+    is_told = _tell_end(brood, gone)
+    for pump in pumps:
+        pump.drain()
+    _end_lines(pumps)
+    spawn.record_exit(gone)
+    if not is_told:
+        spawn.make_exit_durable()
+    if spawn.home.room:
+        spawn.home.room.remove(spawn.instance)
+
+
+def _tell_end(brood: Brood, gone: Gone) -> bool:
+    """False: the agent died, or hangs. Our end will tell."""
+    word = {**asdict(gone.instance), "ended": True, "gone": gone_to(gone)}
     try:
         brood.replies.send(encode(word), socket.MSG_DONTWAIT)
-    except OSError:  # the agent died, or hangs: our end will tell
-        spawn.make_exit_durable()
+    except OSError:
+        return False
+    return True
 
 
 def _refusal(spec: WorkerSpec) -> str | None:

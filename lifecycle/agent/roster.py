@@ -7,13 +7,14 @@ import logging
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from lifecycle.agent import output, process, strays
 from lifecycle.agent.layout import STREAMS, Home, SpawnDir, alive_to, gone_to
+from lifecycle.errors import BackendUnavailable
 from lifecycle.types import Alive, Exit, Gone, Instance, ProcessRef
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ RECORD_POLL_S = 0.1
 EXIT_POLLS = 30
 # An exit that the master has by then on its own disk needs not be on ours.
 DURABLE_AFTER_S = 1.0
+CONCLUSION_S = 5.0
 
 Notify = Callable[[dict[str, Any]], None]
 ReplaceKeeper = Callable[[Instance], None]
@@ -44,6 +46,10 @@ class Kept:
     ladder: asyncio.Task[None] | None = None
     kill_at: float = float("inf")
     exit_polls: int = 0
+    # What its keeper told before it wrote that down, and whether the master has it by then.
+    gone: Gone | None = None
+    is_acknowledged: bool = False
+    concluded: asyncio.Event = field(default_factory=asyncio.Event)
 
     def is_exit_told(self) -> bool:
         """Whether the kernel tells by now how the worker ended, or won't: it does so once the
@@ -106,11 +112,31 @@ class Roster:
         else:
             loop.add_reader(kept.keeper_fd, self._ended, kept)
 
-    def ended(self, instance: Instance) -> None:
-        """Its keeper says so, a little before it ends itself."""
-        kept = self.kept.get(instance)
-        if kept:
-            self._ended(kept)
+    def told(self, gone: Gone) -> None:
+        """Its keeper says so, while it moves the last output and writes the exit down. It ends when
+        that is done."""
+        kept = self.kept.get(gone.instance)
+        if kept and kept.gone is None:
+            kept.gone = gone
+            self._tell(gone)
+
+    def _tell(self, gone: Gone) -> None:
+        self.notify({"event": "gone", **gone_to(gone)})
+        log.info("worker ended: %s: %s", gone.instance, gone.exit)
+
+    async def concluded(self, worker_id: str) -> None:
+        """Wait until the keepers of those that have ended are done: until then they hold locks.
+
+        Raises `BackendUnavailable`.
+        """
+        for kept in list(self.kept.values()):
+            if kept.gone and kept.alive.instance.worker_id == worker_id:
+                try:
+                    await asyncio.wait_for(kept.concluded.wait(), CONCLUSION_S)
+                except TimeoutError:
+                    raise BackendUnavailable(
+                        f"the keeper of {kept.alive.instance} is not done with it"
+                    ) from None
 
     def _ended(self, kept: Kept) -> None:
         if self.kept.get(kept.alive.instance) is not kept:
@@ -128,16 +154,20 @@ class Roster:
             return
         gone = spawn.gone() or self._conclude_for_keeper(spawn, kept)
         self.kept.pop(kept.alive.instance, None)
-        self.notify({"event": "gone", **gone_to(gone)})
-        loop = asyncio.get_running_loop()
-        loop.call_later(DURABLE_AFTER_S, spawn.make_exit_durable)  # if nobody acknowledges it
+        if kept.gone is None:
+            self._tell(gone)
+        kept.concluded.set()
+        if kept.is_acknowledged:
+            spawn.remove()
+        else:
+            loop = asyncio.get_running_loop()
+            loop.call_later(DURABLE_AFTER_S, spawn.make_exit_durable)
         if kept.ladder:
             kept.ladder.cancel()
         for descriptor in (kept.worker_fd, *kept.pipes):
             if descriptor is not None:
                 os.close(descriptor)
         self.unconfessed.update(self._logs_of(kept.alive.instance))
-        log.info("worker ended: %s: %s", kept.alive.instance, gone.exit)
 
     def _keep_on(self, kept: Kept, spawn: SpawnDir) -> None:
         """The keeper was killed, the worker lives: give it a new one, and watch that."""
@@ -160,7 +190,7 @@ class Roster:
             pump.end_line()
             pump.close()
         how = process.told_exit(kept.alive.process, kept.worker_fd)
-        gone = Gone(
+        gone = kept.gone or Gone(
             spawn.instance,
             how or Exit(note="its keeper was killed with it"),
             kept.alive.started_at,
@@ -183,27 +213,30 @@ class Roster:
             end.close()
 
     def unacknowledged(self) -> list[Gone]:
-        """Ends on disk that nobody acknowledged; one that is just being written down is not yet."""
+        """Ends that were told or are on disk, and that nobody acknowledged."""
         ended = (spawn.gone() for spawn in self.home.spawns() if spawn.instance not in self.kept)
-        return [gone for gone in ended if gone]
+        told = (kept.gone for kept in self.kept.values() if not kept.is_acknowledged)
+        return [gone for gone in (*told, *ended) if gone]
 
     def acknowledge(self, instance: Instance) -> None:
         """The master has committed this exit: forget it."""
-        spawn = self.home.spawn_dir(instance)
-        if spawn.gone() is not None:
+        spawn, kept = self.home.spawn_dir(instance), self.kept.get(instance)
+        if kept and kept.gone:
+            kept.is_acknowledged = True
+        elif kept is None and spawn.gone() is not None:
             spawn.remove()
 
     def snapshot(self) -> dict[str, Any]:
         return {
             "event": "snapshot",
-            "alive": [alive_to(kept.alive) for kept in self.kept.values()],
+            "alive": [alive_to(kept.alive) for kept in self.kept.values() if kept.gone is None],
             "gone": [gone_to(gone) for gone in self.unacknowledged()],
         }
 
     def stop(self, instance: Instance, *, graceful: bool, timeout_s: float) -> bool:
         """Begin to stop, or hasten a stop that is under way. False when it does not run."""
         kept = self.kept.get(instance)
-        if kept is None:
+        if kept is None or kept.gone:
             return False
         kill_at = asyncio.get_running_loop().time() + (timeout_s if graceful else 0.0)
         if kept.ladder and kill_at >= kept.kill_at:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lifecycle.agent import sampling
-from lifecycle.agent.layout import Home, alive_to, spec_from
+from lifecycle.agent.layout import Home, alive_to, gone_from, spec_from
 from lifecycle.agent.logserver import send_log
 from lifecycle.agent.protocol import LONGEST_LINE, decode, encode
 from lifecycle.agent.roster import Roster
@@ -84,7 +84,7 @@ class Agent:
         instance = Instance(word["worker_id"], word["generation"])
         waiting = self.spawning.get(instance)
         if word["ended"]:
-            self.roster.ended(instance)
+            self.roster.told(gone_from(word["gone"]))
         elif waiting and not waiting.done():
             waiting.set_result(word)
         elif not word["refused"] and not word["busy"]:
@@ -99,6 +99,7 @@ class Agent:
     async def _spawn(self, spec: WorkerSpec) -> dict[str, Any]:
         """Fork a keeper and its worker. Raises `SpawnRefused`, `BackendUnavailable`."""
         instance = spec.instance
+        await self.roster.concluded(instance.worker_id)
         if kept := self.roster.kept.get(instance):
             return alive_to(kept.alive)
         for other in self.roster.kept:
