@@ -1,6 +1,7 @@
 """Where the agent keeps things on its host's disk.
 
 <home>/run/workers/<worker_id>/lock.{0,1}       held by keeper and worker while one lives
+<home>/run/workers/.next/                       made ahead for the next spawn
 <home>/run/workers/<worker_id>/<generation>/    one spawn:
     spec.json       what to start, written before the spawn
     instance.json   keeper and worker, written once both exist
@@ -44,6 +45,15 @@ class Home:
     def workers(self) -> Path:
         return self.path / "run" / "workers"
 
+    @property
+    def furnished(self) -> Path:
+        """A folder that was made ahead for the next spawn, which renames it."""
+        return self.workers / ".next"
+
+    def make_ahead(self) -> None:
+        with suppress(OSError):  # then the next start makes it
+            _furnish(self.furnished)
+
     def spawn_dir(self, instance: Instance) -> SpawnDir:
         return SpawnDir(self, instance)
 
@@ -83,10 +93,9 @@ class SpawnDir:
     def create(self, spec: WorkerSpec) -> None:
         """Everything a keeper needs, before it is forked."""
         folder, logs = self.path, self.home.log_file(self.instance.worker_id, STREAMS[0]).parent
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for stream in STREAMS:
-            with suppress(FileExistsError):
-                os.mkfifo(folder / stream, 0o600)
+        with suppress(OSError):  # there is none, or it is the worker's first
+            self.home.furnished.rename(folder)
+        _furnish(folder)
         if not logs.is_dir():
             logs.mkdir(parents=True, exist_ok=True)
         write_json(self.path / "spec.json", asdict(spec))
@@ -170,6 +179,14 @@ class SpawnDir:
 
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _furnish(folder: Path) -> None:
+    """Also one that was half made. Raises `OSError`."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for stream in STREAMS:
+        with suppress(FileExistsError):
+            os.mkfifo(folder / stream, 0o600)
 
 
 def _flock(path: Path) -> int | None:

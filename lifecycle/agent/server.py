@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 SPAWN_TIMEOUT_S = 10.0
 SIGN_OF_LIFE_S = 5.0
 SAMPLE_S = 10.0
+# What makes the next start fast waits for so long, not to make this one slow.
+IDLE_S = 0.1
 WATCHER_BACKLOG_BYTES = 16 * 1024 * 1024
 
 
@@ -121,7 +123,9 @@ class Agent:
         adopted = self.roster.kept.get(instance) or self.roster.adopt(spawn)
         if adopted is None:
             raise BackendUnavailable(f"{instance} left no record")
-        asyncio.get_running_loop().call_soon(  # once it is answered
+        loop = asyncio.get_running_loop()
+        loop.call_later(IDLE_S, self.home.make_ahead)
+        loop.call_soon(  # once it is answered
             log.info, "worker started: %s pid %s", instance, adopted.alive.process.pid
         )
         return alive_to(adopted.alive)
