@@ -72,9 +72,7 @@ def keep(brood: Brood, spawn: SpawnDir, pid: int, gate: socket.socket) -> None:
     os.close(lock)  # from here on the next one may start
 
 
-def take_charge(
-    spawn: SpawnDir, spec: WorkerSpec, pid: int, code: str
-) -> tuple[int, Alive] | None:
+def take_charge(spawn: SpawnDir, spec: WorkerSpec, pid: int, code: str) -> tuple[int, Alive] | None:
     """All that must be before the worker's first instruction: its lock, and its pid on record.
 
     None: somebody else holds a lock. Raises `OSError`.
@@ -149,9 +147,7 @@ def _told_by_kernel(worker: ProcessRef, pidfd: int) -> Exit | None:
     return None
 
 
-def _conclude(
-    brood: Brood, spawn: SpawnDir, alive: Alive, how: Exit, pumps: list[LogPump]
-) -> None:
+def _conclude(brood: Brood, spawn: SpawnDir, alive: Alive, how: Exit, pumps: list[LogPump]) -> None:
     """Tell the agent, so that the next one is decided meanwhile; then the last output and, on
     record, the exit.
 

@@ -110,6 +110,12 @@ def spawn_refused(instance: Instance, why: str) -> None:
             move(runtime, Event.REFUSED, why, level=Level.ERROR)
 
 
+def spawn_delayed(instance: Instance, why: str) -> None:
+    """The worker can't be started now, and will be tried again. Raises `LostRace`."""
+    with belonging(instance) as (runtime, _role):
+        runtime.reason = why[:1000]
+
+
 def stopping(instance: Instance, cause: str) -> tuple[bool, int]:
     """The worker is about to be told to stop; returns (graceful, timeout in ms) of the wish."""
     with current(instance) as runtime:
