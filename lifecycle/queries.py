@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Avg, Count, DurationField, ExpressionWrapper, F, Q, QuerySet, Sum
+from django.db.models import Avg, Count, DurationField, ExpressionWrapper, F, Max, Q, QuerySet, Sum
 from django.db.models.functions import Now
 
 from lifecycle import series
@@ -23,7 +24,14 @@ STATUS_FIELDS = (
     *("consumed_queues", "missing_queues", "unfetched_queues"),
     *("assigned_accounts", "active_tasks", "tasks_total", "error_count", "last_error"),
     *("restart_count", "restart_attempts", "last_restart_at", "restart_at"),
-    *("exit_code", "exit_signal", "worker_version", "python_version", "celery_version"),
+    *(
+        "exit_code",
+        "exit_signal",
+        "exit_text",
+        "worker_version",
+        "python_version",
+        "celery_version",
+    ),
 )
 
 SERIES = {  # keys of the metrics' body, and what of a point they show
@@ -49,6 +57,20 @@ def runtime(worker_id: str) -> WorkerRuntime:
         raise UnknownWorker(worker_id) from None
 
 
+def known_workers(worker_ids: Iterable[str]) -> set[str]:
+    """Those of the ids that are of a worker: one query."""
+    rows = WorkerConfig.objects.filter(worker_id__in=list(worker_ids))
+    return set(rows.values_list("worker_id", flat=True))
+
+
+def deleted_at(worker_ids: Iterable[str]) -> dict[str, datetime | None]:
+    """When the config of each was deleted, None where that is not known: one query."""
+    ids = set(worker_ids)
+    history = WorkerConfig.history.filter(worker_id__in=ids, history_type="-")
+    rows = history.values_list("worker_id").annotate(at=Max("history_date"))
+    return {**dict.fromkeys(ids), **dict(rows)}
+
+
 def process_ids() -> set[int | None]:
     """The pids that are on record, of workers and of their successors."""
     rows = WorkerRuntime.objects.values_list("process_id", "successor_process_id")
@@ -56,9 +78,12 @@ def process_ids() -> set[int | None]:
 
 
 def outdated() -> QuerySet[WorkerRuntime]:
-    """Workers whose process was started with an older config: `WorkerRuntime.is_outdated`."""
-    older = Q(process_id__isnull=False, spawn_version__lt=F("config__spawn_version"))
-    return runtimes().filter(older)
+    """Workers whose process was started with an older config or with other code than a new one
+    would be: `WorkerRuntime.is_outdated`."""
+    is_known = ~Q(code_version="") & ~Q(loaded_code="")
+    older = Q(spawn_version__lt=F("config__spawn_version"))
+    other = is_known & ~Q(code_version=F("loaded_code"))
+    return runtimes().filter(older | other, process_id__isnull=False)
 
 
 def rollouts() -> QuerySet[Rollout]:

@@ -25,6 +25,7 @@ from lifecycle.console.forms import ServiceAdmin, ServiceForm
 from lifecycle.console.ids import row_id
 from lifecycle.console.live import DASH, LiveList, ReadOnlyAdmin, badge, moment
 from lifecycle.errors import LifecycleError
+from lifecycle.logs_duty import KEPT
 from lifecycle.masking import SECRET_FIELDS, masked
 from lifecycle.models import WorkerConfig, WorkerLog
 from lifecycle.types import DeploymentType, Level
@@ -74,6 +75,7 @@ class WorkerConfigAdmin(ServiceAdmin, SimpleHistoryAdmin, ModelAdmin):  # type: 
     history_list_display = ["version"]
     warn_unsaved_form = True
     change_form_before_template = "console/config_conflict.html"
+    delete_confirmation_template = "console/config_delete.html"
     actions: list[Any] = []
     fieldsets: ClassVar[list[Any]] = [
         (None, {"fields": ["worker_id", "name", "description", ("enabled", "auto_start")]}),
@@ -228,8 +230,9 @@ class WorkerConfigAdmin(ServiceAdmin, SimpleHistoryAdmin, ModelAdmin):  # type: 
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
+        context = {**(extra_context or {}), "kept_days": KEPT.days}
         try:
-            return super().delete_view(request, object_id, extra_context)
+            return super().delete_view(request, object_id, context)
         except LifecycleError as error:
             back_to = reverse("admin:lifecycle_workerconfig_change", args=[object_id])
             return self._refused(request, error, back_to)

@@ -14,6 +14,7 @@ from lifecycle.agent.protocol import decode, encode
 from lifecycle.errors import BackendUnavailable, SpawnRefused
 
 CALL_TIMEOUT_S = 15.0
+GLANCE_S = 1.0
 PIECE_BYTES = 64 * 1024
 # The agent sends a sign of life every 5 s on a watched connection.
 WATCH_SILENCE_S = 15.0
@@ -41,6 +42,13 @@ class AgentClient:
             return _answer(line or self._ask(self._connect(patience_s), request))
         except (OSError, ValueError) as error:
             raise BackendUnavailable(f"the agent did not answer: {error}") from error
+
+    def reload_failure(self) -> str:
+        """Why the newest code could not be loaded, for pages; "" also when the agent is away."""
+        try:
+            return str(self.call("status", patience_s=GLANCE_S)["reload_failure"])
+        except BackendUnavailable:
+            return ""
 
     def _ask_kept(self, request: bytes, patience_s: float) -> bytes:
         """Nothing when there is no connection, or its agent has ended: verbs may be repeated.

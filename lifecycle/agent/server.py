@@ -15,6 +15,7 @@ from typing import Any
 
 from lifecycle.agent import sampling
 from lifecycle.agent.layout import Home, alive_to, gone_from, spec_from
+from lifecycle.agent.logremoval import log_verbs
 from lifecycle.agent.logserver import send_log
 from lifecycle.agent.protocol import LONGEST_LINE, decode, encode
 from lifecycle.agent.roster import Roster
@@ -218,6 +219,7 @@ class Agent:
             "acknowledge": self._acknowledge,
             "reload": self._reload,
             "status": self._status,
+            **log_verbs(self.home),
         }
         try:
             return {"ok": await verbs[request["verb"]](request)}

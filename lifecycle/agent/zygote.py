@@ -50,7 +50,9 @@ def serve(brood: Brood) -> None:
         if waiting is None and not asked.poll(SPARE_AFTER_MS):
             waiting = _fork_spare(brood)
         packet = requests.recv(MESSAGE_BYTES)
-        request = decode(packet) if packet else {"retire": True}
+        if not packet:
+            return
+        request = decode(packet)
         if "retire" in request:
             return
         if request["keep_on"]:

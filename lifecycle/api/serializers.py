@@ -139,7 +139,8 @@ class StatusSerializer(serializers.Serializer[Any]):
     desired_state = serializers.ChoiceField(WISHES)
     reason = serializers.CharField(help_text="Why it is so, where there is more to say.")
     outdated = serializers.BooleanField(
-        help_text="It runs with an older config than it has now; a restart brings it up to date."
+        help_text="It runs with an older config or code than there is now; "
+        "a restart brings it up to date."
     )
     successor_process_id = serializers.IntegerField(
         allow_null=True, help_text="The new process of a restart, until it takes over."
@@ -180,6 +181,7 @@ class StatusSerializer(serializers.Serializer[Any]):
     restart_at = serializers.DateTimeField(allow_null=True, help_text="When it will be restarted.")
     exit_code = serializers.IntegerField(allow_null=True)
     exit_signal = serializers.CharField()
+    exit_text = serializers.CharField(help_text="The last exit as people say it.")
     worker_version = serializers.CharField()
     python_version = serializers.CharField()
     celery_version = serializers.CharField()
@@ -226,7 +228,7 @@ class BatchSerializer(Strict):
     worker_ids = serializers.ListField(
         child=serializers.CharField(max_length=200), min_length=1, max_length=MAX_BATCH
     )
-    options = RestartSerializer(required=False)
+    options = RestartSerializer(required=False, help_text="Of a stop or restart.")
 
     def validate(self, given: dict[str, Any]) -> dict[str, Any]:
         if given["action"] != "restart" and "replace" in given.get("options", {}):

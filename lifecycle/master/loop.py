@@ -24,7 +24,7 @@ from lifecycle.master.items import Item, Leave, Lost, Notified, Observed, ShutDo
 from lifecycle.master.sight import Sight
 from lifecycle.master.steps import CONDEMNED_STOP_S, Steps
 from lifecycle.models import WorkerRuntime
-from lifecycle.reconcile import Start, View, plan
+from lifecycle.reconcile import Start, plan
 from lifecycle.states import WITH_PROCESS
 from lifecycle.types import Alive, DeploymentType, Gone
 

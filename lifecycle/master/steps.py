@@ -105,7 +105,7 @@ class Steps:
         """It could not be started now: again later, each time later, and not for ever."""
         now = timezone.now()
         before = self.sight.troubles.get(instance.worker_id)
-        trouble = troubled(before, instance.generation, cause, now, random.random())
+        trouble = troubled(before, instance.generation, cause, now, random.random())  # noqa: S311 - jitter
         log.warning(
             "could not start %s (attempt %s): %s", instance, trouble.attempts, trouble.cause
         )

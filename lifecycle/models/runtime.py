@@ -50,12 +50,23 @@ class WorkerRuntime(models.Model):
         default=0, editable=False, help_text="The config's spawn version that runs."
     )
 
+    code_version = models.CharField(
+        max_length=64, blank=True, editable=False, help_text="The code that runs."
+    )
+    loaded_code = models.CharField(
+        max_length=64,
+        blank=True,
+        editable=False,
+        help_text="The code that a new process would run.",
+    )
+
     # While a restart replaces before it retires [L8], a second process belongs to the worker: first
     # the successor, not ready yet, then the one that retires.
     successor_generation = models.PositiveBigIntegerField(null=True, editable=False)
     successor_process_id = models.PositiveBigIntegerField(null=True, editable=False)
     successor_started_at = models.DateTimeField(null=True, editable=False)
     successor_spawn_version = models.PositiveIntegerField(default=0, editable=False)
+    successor_code_version = models.CharField(max_length=64, blank=True, editable=False)
     retiring_generation = models.PositiveBigIntegerField(null=True, editable=False)
     retiring_process_id = models.PositiveBigIntegerField(null=True, editable=False)
     retiring_since = models.DateTimeField(null=True, editable=False)
@@ -107,6 +118,7 @@ class WorkerRuntime(models.Model):
     last_restart_at = models.DateTimeField(_("last restart"), null=True)
     exit_code = models.BigIntegerField(_("exit code"), null=True)
     exit_signal = models.CharField(_("exit signal"), max_length=32, blank=True)
+    exit_text = models.CharField(_("last exit"), max_length=500, blank=True)
 
     worker_version = models.CharField(_("worker version"), max_length=64, blank=True)
     python_version = models.CharField(_("Python version"), max_length=64, blank=True)
@@ -142,5 +154,8 @@ class WorkerRuntime(models.Model):
 
     @property
     def is_outdated(self) -> bool:
-        """What runs was started with an older config: a restart brings it up to date."""
-        return self.process_id is not None and self.spawn_version < self.config.spawn_version
+        """What runs was started with an older config or code: a restart brings it up to date."""
+        return self.process_id is not None and (
+            self.spawn_version < self.config.spawn_version
+            or "" != self.code_version != self.loaded_code != ""
+        )

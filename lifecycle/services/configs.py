@@ -80,7 +80,7 @@ def _out_of_date(current: WorkerConfig, edited: int, fields: dict[str, Any]) -> 
         "edited": edited,
         "current": current.version,
     }
-    if who:
+    if who and edited < current.version:
         said += " " + _("%(who)s changed this while you edited it.") % {"who": who}
     return OutOfDate(said, Conflict(edited, current.version, who, found))
 

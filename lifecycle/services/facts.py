@@ -26,7 +26,7 @@ from lifecycle.services.rows import (
     reset,
 )
 from lifecycle.states import WITH_PROCESS
-from lifecycle.types import Alive, Event, Gone, Instance, Level, RestartMode, State
+from lifecycle.types import Alive, DeploymentType, Event, Gone, Instance, Level, RestartMode, State
 
 
 def claim_start(worker_id: str, generation: int) -> WorkerConfig:
@@ -61,10 +61,14 @@ SPAWNED = """
                 THEN %(pid)s ELSE r.process_id END,
             started_at = CASE WHEN r.generation = %(generation)s
                 THEN %(started_at)s ELSE r.started_at END,
+            code_version = CASE WHEN r.generation = %(generation)s
+                THEN %(code)s ELSE r.code_version END,
             successor_process_id = CASE WHEN r.successor_generation = %(generation)s
                 THEN %(pid)s ELSE r.successor_process_id END,
             successor_started_at = CASE WHEN r.successor_generation = %(generation)s
-                THEN %(started_at)s ELSE r.successor_started_at END
+                THEN %(started_at)s ELSE r.successor_started_at END,
+            successor_code_version = CASE WHEN r.successor_generation = %(generation)s
+                THEN %(code)s ELSE r.successor_code_version END
         FROM lifecycle_workerconfig c
         WHERE c.id = r.config_id AND c.worker_id = %(worker_id)s
             AND %(generation)s IN (r.generation, r.successor_generation, r.retiring_generation)
@@ -91,6 +95,7 @@ def spawned(alive: Alive) -> None:
                 "generation": alive.instance.generation,
                 "pid": alive.process.pid,
                 "started_at": alive.started_at,
+                "code": alive.code,
             },
         )
         if cursor.fetchone() is None:
@@ -108,6 +113,13 @@ def spawn_refused(instance: Instance, why: str) -> None:
             call_off(runtime, why)
         else:
             move(runtime, Event.REFUSED, why, level=Level.ERROR)
+
+
+def code_loaded(deployment_type: DeploymentType, code: str) -> None:
+    """What a new process of this deployment type would run. Safe to repeat; rows that have it
+    already are not written."""
+    stale = WorkerRuntime.objects.filter(config__deployment_type=deployment_type)
+    stale.exclude(loaded_code=code).update(loaded_code=code)
 
 
 def spawn_delayed(instance: Instance, why: str) -> None:
@@ -174,6 +186,7 @@ def _current_exited(runtime: WorkerRuntime, gone: Gone, random: Callable[[], flo
     runtime.stopping_since = None
     runtime.active_tasks, runtime.memory_usage_mb, runtime.cpu_usage = 0, 0, 0
     runtime.exit_code, runtime.exit_signal = gone.exit.code, gone.exit.signal_name
+    runtime.exit_text = str(gone.exit)[:500]
     if asked:
         forget_attempts(runtime)
         move(runtime, Event.EXITED, f"stopped: {gone.exit}", reason="")

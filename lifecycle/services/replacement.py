@@ -36,6 +36,7 @@ def take_over(runtime: WorkerRuntime) -> None:
     runtime.process_id = runtime.successor_process_id
     runtime.started_at = runtime.successor_started_at
     runtime.spawn_version = runtime.successor_spawn_version
+    runtime.code_version = runtime.successor_code_version
     runtime.active_tasks, runtime.is_stuck, runtime.condemned = 0, False, ""
     runtime.missing_queues, runtime.unfetched_queues = [], []
     forget_attempts(runtime)

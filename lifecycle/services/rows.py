@@ -1,32 +1,24 @@
 """One locked row, one step, one log row: what every service is made of.
 
 What changes on the locked row, and its log rows, are written together when the block ends: one
-statement, however many steps a transaction takes.
-
-Statements are written by hand: between a worker's death and its next start there are two of them,
-and the ORM takes twice the time of the database to put them together.
+statement (`row_sql`), however many steps a transaction takes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
-from functools import cache
-from typing import Any, TypeVar
 
 from django.db import connection, transaction
-from django.db.backends.utils import CursorWrapper
-from django.db.models import Field, Model
-from django.db.models.functions import Now
 
 from lifecycle.errors import LostRace, UnknownWorker
-from lifecycle.models import WorkerConfig, WorkerLog, WorkerRuntime
+from lifecycle.models import WorkerLog, WorkerRuntime
+from lifecycle.services.row_sql import read_locked, write
 from lifecycle.states import advance
 from lifecycle.types import Event, Instance, Level, State
 
 CHANNEL = "muster_lifecycle"
-M = TypeVar("M", bound=Model)
 
 
 def notify(worker_id: str) -> None:
@@ -42,77 +34,14 @@ def locked(worker_id: str) -> Iterator[WorkerRuntime]:
     Raises `UnknownWorker`.
     """
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(_lock(), [worker_id])
-        row = cursor.fetchone()
-        if row is None:
+        runtime = read_locked(cursor, worker_id)
+        if runtime is None:
             raise UnknownWorker(worker_id)
-        split = len(_fields(WorkerRuntime))
-        runtime = _made(WorkerRuntime, row[:split])
-        runtime.config = _made(WorkerConfig, row[split:])
         before = dict(vars(runtime))
         runtime.gathered = []
         yield runtime
-        _write(cursor, runtime, before)
+        write(cursor, runtime, before, CHANNEL)
         runtime.gathered = None
-
-
-@cache
-def _fields(model: type[Model]) -> list[Field[Any, Any]]:
-    return list(model._meta.concrete_fields)
-
-
-@cache
-def _lock() -> str:
-    """By the index of worker ids, then by primary key."""
-    columns = [f"r.{f.column}" for f in _fields(WorkerRuntime)]
-    columns += [f"c.{f.column}" for f in _fields(WorkerConfig)]
-    return f"""
-        SELECT {", ".join(columns)}
-        FROM lifecycle_workerruntime r JOIN lifecycle_workerconfig c ON c.id = r.config_id
-        WHERE c.worker_id = %s FOR UPDATE OF r
-    """  # noqa: S608 - names of columns
-
-
-def _made(model: type[M], row: Sequence[Any]) -> M:
-    values = [
-        field.from_db_value(value, None, connection) if hasattr(field, "from_db_value") else value
-        for field, value in zip(_fields(model), row, strict=True)
-    ]
-    return model.from_db(connection.alias, [f.attname for f in _fields(model)], values)
-
-
-def _write(cursor: CursorWrapper, runtime: WorkerRuntime, before: dict[str, Any]) -> None:
-    """The row by its primary key, its log rows, and the notification of whoever listens."""
-    changed = [
-        f for f in _fields(WorkerRuntime) if getattr(runtime, f.attname) != before[f.attname]
-    ]
-    parts: dict[str, str] = {}
-    values: list[Any] = []
-    if changed:
-        assignments = [f"{f.column} = {_value(f, runtime, values)}" for f in changed]
-        parts["written"] = (
-            f"UPDATE lifecycle_workerruntime SET {', '.join(assignments)} WHERE config_id = %s"
-        )
-        values.append(runtime.pk)
-    if runtime.gathered:
-        columns = [f for f in _fields(WorkerLog) if f.column not in ("id", "time")]
-        rows = [", ".join(_value(f, row, values) for f in columns) for row in runtime.gathered]
-        names = ", ".join(f.column for f in columns)
-        parts["logged"] = f"INSERT INTO lifecycle_workerlog ({names}) VALUES ({'), ('.join(rows)})"
-    if parts:
-        together = ", ".join(f"{name} AS ({part})" for name, part in parts.items())
-        cursor.execute(
-            f"WITH {together} SELECT pg_notify(%s, %s)",
-            [*values, CHANNEL, runtime.config.worker_id],
-        )
-
-
-def _value(field: Field[Any, Any], row: Model, values: list[Any]) -> str:
-    value = getattr(row, field.attname)
-    if isinstance(value, Now):
-        return "statement_timestamp()"
-    values.append(field.get_db_prep_save(value, connection))
-    return "%s"
 
 
 class Role(Enum):

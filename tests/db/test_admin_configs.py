@@ -148,3 +148,14 @@ def test_a_wish_answers_with_what_comes_next(
     services.claim_start("w", 1)
     assert api_client.post("/api/v1/workers/w/stop").json()["status"] == "stopping"
     assert api_client.post("/api/v1/workers/w/restart").json()["status"] == "starting"
+
+
+def test_who_deletes_is_told_how_long_the_log_files_stay(
+    client: Client, administrator: User, make_config: MakeConfig
+) -> None:
+    config = make_config()
+    client.force_login(administrator)
+    page = reverse("admin:lifecycle_workerconfig_delete", args=[config.pk])
+    assert "stay on its host for 7 days" in client.get(page).content.decode()
+    assert client.post(page, {"post": "yes"}).status_code == 302
+    assert not WorkerConfig.objects.exists()

@@ -316,6 +316,9 @@ def test_health_names_each_check(api_client: APIClient, make_config: Maker) -> N
 # --- batch -----------------------------------------------------------------------------------
 
 
+BAD_IDS = {f"worker_ids.{n}" for n in range(4)}
+
+
 def batch(client: APIClient, **body: Any) -> Any:
     return client.post(f"{WORKERS}/batch", body, format="json")
 
@@ -366,11 +369,51 @@ def test_batch_passes_its_options_on(api_client: APIClient, make_config: Maker) 
         ({}, {"action", "worker_ids"}),
         ({"action": "stop", "worker_ids": ["a"], "options": {"now": True}}, {"options.now"}),
         ({"action": "stop", "worker_ids": ["a"], "options": {"timeout": -1}}, {"options.timeout"}),
+        ({"action": "stop", "worker_ids": ["a"], "options": None}, {"options"}),
         ({"action": "stop", "worker_ids": ["a"], "wait": True}, {"wait"}),
+        ({"action": 5, "worker_ids": [None, "", "x" * 201, "\0"]}, BAD_IDS | {"action"}),
     ],
 )
 def test_bad_batches(api_client: APIClient, body: dict[str, Any], names: set[str]) -> None:
     assert set(errors_of(batch(api_client, **body), 400)) == names
+
+
+def test_unknown_ids_of_a_large_batch_cost_one_query(
+    api_client: APIClient, make_config: Maker, django_assert_max_num_queries: Any
+) -> None:
+    make_config(worker_id="a")
+    ids = [f"unknown-{n}" for n in range(9_999)]
+    with django_assert_max_num_queries(20):
+        body = batch(api_client, action="start", worker_ids=[*ids, "a"]).json()
+    assert (body["succeeded"], body["failed"], len(body["results"])) == (1, 9_999, 10_000)
+    assert body["results"][-1] == {
+        "worker_id": "a",
+        "success": True,
+        "changed": True,
+        "status": "starting",
+        "error": None,
+    }
+
+
+@pytest.mark.parametrize("verb", ["start", "stop", "restart"])
+def test_every_result_of_a_batch_that_is_refused_says_why(
+    api_client: APIClient, make_config: Maker, verb: str
+) -> None:
+    """[L8] `worker-7 is stopping; try again or force`: the same words as for one worker."""
+    make_config(worker_id="off", enabled=False)
+    make_config(worker_id="ending")
+    run("ending")
+    services.request_stop("ending", "test")
+    services.stopping(Instance("ending", runtime("ending").generation), "test")
+    body = batch(api_client, action=verb, worker_ids=["off", "ending", "nobody"]).json()
+    said = {row["worker_id"]: row["error"] and row["error"]["detail"] for row in body["results"]}
+    assert said["nobody"] == "there is no worker 'nobody'"
+    if verb != "stop":
+        assert said["off"] == "off is disabled; enable its config first."
+    if verb == "start":
+        assert said["ending"] == (
+            "ending is stopping; try again when it has stopped, or force the stop."
+        )
 
 
 def test_overview(api_client: APIClient, make_config: Maker) -> None:
