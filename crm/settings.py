@@ -14,6 +14,8 @@ from crm.logs import logging_config
 BASE_DIR = CHECKOUT
 SECRET_KEY = env.django_secret_key
 FERNET_KEYS = env.fernet_keys
+MUSTER_BATCH_ROWS = env.batch_rows
+MUSTER_BATCH_BYTES = env.batch_bytes
 DEBUG = env.debug
 ALLOWED_HOSTS = [host.strip() for host in env.allowed_hosts.split(",") if host.strip()]
 CSRF_TRUSTED_ORIGINS = [o.strip() for o in env.trusted_origins.split(",") if o.strip()]

@@ -2,8 +2,9 @@
 
 Two records of one message are one message: the one with the earlier `sent_at` says who wrote it
 and where, the newer version (deleted before edited before original; the later on a tie) says what
-it reads now. `sync.sql` applies the same rules against the stored row, so that the order in which
-versions arrive does not matter [S4].
+it reads now. Of posts and comments the newer version counts, by the same order. `sync.sql` applies
+the same rules against the stored row, so that the order in which versions arrive does not matter
+[S4].
 
 PostgreSQL stores neither NUL nor half of a surrogate pair: both become U+FFFD in what people read.
 In an id they would change what the id names, so such a record is refused, as is one whose id is too
@@ -27,10 +28,12 @@ from sync.types import (
     Merged,
     MessageRecord,
     PostRecord,
+    RawShape,
     Record,
     RecordKind,
     Refused,
 )
+from sync.weights import weight
 
 # What the columns hold (characters); tests compare them with the models.
 LONGEST_ID = 500
@@ -44,6 +47,7 @@ UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 NEVER = datetime.min.replace(tzinfo=UTC)
 
+P = TypeVar("P", PostRecord, CommentRecord)
 R = TypeVar("R", ConversationRecord, MessageRecord, PostRecord, CommentRecord)
 
 
@@ -51,8 +55,9 @@ class Unfit(ValueError):
     """The record can't become a row; the message tells people why."""
 
 
-def merge(batch: Batch) -> Merged:
-    """Each record of the batch once. Total: whatever does not fit ends in `refused`.
+def merge(batch: Batch, largest: int | None = None) -> Merged:
+    """Each record of the batch once. Total: whatever does not fit ends in `refused`, as does a
+    record of more than `largest` bytes [S3].
 
     `read == len(conversations + messages + posts + comments) + len(refused) + repeated`.
     """
@@ -60,14 +65,15 @@ def merge(batch: Batch) -> Merged:
     refused = [_storable(one) for one in batch.refused]
     for record in batch.records:
         try:
+            _require_size(record, largest)
             fit.append(_fit(record))
         except Unfit as why:
             refused.append(_refusal(record, str(why)))
     conversations = _once((r for r in fit if isinstance(r, ConversationRecord)), _last)
     messages = _once((r for r in fit if isinstance(r, MessageRecord)), combine)
-    posts = _once((r for r in fit if isinstance(r, PostRecord)), _last)
-    comments = _once((r for r in fit if isinstance(r, CommentRecord)), _last)
-    kept = len(conversations) + len(messages) + len(posts) + len(comments)
+    posts = _once((r for r in fit if isinstance(r, PostRecord)), _newest)
+    comments = _once((r for r in fit if isinstance(r, CommentRecord)), _newest)
+    kept: tuple[Record, ...] = (*conversations, *messages, *posts, *comments)
     return Merged(
         cursor=batch.cursor,
         conversations=conversations,
@@ -77,8 +83,10 @@ def merge(batch: Batch) -> Merged:
         refused=tuple(refused),
         gaps=batch.gaps,
         remaining=batch.remaining,
+        fetched=batch.fetched,
+        size=sum(map(weight, kept)) + sum(map(weight, refused)),
         read=len(batch.records) + len(batch.refused),
-        repeated=len(fit) - kept,
+        repeated=len(fit) - len(kept),
     )
 
 
@@ -97,9 +105,13 @@ def combine(earlier: MessageRecord, later: MessageRecord) -> MessageRecord:
     )
 
 
-def version(message: MessageRecord) -> tuple[bool, datetime]:
-    """The order of a message's versions: an edit follows all before it, nothing a deletion."""
-    return message.is_deleted, message.edited_at or NEVER
+def version(record: MessageRecord | PostRecord | CommentRecord) -> tuple[bool, datetime]:
+    """The order of a record's versions: an edit follows all before it, nothing a deletion."""
+    return record.is_deleted, record.edited_at or NEVER
+
+
+def _newest(earlier: P, later: P) -> P:
+    return earlier if version(earlier) > version(later) else later
 
 
 def _last(_earlier: R, later: R) -> R:
@@ -159,6 +171,7 @@ def _fit_post(record: PostRecord) -> PostRecord:
     _require_id("external_id", record.external_id)
     _require_id("author_id", record.author_id, blank=True)
     _require_zone("published_at", record.published_at)
+    _require_zone("edited_at", record.edited_at)
     url = clean(record.url)
     return replace(
         record,
@@ -175,6 +188,7 @@ def _fit_comment(record: CommentRecord) -> CommentRecord:
     _require_id("parent_id", record.parent_id, blank=True)
     _require_id("author_id", record.author_id, blank=True)
     _require_zone("published_at", record.published_at)
+    _require_zone("edited_at", record.edited_at)
     return replace(
         record,
         author_name=clean(record.author_name, LONGEST_NAME),
@@ -194,6 +208,12 @@ def _require_id(field: str, value: str, *, blank: bool = False) -> None:
         raise Unfit(f"{field} has {len(value)} characters, at most {LONGEST_ID} fit")
     if UNSTORABLE.search(value):
         raise Unfit(f"{field} has a character that can't be stored")
+
+
+def _require_size(record: Record, largest: int | None) -> None:
+    size = weight(record)
+    if largest is not None and size > largest:
+        raise Unfit(f"it has about {size:,} bytes, at most {largest:,} are stored")
 
 
 def _require_zone(field: str, value: datetime | None) -> None:
@@ -217,6 +237,7 @@ def _refusal(record: object, why: str) -> Refused:
             external_id=str(getattr(record, "external_id", "")),
             raw=json.dumps(raw, default=str),
             error=why,
+            shape=RawShape.RECORD if known else RawShape.PLATFORM,
         )
     )
 

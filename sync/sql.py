@@ -28,11 +28,12 @@ CREATE TEMP TABLE IF NOT EXISTS staged_message (
 ) ON COMMIT DELETE ROWS;
 CREATE TEMP TABLE IF NOT EXISTS staged_post (
     external_id text, author_id text, author_name text, title text, text text, url text,
-    published_at timestamptz, stated boolean
+    published_at timestamptz, edited_at timestamptz, is_deleted boolean, stated boolean
 ) ON COMMIT DELETE ROWS;
 CREATE TEMP TABLE IF NOT EXISTS staged_comment (
     external_id text, post text, parent_external_id text, author_id text, author_name text,
-    text text, direction text, published_at timestamptz
+    text text, direction text, published_at timestamptz, edited_at timestamptz,
+    is_deleted boolean
 ) ON COMMIT DELETE ROWS;
 DELETE FROM staged_conversation;
 DELETE FROM staged_message;
@@ -72,10 +73,10 @@ WITH resolved AS MATERIALIZED (
     ON CONFLICT (account_id, external_id) DO UPDATE
     SET title = EXCLUDED.title, is_group = EXCLUDED.is_group, updated_at = now()
     WHERE (c.title, c.is_group) IS DISTINCT FROM (EXCLUDED.title, EXCLUDED.is_group)
-    RETURNING xmax = 0 AS inserted
+    RETURNING id, xmax = 0 AS inserted
 )
-SELECT (SELECT count(*) FILTER (WHERE inserted) FROM written),
-       (SELECT count(*) FILTER (WHERE NOT inserted) FROM written),
+SELECT (SELECT array_agg(id) FILTER (WHERE inserted) FROM written),
+       (SELECT array_agg(id) FILTER (WHERE NOT inserted) FROM written),
        count(*) FILTER (WHERE stated AND NOT missing AND NOT differs),
        count(*) FILTER (WHERE NOT stated AND missing)
 FROM resolved
@@ -88,17 +89,19 @@ COPY staged_message (external_id, conversation, sender_id, sender_name, text, co
 
 # message_is_there_once, conversation_is_there_once. The rules of `merge.combine` against the stored
 # row; a message stays in its conversation and keeps its direction. A deleted message needs no
-# reading. Returns for each conversation: id, inserted, changed, same, unread (difference).
+# reading. What a stored message said before is kept. Returns for each conversation: id, ids
+# inserted, ids changed, same, unread (difference).
 UPSERT_MESSAGES = """
 WITH seen AS (
-    SELECT s.*, c.id AS found_conversation_id, m.id IS NULL AS missing,
+    SELECT s.*, c.id AS found_conversation_id, m.id AS m_id, m.id IS NULL AS missing,
            m.conversation_id, m.sender_id AS m_sender_id, m.sender_name AS m_sender_name,
            m.text AS m_text, m.content_type AS m_content_type, m.attachments AS m_attachments,
            m.direction AS m_direction, m.sent_at AS m_sent_at, m.edited_at AS m_edited_at,
            m.is_deleted AS m_is_deleted, m.is_read AS m_is_read,
            m.id IS NULL OR s.sent_at <= m.sent_at AS origin,
-           m.id IS NULL OR (s.is_deleted, coalesce(s.edited_at, '-infinity'))
-                        >= (m.is_deleted, coalesce(m.edited_at, '-infinity')) AS newest
+           m.id IS NULL OR %(fetched)s OR
+             (s.is_deleted, coalesce(s.edited_at, '-infinity'))
+             >= (m.is_deleted, coalesce(m.edited_at, '-infinity')) AS newest
     FROM staged_message s
     JOIN LATERAL (
         SELECT * FROM sync_conversation t
@@ -109,7 +112,7 @@ WITH seen AS (
         WHERE t.account_id = %(account)s AND t.external_id = s.external_id LIMIT 1
     ) m ON true
 ), resolved AS MATERIALIZED (
-    SELECT external_id, missing, m_is_read,
+    SELECT external_id, missing, m_id, m_is_read,
            coalesce(conversation_id, found_conversation_id) AS conversation_id,
            coalesce(m_direction, direction) AS direction,
            CASE WHEN origin THEN sender_id ELSE m_sender_id END AS sender_id,
@@ -130,8 +133,19 @@ WITH seen AS (
              OR m_sender_name = '' AND sender_name <> ''
              OR newest AND (text, content_type, attachments, edited_at, is_deleted)
                  IS DISTINCT FROM
-                 (m_text, m_content_type, m_attachments, m_edited_at, m_is_deleted) AS differs
+                 (m_text, m_content_type, m_attachments, m_edited_at, m_is_deleted) AS differs,
+           CASE WHEN NOT missing AND newest
+                 AND (text, content_type, attachments, is_deleted)
+                     IS DISTINCT FROM (m_text, m_content_type, m_attachments, m_is_deleted)
+           THEN jsonb_build_object(
+               'text', m_text, 'content_type', m_content_type, 'attachments', m_attachments,
+               'edited_at', m_edited_at, 'is_deleted', m_is_deleted
+           ) END AS former
     FROM seen
+), kept AS (
+    INSERT INTO sync_recordversion (account_id, kind, record_id, content, sequence)
+    SELECT %(account)s, 'message', m_id, former, %(sequence)s
+    FROM resolved WHERE former IS NOT NULL
 ), written AS (
     INSERT INTO sync_message AS m (
         account_id, conversation_id, external_id, sender_id, sender_name, text, content_type,
@@ -150,15 +164,17 @@ WITH seen AS (
        IS DISTINCT FROM
           (EXCLUDED.sender_id, EXCLUDED.sender_name, EXCLUDED.text, EXCLUDED.content_type,
            EXCLUDED.attachments, EXCLUDED.sent_at, EXCLUDED.edited_at, EXCLUDED.is_deleted)
-    RETURNING m.conversation_id, xmax = 0 AS inserted, m.is_read
+    RETURNING m.id, m.conversation_id, xmax = 0 AS inserted, m.is_read
 )
-SELECT conversation_id, sum(inserted)::int, sum(changed)::int, sum(same)::int, sum(unread)::int
+SELECT conversation_id, array_agg(new_id) FILTER (WHERE new_id IS NOT NULL),
+       array_agg(changed_id) FILTER (WHERE changed_id IS NOT NULL), sum(same)::int, sum(unread)::int
 FROM (
-    SELECT conversation_id, inserted::int, (NOT inserted)::int AS changed, 0 AS same,
+    SELECT conversation_id, CASE WHEN inserted THEN id END AS new_id,
+           CASE WHEN NOT inserted THEN id END AS changed_id, 0 AS same,
            (inserted AND NOT is_read)::int AS unread
     FROM written
     UNION ALL
-    SELECT conversation_id, 0, 0, (NOT differs)::int,
+    SELECT conversation_id, NULL, NULL, (NOT differs)::int,
            CASE WHEN NOT missing AND NOT m_is_read AND is_read THEN -1 ELSE 0 END
     FROM resolved
 ) counted
@@ -184,41 +200,55 @@ WHERE c.id = d.id
 """
 
 COPY_POSTS = """
-COPY staged_post (external_id, author_id, author_name, title, text, url, published_at, stated)
-FROM STDIN
+COPY staged_post (external_id, author_id, author_name, title, text, url, published_at, edited_at,
+                  is_deleted, stated) FROM STDIN
 """
 
 # post_is_there_once. As with conversations, a post that only a comment spoke of is never changed.
+# The newer version counts, and what a post said before is kept.
 UPSERT_POSTS = """
 WITH resolved AS MATERIALIZED (
-    SELECT s.*, p.id IS NULL AS missing,
-           s.stated AND
-           (s.author_id, s.author_name, s.title, s.text, s.url, s.published_at)
-           IS DISTINCT FROM
-           (p.author_id, p.author_name, p.title, p.text, p.url, p.published_at) AS differs
+    SELECT s.*, p.id AS p_id, p.id IS NULL AS missing,
+           s.stated AND (
+               %(fetched)s OR (s.is_deleted, coalesce(s.edited_at, '-infinity'))
+                           >= (p.is_deleted, coalesce(p.edited_at, '-infinity'))
+           ) AND (s.author_id, s.author_name, s.title, s.text, s.url, s.published_at, s.edited_at,
+                  s.is_deleted)
+               IS DISTINCT FROM
+               (p.author_id, p.author_name, p.title, p.text, p.url, p.published_at, p.edited_at,
+                p.is_deleted) AS differs,
+           (s.title, s.text, s.url, s.is_deleted)
+           IS DISTINCT FROM (p.title, p.text, p.url, p.is_deleted) AS reads_otherwise,
+           jsonb_build_object(
+               'title', p.title, 'text', p.text, 'url', p.url, 'edited_at', p.edited_at,
+               'is_deleted', p.is_deleted
+           ) AS former
     FROM staged_post s
     LEFT JOIN LATERAL (
         SELECT * FROM sync_post t
         WHERE t.account_id = %(account)s AND t.external_id = s.external_id LIMIT 1
     ) p ON true
+), kept AS (
+    INSERT INTO sync_recordversion (account_id, kind, record_id, content, sequence)
+    SELECT %(account)s, 'post', p_id, former, %(sequence)s
+    FROM resolved WHERE NOT missing AND differs AND reads_otherwise
 ), written AS (
     INSERT INTO sync_post AS p (
-        account_id, external_id, author_id, author_name, title, text, url, published_at
+        account_id, external_id, author_id, author_name, title, text, url, published_at, edited_at,
+        is_deleted
     )
-    SELECT %(account)s, external_id, author_id, author_name, title, text, url, published_at
+    SELECT %(account)s, external_id, author_id, author_name, title, text, url, published_at,
+           edited_at, is_deleted
     FROM resolved WHERE missing OR differs
     ON CONFLICT (account_id, external_id) DO UPDATE
     SET author_id = EXCLUDED.author_id, author_name = EXCLUDED.author_name,
         title = EXCLUDED.title, text = EXCLUDED.text, url = EXCLUDED.url,
-        published_at = EXCLUDED.published_at
-    WHERE (p.author_id, p.author_name, p.title, p.text, p.url, p.published_at)
-       IS DISTINCT FROM
-          (EXCLUDED.author_id, EXCLUDED.author_name, EXCLUDED.title, EXCLUDED.text, EXCLUDED.url,
-           EXCLUDED.published_at)
-    RETURNING xmax = 0 AS inserted
+        published_at = EXCLUDED.published_at, edited_at = EXCLUDED.edited_at,
+        is_deleted = EXCLUDED.is_deleted
+    RETURNING id, xmax = 0 AS inserted
 )
-SELECT (SELECT count(*) FILTER (WHERE inserted) FROM written),
-       (SELECT count(*) FILTER (WHERE NOT inserted) FROM written),
+SELECT (SELECT array_agg(id) FILTER (WHERE inserted) FROM written),
+       (SELECT array_agg(id) FILTER (WHERE NOT inserted) FROM written),
        count(*) FILTER (WHERE stated AND NOT missing AND NOT differs),
        count(*) FILTER (WHERE NOT stated AND missing)
 FROM resolved
@@ -226,16 +256,25 @@ FROM resolved
 
 COPY_COMMENTS = """
 COPY staged_comment (external_id, post, parent_external_id, author_id, author_name, text,
-                     direction, published_at) FROM STDIN
+                     direction, published_at, edited_at, is_deleted) FROM STDIN
 """
 
 # comment_is_there_once, post_is_there_once. A comment stays below its post and keeps its direction.
+# The newer version counts, and what a comment said before is kept.
 UPSERT_COMMENTS = """
 WITH resolved AS MATERIALIZED (
-    SELECT s.*, p.id AS post_id, c.id IS NULL AS missing,
-           (s.parent_external_id, s.author_id, s.author_name, s.text, s.published_at)
-           IS DISTINCT FROM
-           (c.parent_external_id, c.author_id, c.author_name, c.text, c.published_at) AS differs
+    SELECT s.*, p.id AS post_id, c.id AS c_id, c.id IS NULL AS missing,
+           (%(fetched)s OR (s.is_deleted, coalesce(s.edited_at, '-infinity'))
+                        >= (c.is_deleted, coalesce(c.edited_at, '-infinity')))
+           AND (s.parent_external_id, s.author_id, s.author_name, s.text, s.published_at,
+                s.edited_at, s.is_deleted)
+               IS DISTINCT FROM
+               (c.parent_external_id, c.author_id, c.author_name, c.text, c.published_at,
+                c.edited_at, c.is_deleted) AS differs,
+           (s.text, s.is_deleted) IS DISTINCT FROM (c.text, c.is_deleted) AS reads_otherwise,
+           jsonb_build_object(
+               'text', c.text, 'edited_at', c.edited_at, 'is_deleted', c.is_deleted
+           ) AS former
     FROM staged_comment s
     JOIN LATERAL (
         SELECT * FROM sync_post t
@@ -245,26 +284,27 @@ WITH resolved AS MATERIALIZED (
         SELECT * FROM sync_comment t
         WHERE t.account_id = %(account)s AND t.external_id = s.external_id LIMIT 1
     ) c ON true
+), kept AS (
+    INSERT INTO sync_recordversion (account_id, kind, record_id, content, sequence)
+    SELECT %(account)s, 'comment', c_id, former, %(sequence)s
+    FROM resolved WHERE NOT missing AND differs AND reads_otherwise
 ), written AS (
     INSERT INTO sync_comment AS c (
         account_id, post_id, external_id, parent_external_id, author_id, author_name, text,
-        direction, published_at
+        direction, published_at, edited_at, is_deleted
     )
     SELECT %(account)s, post_id, external_id, parent_external_id, author_id, author_name, text,
-           direction, published_at
+           direction, published_at, edited_at, is_deleted
     FROM resolved WHERE missing OR differs
     ON CONFLICT (account_id, external_id) DO UPDATE
     SET parent_external_id = EXCLUDED.parent_external_id, author_id = EXCLUDED.author_id,
         author_name = EXCLUDED.author_name, text = EXCLUDED.text,
-        published_at = EXCLUDED.published_at
-    WHERE (c.parent_external_id, c.author_id, c.author_name, c.text, c.published_at)
-       IS DISTINCT FROM
-          (EXCLUDED.parent_external_id, EXCLUDED.author_id, EXCLUDED.author_name, EXCLUDED.text,
-           EXCLUDED.published_at)
-    RETURNING xmax = 0 AS inserted
+        published_at = EXCLUDED.published_at, edited_at = EXCLUDED.edited_at,
+        is_deleted = EXCLUDED.is_deleted
+    RETURNING id, xmax = 0 AS inserted
 )
-SELECT (SELECT count(*) FILTER (WHERE inserted) FROM written),
-       (SELECT count(*) FILTER (WHERE NOT inserted) FROM written),
+SELECT (SELECT array_agg(id) FILTER (WHERE inserted) FROM written),
+       (SELECT array_agg(id) FILTER (WHERE NOT inserted) FROM written),
        count(*) FILTER (WHERE NOT missing AND NOT differs),
        0
 FROM resolved
@@ -274,12 +314,29 @@ FROM resolved
 COMMIT_ACCOUNT = """
 UPDATE sync_account
 SET cursor = %(cursor)s, sequence = %(sequence)s, last_sync_at = clock_timestamp(), error_count = 0,
+    last_news_at = CASE WHEN %(news)s THEN clock_timestamp() ELSE last_news_at END,
+    backlog = %(remaining)s,
     conversations_total = conversations_total + %(conversations)s,
     messages_total = messages_total + %(messages)s,
     posts_total = posts_total + %(posts)s,
     comments_total = comments_total + %(comments)s,
     unread_total = unread_total + %(unread)s
 WHERE id = %(account)s
+"""
+
+# Primary key of the account, gap_is_open_once. The open gaps are those that the adapter names.
+CLOSE_GAPS = """
+UPDATE sync_gap SET closed_at = now()
+WHERE account_id = %(account)s AND closed_at IS NULL AND NOT key = ANY(%(keys)s)
+"""
+OPEN_GAPS = """
+INSERT INTO sync_gap AS g (account_id, key, scope, newer_end, older_end, reason)
+SELECT %(account)s, * FROM unnest(
+    %(keys)s::text[], %(scopes)s::text[], %(newer)s::text[], %(older)s::text[], %(reasons)s::text[]
+)
+ON CONFLICT (account_id, key) WHERE closed_at IS NULL DO UPDATE
+SET newer_end = EXCLUDED.newer_end, older_end = EXCLUDED.older_end
+WHERE (g.newer_end, g.older_end) IS DISTINCT FROM (EXCLUDED.newer_end, EXCLUDED.older_end)
 """
 
 NOTIFY = "SELECT pg_notify(%s, %s)"

@@ -35,7 +35,6 @@ from sync.errors import (
     StaleEpoch,
     SyncError,
 )
-from sync.merge import merge
 from sync.platforms.base import Platform
 from sync.types import Batch, Lease, LoginState
 
@@ -169,7 +168,7 @@ class Check:
                 close_old_connections()
 
     def _store(self, batch: Batch) -> bool:
-        receipt = store.ingest(self.run.lease, self.sequence, merge(batch), self.run.worker_id)
+        receipt = store.ingest_batch(self.run.lease, self.sequence, batch, self.run.worker_id)
         self.sequence = receipt.sequence
         if batch.cursor is not None:
             self.cursor = batch.cursor

@@ -192,7 +192,8 @@ class Batch:
     pushed, fetched or repaired beside the reading). `more` says that the platform has further pages
     ready, so that the caller asks again without waiting. `gaps`: all that are open after this
     batch; None leaves them as they are. `remaining`: about how many records of the platform are
-    still to be read before we have caught up, None when it doesn't tell.
+    still to be read before we have caught up, None when it doesn't tell. `fetched`: the records
+    are as they are now, asked for by their ids, and so newer than all that we have.
     """
 
     cursor: str | None
@@ -201,6 +202,7 @@ class Batch:
     more: bool = False
     gaps: tuple[OpenGap, ...] | None = None
     remaining: int | None = None
+    fetched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +220,7 @@ class Merged:
     size: int = 0  # bytes, about
     gaps: tuple[OpenGap, ...] | None = None
     remaining: int | None = None
+    fetched: bool = False
 
 
 @dataclass(frozen=True, slots=True)

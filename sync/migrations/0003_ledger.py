@@ -274,6 +274,21 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name='deadletter',
+            name='identity',
+            field=models.CharField(default='', max_length=500),
+            preserve_default=False,
+        ),
+        # Letters from before had a row for each refusal: each stays one.
+        migrations.RunSQL(
+            "UPDATE sync_deadletter SET identity = left(external_id, 480) || ' #' || id",
+            migrations.RunSQL.noop,
+        ),
+        migrations.AddConstraint(
+            model_name='deadletter',
+            constraint=models.UniqueConstraint(fields=('account', 'kind', 'identity'), name='dead_letter_is_there_once'),
+        ),
+        migrations.AddField(
+            model_name='deadletter',
             name='shape',
             field=models.CharField(choices=[('platform', 'as the platform sent it'), ('record', 'our record')], default='platform', max_length=16, verbose_name='shape'),
         ),

@@ -73,6 +73,7 @@ class DeadLetter(models.Model):
     )
     kind = models.CharField(_("kind"), max_length=50)
     external_id = models.CharField(_("external id"), max_length=500, blank=True)
+    identity = models.CharField(max_length=500)  # the external id, or a digest of the raw record
     shape = models.CharField(
         _("shape"), max_length=16, choices=RAW_SHAPES, default=RawShape.PLATFORM.value
     )
@@ -93,6 +94,9 @@ class DeadLetter(models.Model):
         ordering = ["-id"]
         permissions = [("resolve_deadletter", "Can fix, replay and discard dead letters")]
         constraints = [
+            models.UniqueConstraint(
+                fields=["account", "kind", "identity"], name="dead_letter_is_there_once"
+            ),
             models.CheckConstraint(condition=one_of("shape", RawShape), name="shape_is_known"),
             models.CheckConstraint(
                 condition=one_of("state", DeadLetterState), name="dead_letter_state_is_known"

@@ -135,7 +135,7 @@ def test_the_next_batch_is_read_after_the_last_is_committed(
             yield batch(str(number), number)
             stored.append(int(ingested.is_set()))
 
-    original = store.ingest
+    original = store.ingest_batch
 
     def ingest(*args: Any) -> Any:
         receipt = original(*args)
@@ -143,7 +143,7 @@ def test_the_next_batch_is_read_after_the_last_is_committed(
         return receipt
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(store, "ingest", ingest)
+        patched.setattr(store, "ingest_batch", ingest)
         tiny.on_read = read
         check(account)
     assert stored == [1, 1, 1]
@@ -271,7 +271,7 @@ def test_a_database_error_is_recorded_where_it_can_be(
     def broken(*_: object) -> None:
         raise DatabaseError("deadlock")
 
-    monkeypatch.setattr(store, "ingest", broken)
+    monkeypatch.setattr(store, "ingest_batch", broken)
     tiny.on_read = script(batch("1", 1))
     assert check(account).last_error == "database: DatabaseError"
     assert account.next_due_at > timezone.now()
@@ -300,7 +300,7 @@ def test_an_account_that_moved_is_left_alone(account: Account, tiny: TinyPlatfor
         yield batch("1", 1)
         yield batch("2", 2)
 
-    original = store.ingest
+    original = store.ingest_batch
 
     def ingest(lease: Lease, *args: Any) -> Any:
         receipt = original(lease, *args)
@@ -308,7 +308,7 @@ def test_an_account_that_moved_is_left_alone(account: Account, tiny: TinyPlatfor
         return receipt
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(store, "ingest", ingest)
+        patched.setattr(store, "ingest_batch", ingest)
         tiny.on_read = read
         check(account)
     assert Message.objects.count() == 1
@@ -322,7 +322,7 @@ def test_losing_a_race_is_no_failure(
     def lost(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(store, "ingest", lost)
+    monkeypatch.setattr(store, "ingest_batch", lost)
     tiny.on_read = script(batch("1", 1))
     assert check(account).error_count == 0
     assert tiny.closed == 1
