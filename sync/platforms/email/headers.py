@@ -15,7 +15,6 @@ from email.utils import getaddresses, parsedate_to_datetime
 from sync.platforms.email.charsets import decoded
 
 LONGEST_ID = 400  # a column holds 500 characters
-UNSTORABLE = re.compile("[\x00-\x20\x7f-\x9f\ud800-\udfff]")
 IN_BRACKETS = re.compile(r"<([^<>]+)>")
 ADDRESS = re.compile(r"[^\s<>,;:\"()]+@[^\s<>,;:\"()]+")
 PREFIXES = re.compile(
@@ -106,8 +105,8 @@ def base_subject(subject: str) -> str:
 
 
 def stored_id(message_id: str) -> str:
-    """A message id as we keep it: itself, or a digest where a column can't hold it."""
-    if len(message_id) <= LONGEST_ID and not UNSTORABLE.search(message_id):
+    """A message id as we keep it: itself, or a digest where a column or a SEARCH can't hold it."""
+    if message_id.isascii() and message_id.isprintable() and len(message_id) <= LONGEST_ID:
         return message_id
     return digest(message_id.encode("utf-8", "surrogatepass"))
 

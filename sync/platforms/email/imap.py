@@ -190,6 +190,10 @@ class Imap:
         """Put a mail that we wrote into a folder, as seen."""
         await self.command("APPEND", mailbox(folder), b"(\\Seen)", Literal(mail))
 
+    async def mark_seen(self, uids: Sequence[int]) -> None:
+        """The folder was entered writable."""
+        await self.command("UID STORE", uid_set(uids), b"+FLAGS.SILENT (\\Seen)")
+
     async def command(self, verb: str, *arguments: bytes | Literal) -> list[Untagged]:
         """Raises `Refusal`, `PlatformUnavailable`."""
         async with self._unbroken(None):
@@ -356,9 +360,7 @@ def uid_set(uids: Sequence[int]) -> bytes:
             runs[-1][1] = uid
         else:
             runs.append([uid, uid])
-    return b",".join(
-        b"%d" % low if low == high else b"%d:%d" % (low, high) for low, high in runs
-    )
+    return b",".join(b"%d" % low if low == high else b"%d:%d" % (low, high) for low, high in runs)
 
 
 def number_of(name: str, text: str) -> int:
@@ -373,4 +375,3 @@ def words(line: bytes, tag: bytes) -> str:
 
 def said(error: BaseException) -> str:
     return str(error) or type(error).__name__
-

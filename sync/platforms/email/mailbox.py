@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -80,7 +81,9 @@ class Mailbox:
             return None
         return folder
 
-    async def letters(self, folder: Folder, uids: Sequence[int]) -> tuple[list[Letter | Refused], int]:
+    async def letters(
+        self, folder: Folder, uids: Sequence[int]
+    ) -> tuple[list[Letter | Refused], int]:
         """The newest of these mails, as many as fit, the newest last; and the lowest UID of them.
 
         The folder must be entered. A mail that is gone is left out; one that the server can't give
@@ -198,7 +201,7 @@ def unreadable(folder: Folder, uid: int, why: str, raw: bytes) -> Refused:
     return Refused(
         kind=RecordKind.MESSAGE,
         external_id=digest(f"{folder.name}/{folder.validity}/{uid}".encode()),
-        raw=raw.decode("latin-1"),
+        raw=json.dumps({"answer": raw.decode("latin-1")}),
         error=f"mail {uid} of {folder.name} can't be read: {why}",
     )
 

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Iterable
 from dataclasses import dataclass, field
 
+from sync.batches import slices, sorted_out
 from sync.errors import CursorInvalid
 from sync.platforms.email.letter import Letter, read_letter
 from sync.platforms.email.mailbox import INBOX, Mailbox
 from sync.platforms.email.place import Place, Stretch
-from sync.platforms.matrix.batches import Row, slices
 from sync.types import Batch, ConversationRecord, Refused
+from sync.weights import Row
 
 PAGE = 100  # mails
 # One wait, well below the 29 minutes after which servers log clients out (RFC 2177). Between two of
 # them the folder of sent mails is looked at: IDLE tells of one folder only.
 LONGEST_IDLE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    batches: list[Batch]
+    after: Place
 
 
 @dataclass(slots=True)
@@ -37,14 +44,15 @@ class Reader:
             seen = await self._look(place)
             has_news = bool(seen.owed)
             if seen.owed:
-                async for batch in self._page(place, seen):
+                page = await self._page(seen)
+                for batch in page.batches:
                     yield batch
-                    place = Place.parse(batch.cursor or "")
+                place = page.after
+                if place.owed:
+                    continue
             elif seen != place:
                 yield Batch(cursor=seen.text(), gaps=(), remaining=0)
                 place = seen
-            if place.owed:
-                continue
             left_s = deadline - clock()
             if has_news or left_s <= 0:
                 return
@@ -64,9 +72,8 @@ class Reader:
                 place = place.seen(name, folder.validity, folder.next_uid - 1)
         return place
 
-    async def _page(self, before: Place, place: Place) -> AsyncIterator[Batch]:
-        """The newest page of the first owed stretch. Only its last batch carries the place after
-        it: a crash between them reads the page again and never skips [S4]."""
+    async def _page(self, place: Place) -> Page:
+        """The newest page of the first owed stretch."""
         stretch = place.owed[0]
         folder = await self.mailbox.look(stretch.folder)
         if folder is None or folder.validity != place.folders[stretch.folder].validity:
@@ -76,44 +83,14 @@ class Reader:
         lowest = stretch.low
         if page := uids[-PAGE:]:
             letters, lowest = await self.mailbox.letters(folder, page)
-            rows = self._rows(letters)
+            rows = rows_of(letters, self.ours, self.sent)
         left = [uid for uid in uids if uid < lowest]
         after = place.read_down_to(lowest if left else stretch.low)
         del self._uids[stretch]
         if left:
             self._uids[after.owed[0]] = left
         remaining = sum(self._about(each) for each in after.owed)
-        pieces = list(slices(rows))
-        for index, piece in enumerate(pieces):
-            is_last = index == len(pieces) - 1
-            yield Batch(
-                cursor=(after if is_last else before).text(),
-                records=tuple(row for row in piece if not isinstance(row, Refused)),
-                refused=tuple(row for row in piece if isinstance(row, Refused)),
-                more=not is_last or bool(after.owed),
-                gaps=(after if is_last else before).gaps(),
-                remaining=remaining + sum(len(one) for one in pieces[index + 1 :]),
-            )
-
-    def _rows(self, letters: list[Letter | Refused]) -> list[Row]:
-        """Each mail as a message, each thread before its first message."""
-        rows: list[Row] = []
-        threads: dict[str, ConversationRecord] = {}
-        for letter in letters:
-            if isinstance(letter, Refused):
-                rows.append(letter)
-                continue
-            try:
-                is_sent = letter.location.folder == self.sent
-                thread, message = read_letter(letter, self.ours, is_sent=is_sent)
-            except ValueError as error:
-                rows.append(letter.refused(str(error)))
-                continue
-            if threads.get(thread.external_id) != thread:
-                threads[thread.external_id] = thread
-                rows.append(thread)
-            rows.append(message)
-        return rows
+        return Page(cut(rows, place, after, remaining), after)
 
     async def _uids_of(self, stretch: Stretch) -> list[int]:
         """Its mails, the oldest first. The folder is entered."""
@@ -127,3 +104,44 @@ class Reader:
         """How many mails it has, at most."""
         known = self._uids.get(stretch)
         return stretch.high - stretch.low + 1 if known is None else len(known)
+
+
+def rows_of(letters: Iterable[Letter | Refused], ours: Collection[str], sent: str) -> list[Row]:
+    """Each mail as a message, each thread before its first message."""
+    rows: list[Row] = []
+    threads: dict[str, ConversationRecord] = {}
+    for letter in letters:
+        if isinstance(letter, Refused):
+            rows.append(letter)
+            continue
+        try:
+            thread, message = read_letter(letter, ours, is_sent=letter.location.folder == sent)
+        except ValueError as error:
+            rows.append(letter.refused(str(error)))
+            continue
+        if threads.get(thread.external_id) != thread:
+            threads[thread.external_id] = thread
+            rows.append(thread)
+        rows.append(message)
+    return rows
+
+
+def cut(rows: list[Row], before: Place, after: Place, remaining: int) -> list[Batch]:
+    """Only the last batch carries the place after the page: a crash between them reads the page
+    again and never skips [S4]."""
+    pieces = list(slices(rows))
+    batches = []
+    for number, piece in enumerate(pieces, start=1):
+        records, refused = sorted_out(piece)
+        place = after if number == len(pieces) else before
+        batches.append(
+            Batch(
+                cursor=place.text(),
+                records=records,
+                refused=refused,
+                more=place is before or bool(after.owed),
+                gaps=place.gaps(),
+                remaining=remaining + sum(len(one) for one in pieces[number:]),
+            )
+        )
+    return batches

@@ -101,7 +101,9 @@ def _best(branches: list[list[Part]]) -> int:
 def _leaf(tree: tuple[object, ...], number: str) -> Part:
     kind = media_type(tree)
     parameters = pairs(tree[2])
-    at = {"text": 9, "message/rfc822": 11}.get(kind if kind == "message/rfc822" else word(tree[0]), 8)
+    at = {"text": 9, "message/rfc822": 11}.get(
+        kind if kind == "message/rfc822" else word(tree[0]), 8
+    )
     disposition = tree[at] if len(tree) > at else None
     manner, more = "", {}
     if isinstance(disposition, tuple) and disposition:
