@@ -21,7 +21,7 @@ from sync.platforms.matrix import platform
 from sync.platforms.matrix.adapter import MatrixConnection
 from sync.platforms.matrix.place import Invitation, Place
 from sync.types import AccountRef
-from tests.contract.platform_contract import tell_nobody
+from tests.contract.suite.reading import tell_nobody
 
 URL = "https://matrix.a.org"
 ME = "@me:a.org"

@@ -29,6 +29,8 @@ def cut(rows: Iterable[Row], before: Place, after: Place) -> list[Batch]:
                 records=records,
                 refused=refused,
                 more=index < last or bool(after.gaps),
+                gaps=(after if index == last else before).open_gaps(),
+                remaining=None if index < last or after.gaps else 0,
             )
         )
     return batches
