@@ -236,6 +236,7 @@ CELERY_BEAT_SCHEDULE = {
     "prune sync runs": {"task": "sync.prune_runs", "schedule": 3600.0},
     "prune feed": {"task": "sync.prune_feed", "schedule": 3600.0},
     "recount": {"task": "sync.recount", "schedule": crontab(hour="3", minute="17")},
+    "prune webhook deliveries": {"task": "sync.prune_deliveries", "schedule": 3600.0},
 }
 
 LOGGING = logging_config(env.log_format, env.log_level)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sync.errands.audits import audit
 from sync.errands.base import Check, Errand
+from sync.errands.deliveries import deliveries
 from sync.errands.logins import log_in
 from sync.errands.marks import marks
 from sync.errands.replies import send_replies
@@ -17,6 +18,7 @@ __all__ = ["AFTER_CATCHING_UP", "BEFORE_READING", "ERRANDS", "Check", "Errand"]
 
 ERRANDS: dict[Work, Errand] = {
     Work.LOGINS: log_in,
+    Work.DELIVERIES: deliveries,
     Work.MARKS: marks,
     Work.REPLIES: send_replies,
     Work.AUDITS: audit,

@@ -11,7 +11,7 @@ from sync.models.accounts import (
     Assignment,
     PlatformServer,
 )
-from sync.models.deliveries import HookDelivery
+from sync.models.deliveries import HookDelivery, HookEndpoint
 from sync.models.feed import FeedEntry, FeedFloor
 from sync.models.ledger import Audit, DeadLetter, Gap, SeenVersion, SyncRun
 from sync.models.records import Comment, Conversation, Message, Post, RecordVersion
@@ -34,6 +34,7 @@ __all__ = [
     "FeedFloor",
     "Gap",
     "HookDelivery",
+    "HookEndpoint",
     "LoginSession",
     "Message",
     "PlatformServer",

@@ -36,6 +36,14 @@ from sync.services.deadletters import (
     replay_dead_letter,
     resolve_dead_letters,
 )
+from sync.services.deliveries import (
+    none_pending,
+    note_missed,
+    numbered_at,
+    pending_deliveries,
+    prune_deliveries,
+    settle,
+)
 from sync.services.housekeeping import prune_runs
 from sync.services.leases import LEASE_S, Held, Told, give_back, renew
 from sync.services.logins import (
@@ -100,8 +108,13 @@ __all__ = [
     "give_back",
     "is_being_sent",
     "keep_progress",
+    "none_pending",
     "note",
+    "note_missed",
     "notify",
+    "numbered_at",
+    "pending_deliveries",
+    "prune_deliveries",
     "prune_runs",
     "put_off_audit",
     "queue_reply",
@@ -119,6 +132,7 @@ __all__ = [
     "resolve_dead_letters",
     "retry_reply",
     "set_strategy",
+    "settle",
     "tell_login",
     "update_account",
 ]
