@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from docs.take_screenshots import CHROMIUM, DESK, FLAGS
 from sync import store
 from sync.models import Account, Conversation, Message
-from sync.types import Attachment, Batch
+from sync.types import Attachment, Batch, Record
 from tests.contract.conftest import web
 from tests.db.sync_stage import conversation, lease, make_account, message
 
@@ -37,7 +37,10 @@ def write(account: Account, *numbers: int, room: str = "c1", **fields: Any) -> i
     """Store inbound messages as a check does; the conversation's id."""
 
     now = Account.objects.get(pk=account.pk)
-    records = (conversation(room, f"Talk {room}"), *(message(n, room, **fields) for n in numbers))
+    records: tuple[Record, ...] = (
+        conversation(room, f"Talk {room}"),
+        *(message(n, room, **fields) for n in numbers),
+    )
     store.ingest_batch(lease(now), now.sequence, Batch(None, records))
     return Conversation.objects.get(account=account, external_id=room).pk
 
@@ -148,13 +151,13 @@ def test_a_conversation_grows_and_shows_what_was_edited_and_deleted(
     talk = write(account, 1, 2)
     opened(page, f"/admin/sync/conversation/{talk}/change/")
     chat = page.get_by_role("log", name="Messages")
-    attachment = {"url": "https://files.test/a.pdf", "name": "offer.pdf"}
+    offer = Attachment("https://files.test/a.pdf", "offer.pdf")
     write(account, 3, attachments=())
     expect(chat.locator(".m-text").last).to_have_text("text 3", timeout=SOON_MS)
 
-    write(account, 4, attachments=(Attachment(**attachment), Attachment("mxc://x/y", "photo")))
+    write(account, 4, attachments=(offer, Attachment("mxc://x/y", "photo")))
     link = chat.get_by_role("link", name="offer.pdf")
-    expect(link).to_have_attribute("href", attachment["url"], timeout=SOON_MS)
+    expect(link).to_have_attribute("href", offer.url, timeout=SOON_MS)
     expect(chat.get_by_role("link", name="photo")).to_have_count(0)
 
     at = message(1).sent_at
