@@ -13,6 +13,18 @@ class Rejected(SyncError):
     """Something that people asked for and that can't be; the message tells them why."""
 
 
+class KeyReused(Rejected):
+    """An idempotency key that stands for something else already."""
+
+
+class LoginUnderWay(Rejected):
+    """The account has an open login session already."""
+
+
+class StillRefused(SyncError):
+    """A dead letter that was replayed and still can't be stored; the message is the new reason."""
+
+
 class StaleEpoch(SyncError):
     """The account was given to somebody else: this writer must stop [S5]."""
 

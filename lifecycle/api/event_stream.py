@@ -39,6 +39,7 @@ class EventStream(HttpResponse):
         self["X-Accel-Buffering"] = "no"  # nginx: pass each event on at once
         self.events = events
         self.abandon = close
+        self.slot: object = None  # held for as long as this is
         self.scope: Scope = getattr(request, "scope", {})  # none under the test client
 
 
@@ -59,6 +60,7 @@ async def serve(response: EventStream, receive: Receive, send: Send) -> None:
     try:
         await asyncio.wait({body, gone}, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        response.slot = None
         for task in (body, gone):
             task.cancel()
             with suppress(asyncio.CancelledError):

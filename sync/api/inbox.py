@@ -23,14 +23,16 @@ from sync.api.filters import (
     MessageFilter,
     PostFilter,
 )
+from sync.api.replies import Answerable
 from sync.live.expanding import unread
 from sync.models import Comment, Conversation, Message, Post
 from sync.platforms import registry
 
 
-class ConversationViewSet(Rows[Conversation]):
+class ConversationViewSet(Answerable[Conversation]):
     """Conversations of all accounts, the latest first."""
 
+    answered = "conversation"
     serializer_class = bodies.ConversationSerializer
     filterset_class = ConversationFilter
     orderings: ClassVar[dict[str, str]] = {"latest": "-last_message_at", "unread": "-unread_count"}
@@ -78,9 +80,10 @@ class MessageViewSet(Rows[Message]):
     permissions: ClassVar[dict[str, str]] = {"GET": "sync.view_message"}
 
 
-class PostViewSet(Rows[Post]):
+class PostViewSet(Answerable[Post]):
     """What accounts published, the newest first."""
 
+    answered = "post"
     queryset = Post.objects.all()
     serializer_class = bodies.PostSerializer
     filterset_class = PostFilter
@@ -88,9 +91,10 @@ class PostViewSet(Rows[Post]):
     permissions: ClassVar[dict[str, str]] = {"GET": "sync.view_post"}
 
 
-class CommentViewSet(Rows[Comment]):
+class CommentViewSet(Answerable[Comment]):
     """Comments on posts, the last stored first."""
 
+    answered = "comment"
     queryset = Comment.objects.all()
     serializer_class = bodies.CommentSerializer
     filterset_class = CommentFilter
@@ -135,6 +139,10 @@ class PlatformViewSet(ViewSet):
                 "label": str(platform.label),
                 "needs_endpoint": platform.needs_endpoint,
                 "can_wait": platform.can_wait,
+                "replies_to": sorted(platform.replies_to),
+                "longest_reply": platform.longest_reply,
+                "lists_ids": platform.lists_ids,
+                "asks_person": platform.asks_person,
                 "credentials": platform.credentials.model_json_schema(),
             }
             for _name, platform in sorted(registry().items())
