@@ -31,7 +31,7 @@ class Relay:
         good = known is not None and known.encode() == said.password
         return AuthResult(success=good, handled=False)
 
-    async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
+    async def handle_RCPT(
         self,
         _server: SMTP,
         _session: Session,
@@ -44,9 +44,7 @@ class Relay:
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
-    async def handle_DATA(  # noqa: N802 - aiosmtpd's name
-        self, _server: SMTP, _session: Session, envelope: Envelope
-    ) -> str:
+    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:
         if self.answer_to_mail:
             answer, self.answer_to_mail = self.answer_to_mail, ""
             return answer
