@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from celery.schedules import crontab
 from django.templatetags.static import static
 from django.utils.translation import gettext_lazy as _
 from psycopg.conninfo import conninfo_to_dict
@@ -16,6 +17,7 @@ SECRET_KEY = env.django_secret_key
 FERNET_KEYS = env.fernet_keys
 MUSTER_BATCH_ROWS = env.batch_rows
 MUSTER_BATCH_BYTES = env.batch_bytes
+MUSTER_DEAD_LETTER_ALARM = env.dead_letter_alarm
 DEBUG = env.debug
 ALLOWED_HOSTS = [host.strip() for host in env.allowed_hosts.split(",") if host.strip()]
 CSRF_TRUSTED_ORIGINS = [o.strip() for o in env.trusted_origins.split(",") if o.strip()]
@@ -232,6 +234,9 @@ CELERY_TIMEZONE = TIME_ZONE
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_SCHEDULE = {
     "prune sync runs": {"task": "sync.prune_runs", "schedule": 3600.0},
+    "prune feed": {"task": "sync.prune_feed", "schedule": 3600.0},
+    "recount": {"task": "sync.recount", "schedule": crontab(hour="3", minute="17")},
+    "prune webhook deliveries": {"task": "sync.prune_deliveries", "schedule": 3600.0},
 }
 
 LOGGING = logging_config(env.log_format, env.log_level)
@@ -257,7 +262,10 @@ UNFOLD: dict[str, Any] = {
     "SHOW_VIEW_ON_SITE": False,
     "SHOW_LANGUAGES": True,
     "STYLES": [lambda request: static("console/console.css")],
-    "SCRIPTS": [lambda request: static("console/console.js")],
+    "SCRIPTS": [
+        lambda request: static("console/console.js"),
+        lambda request: static("console/live.js"),
+    ],
     "SIDEBAR": {"show_search": False, "navigation": "crm.console.navigation.sidebar"},
     "BORDER_RADIUS": "6px",
     "COLORS": {
