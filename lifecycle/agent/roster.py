@@ -98,8 +98,7 @@ class Roster:
         pipes = [os.open(spawn.fifo(stream), os.O_RDWR | os.O_NONBLOCK) for stream in STREAMS]
         kept = Kept(alive, keeper, process.open_pidfd(alive.process), pipes)
         self.kept[spawn.instance] = kept
-        # After the answer to who asked for it.
-        asyncio.get_running_loop().call_soon(self.notify, {"event": "started", **alive_to(alive)})
+        self.notify({"event": "started", **alive_to(alive)})
         self._watch(kept)
         return kept
 
