@@ -133,6 +133,7 @@ ACTIONS: dict[str, Callable[[str], object]] = {
     "burn": lambda _: _burn(),
     "child": lambda words: _child(words),
     "daemon": lambda _: _daemon(),
+    "wait": lambda _: signal.sigwait({signal.SIGUSR2}),
     "breed": lambda _: _breed(),
 }
 
