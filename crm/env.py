@@ -69,6 +69,23 @@ class Env(BaseSettings):
     trusted_origins: str = setting("MUSTER_TRUSTED_ORIGINS", "", "origins with commas between")
     admin_password: str | None = setting("MUSTER_ADMIN_PASSWORD", None, "a password", secret=True)
     secret_key: str | None = setting("MUSTER_SECRET_KEY", None, "a text", secret=True)
+    batch_rows: int = setting(
+        "MUSTER_BATCH_ROWS", 500, "a number of rows (1 to 10000)", ge=1, le=10_000
+    )
+    batch_bytes: int = setting(
+        "MUSTER_BATCH_BYTES",
+        512 * 1024,
+        "a number of bytes (1024 to 67108864)",
+        ge=1024,
+        le=64 * 1024 * 1024,
+    )
+    dead_letter_alarm: int = setting(
+        "MUSTER_DEAD_LETTER_ALARM",
+        10,
+        "a number of dead letters (1 to 1000000)",
+        ge=1,
+        le=1_000_000,
+    )
     field_keys: FieldKeys | None = setting(
         "MUSTER_FIELD_KEYS",
         None,

@@ -5,7 +5,7 @@ from being idle: a queue that is demanded and not consumed (somebody cancelled t
 reconnect lost it), and a consumer that fetches nothing though a slot is free and its queue is not
 empty (celery #8030, #8384, #10205). All slots busy for long is no illness: tasks may be long.
 
-See docs/adr/0011-consuming-is-health.md.
+See docs/adr/0013-consuming-is-health.md.
 """
 
 from __future__ import annotations

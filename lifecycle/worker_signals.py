@@ -47,6 +47,15 @@ VERSIONS = {
 }
 
 
+# What else in a worker's main process can hang; see `watch`.
+_watched: list[Callable[[], bool]] = []
+
+
+def watch(is_stuck: Callable[[], bool]) -> None:
+    """Have each heartbeat ask whether something of an app hangs for good; must answer at once."""
+    _watched.append(is_stuck)
+
+
 @dataclass(frozen=True, slots=True)
 class Counts:
     active: int
@@ -166,7 +175,7 @@ class Reporter:
         """A silent main loop waits for the broker, runs a task (solo pool), or hangs."""
         now = time.monotonic()
         silent_s = now - self._loop_at
-        self._waits_for, self._is_stuck = "", False
+        self._waits_for, self._is_stuck = "", any(hangs() for hangs in _watched)
         if silent_s <= LOOP_SILENCE_S:
             return
         if not self._broker_answers():

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import secrets
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -22,8 +21,10 @@ from lifecycle.models import own_queue
 from lifecycle.services import CHANNEL as LIFECYCLE
 from lifecycle.services import set_assigned_accounts
 from sync import schedule, sql
-from sync.services import ACCOUNTS
+from sync.chance import random
+from sync.services import ACCOUNTS, give_back
 from sync.tasks import monitor_account
+from sync.types import Lease
 
 log = logging.getLogger(__name__)
 
@@ -91,9 +92,10 @@ class AccountsDuty:
                 pass
         except BROKER_ERRORS as error:
             self._failures += 1
-            wait = schedule.backoff_s(self._failures, _random(), LONGEST_BROKER_RETRY_S)
+            wait = schedule.backoff_s(self._failures, random(), LONGEST_BROKER_RETRY_S)
             self._broker_back_at = now + timedelta(seconds=wait)
-            release(claims[sent:], self._broker_back_at)
+            leases = [Lease(one.account_id, one.epoch) for one in claims[sent:]]
+            give_back(leases, self._broker_back_at)
             if self._failures == 1:  # once for each outage
                 log.warning("the broker can't be reached, checks wait: %s", error)
             return False
@@ -213,19 +215,6 @@ def publish(claims: list[Claim], now: datetime) -> Any:
                 yield number
 
 
-def release(claims: list[Claim], at: datetime) -> None:
-    """Give claims back, to be taken again at a given time."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            sql.RELEASE,
-            {
-                "at": at,
-                "ids": [one.account_id for one in claims],
-                "epochs": [one.epoch for one in claims],
-            },
-        )
-
-
 def next_run(now: datetime, *, full: bool) -> datetime:
     """When the next account is due; at once when there was more than one run may claim."""
     if full:
@@ -236,7 +225,3 @@ def next_run(now: datetime, *, full: bool) -> datetime:
     latest = now + timedelta(seconds=POLL_S)
     # What is due already was locked just now: somebody writes for it, don't spin meanwhile.
     return min(max(due, now + timedelta(seconds=SPIN_S)), latest) if due else latest
-
-
-def _random() -> float:
-    return secrets.randbelow(1_000_000) / 1_000_000

@@ -1,4 +1,4 @@
-"""When an account is checked again, and for how long a check waits for news.
+"""When an account is checked again.
 
 Pure: `now` and `random` (a number in [0, 1)) are arguments, decisions are values that the caller
 carries out. Which accounts are due is one statement, `sync.sql.CLAIM`.
@@ -14,11 +14,6 @@ JITTER = 0.1  # of an interval, either way [S2]
 FIRST_RETRY_S = 2.0
 LONGEST_RETRY_S = 120.0
 LONGEST_THROTTLE_S = 86_400.0
-
-SHORTEST_WAIT_S = 10.0
-LONGEST_WAIT_S = 25.0
-BLOCKING_WAIT_S = 5.0  # prefork and solo: nothing can end the wait early when the worker stops
-CROWDED_WAIT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +40,8 @@ class Failure:
     retry_after_s: float | None = None  # what the platform asked for
 
 
-def after_success(now: datetime, interval_s: float, random: float, *, can_wait: bool) -> DueAt:
-    """At once where the adapter can wait for news; else after the interval, spread by ±10 %."""
-    if can_wait:
-        return DueAt(now)
+def after_success(now: datetime, interval_s: float, random: float) -> DueAt:
+    """After the interval, spread by ±10 %."""
     return DueAt(now + timedelta(seconds=interval_s * (1 + JITTER * (2 * random - 1))))
 
 
@@ -67,16 +60,3 @@ def backoff_s(attempts: int, random: float, longest_s: float = LONGEST_RETRY_S) 
     """Seconds to wait after this many failures in a row (1 or more)."""
     doubled = FIRST_RETRY_S * 2.0 ** min(max(attempts, 1) - 1, 32)
     return min(doubled, longest_s) * (0.5 + 0.5 * random)
-
-
-def wait_s(interval_s: float, *, blocking: bool, accounts: int, slots: int) -> float:
-    """How long one check waits for news (s).
-
-    `accounts` share the worker's `slots`: where they are more, each waits for its part, so that all
-    have their turn within about an interval. `blocking`: nothing can end the wait early.
-    """
-    longest = BLOCKING_WAIT_S if blocking else LONGEST_WAIT_S
-    wait = min(max(interval_s, SHORTEST_WAIT_S), longest)
-    if accounts > slots:
-        wait = max(wait * slots / accounts, CROWDED_WAIT_S)
-    return wait

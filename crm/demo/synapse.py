@@ -40,6 +40,7 @@ class Synapse:
         """`port` 0: the port of the last time if it is free, else any free one."""
         self.directory = directory
         self.server_name = server_name
+        self.environment: dict[str, str] = {}  # variables of the next start, beside our own
         self._python = python
         self._port = port
         self._process: subprocess.Popen[bytes] | None = None
@@ -67,6 +68,7 @@ class Synapse:
             self._process = subprocess.Popen(
                 [self._python, "-m", "synapse.app.homeserver", "-c", str(config)],
                 cwd=self.directory,
+                env={**os.environ, **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 EVENT_STREAM = "text/event-stream"
 WAITING = "muster.event_stream"
+SEND_S = 30.0  # so long a reader may take nothing
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -71,9 +72,13 @@ async def _send_all(events: AsyncGenerator[bytes], start: Scope, send: Send) -> 
     try:
         async with aclosing(events):
             async for chunk in events:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                async with asyncio.timeout(SEND_S):
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
     except BackendUnavailable as error:
         log.info("an event stream ends; its reader will come again: %s", error)
+    except TimeoutError:  # the server closes the connection, as the answer has no end
+        log.info("an event stream ends: its reader took nothing for %s s", SEND_S)
+        return
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

@@ -63,7 +63,8 @@ def update_config(config: WorkerConfig, fields: dict[str, Any], actor: str) -> W
             config.spawn_version += 1
         config.save()
         runtime = WorkerRuntime.objects.select_for_update().get(pk=config.pk)
-        record(runtime, "configured", f"config changed: {', '.join(sorted(fields))}", actor)
+        said = ", ".join(sorted(changed)) or "nothing"
+        record(runtime, "configured", f"config changed: {said}", actor)
         if not config.enabled and runtime.desired_state == Wish.RUNNING:
             runtime.desired_state = Wish.STOPPED.value
             runtime.save(update_fields=["desired_state"])

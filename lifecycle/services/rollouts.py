@@ -19,7 +19,6 @@ from lifecycle.services.rows import notify
 from lifecycle.services.wishes import request_restart
 from lifecycle.types import RolloutState, State, StepState, Wish
 
-
 # Longer than any step may take: steps that a rollout left under way longer ago are not looked at.
 LEFT_OVER = timedelta(hours=2)
 

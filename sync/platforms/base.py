@@ -5,52 +5,165 @@ The folder's `__init__.py` names its adapter as `platform`; `sync.platforms.regi
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import ClassVar, Protocol
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import ClassVar
 
 from pydantic import BaseModel
 
-from sync.types import AccountRef, Batch
+from sync.types import (
+    AccountRef,
+    Batch,
+    Listing,
+    LoginStep,
+    OutgoingReply,
+    Record,
+    RecordKind,
+    Refused,
+)
+
+# Tells the people who asked for a login how it goes, and returns what they have answered so far
+# (for OAuth `{"code": …, "state": …}`), None while that is nothing. Raises `LoginCancelled` when
+# they gave it up or the time is over. May be called again and again with the same step.
+Tell = Callable[[LoginStep], Awaitable[Mapping[str, object] | None]]
 
 
-class Connection(Protocol):
-    """One account's open connection to its platform; owned by an `async with`."""
+class Connection(ABC):
+    """One account's open connection to its platform; owned by an `async with`.
+
+    Every method is safe to cancel at any await. All raise `PlatformUnavailable` and `RateLimited`,
+    and those that need a session `LoginExpired`.
+    """
 
     session: dict[str, object]  # what the platform gave at login (tokens); stored encrypted
 
-    async def login(self) -> dict[str, object]:
+    @abstractmethod
+    async def login(self, tell: Tell) -> dict[str, object]:
         """Log in with the account's credentials and return the new session.
 
-        Raises `LoginFailed` (wrong credentials), `PlatformUnavailable`, `RateLimited`.
+        `tell` shows a person what is to be done, where something is. Raises `LoginFailed` (wrong
+        credentials, or the credentials of somebody else), `LoginCancelled`.
         """
 
+    @abstractmethod
     def read(self, cursor: str, wait_s: float) -> AsyncIterator[Batch]:
         """The changes since `cursor` ("" for the first, full read), in bounded batches.
 
         Each batch carries the cursor that stands for having it and all before it. Once nothing is
         left, an adapter with `can_wait` waits up to `wait_s` seconds for news; the iterator ends
         when it caught up and (if it can wait) the wait is over, or as soon as waiting brought news.
-        It must be safe to cancel at any await.
-
-        Raises `LoginExpired`, `CursorInvalid`, `RateLimited`, `PlatformUnavailable`.
+        The first read and any read after an invalid cursor begins at the newest end where the
+        platform allows it. Raises `CursorInvalid`.
         """
 
-    async def send(self, conversation_id: str, text: str, key: str) -> str:
-        """Send a reply into a conversation and return the platform's message id.
+    async def send(self, reply: OutgoingReply) -> str:
+        """Send a reply and return the platform's id of it.
 
-        `key` makes it idempotent: sent twice with one key, it appears once.
+        Sent twice with one `key` it appears once if the platform has `sends_once`. Any error other
+        than `RequestRejected` leaves open whether it was sent: `find_sent` tells. Raises
+        `RequestRejected` when the platform refuses it for good.
+        """
+        raise NotImplementedError
+
+    async def find_sent(self, reply: OutgoingReply) -> str | None:
+        """The platform's id of a reply that may have been sent, None when it was not.
+
+        Asked before a reply is sent again where the platform lacks `sends_once`.
+        """
+        raise NotImplementedError
+
+    def list_ids(self, since: datetime) -> AsyncIterator[Listing]:
+        """What the platform holds since then, window by window, the newest first [S9]."""
+        raise NotImplementedError
+
+    def fetch(self, kind: RecordKind, scope: str, ids: Sequence[str]) -> AsyncIterator[Batch]:
+        """Records by their ids as they are now, in batches without a cursor; those that are gone
+        are left out."""
+        raise NotImplementedError
+
+    async def mark_read(self, conversation_id: str, message_id: str) -> None:
+        """Tell the platform that a conversation was read up to a message (external ids)."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class HookRequest:
+    """A webhook request as it came, or a handshake (GET)."""
+
+    method: str
+    headers: Mapping[str, str]  # names in lower case
+    query: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What a signed webhook request is, before anybody reads what it holds."""
+
+    delivery_id: str  # the same for a repeat of it
+    order_key: str = ""  # deliveries with one key are processed in order of arrival
+    number: int | None = None  # the platform's running number, if it has one: a jump is a gap
+    recipient: str = ""  # the identifier of the account it is for, if it says so
+
+
+class Hooks(ABC):
+    """How a platform pushes to us [S13]. Pure: no request is made, `now` is given."""
+
+    kept_headers: ClassVar[frozenset[str]] = frozenset()  # stored with a delivery; lower case
+    is_numbered: ClassVar[bool] = False  # deliveries carry a running number
+    # Numbers start anywhere after a silence of this length; None: they never do.
+    numbers_restart_after: ClassVar[timedelta | None] = None
+
+    @abstractmethod
+    def setup(self, account: AccountRef, url: str) -> Sequence[tuple[str, str]]:
+        """What a person enters at the platform: (where, what). Secrets are named, not shown."""
+
+    @abstractmethod
+    def answer(self, account: AccountRef, request: HookRequest) -> bytes | None:
+        """The body to answer a handshake with, None when the request is none.
+
+        Raises `BadSignature` when a handshake's token is wrong.
         """
 
+    @abstractmethod
+    def check(self, account: AccountRef, request: HookRequest, now: datetime) -> Delivery:
+        """Who sent it and what it is called. Raises `BadSignature` (also for one too old),
+        `Malformed` when it is signed, but not what the platform's documents say."""
 
-class Platform(Protocol):
-    """An adapter: how to connect, and what its accounts need."""
+    @abstractmethod
+    def read(
+        self, account: AccountRef, headers: Mapping[str, str], body: bytes
+    ) -> Sequence[Record | Refused]:
+        """The records of a stored delivery. Total: what can't be read is `Refused`."""
+
+
+class Platform(ABC):
+    """An adapter: how to connect, what its accounts need, and what the platform can do."""
 
     name: ClassVar[str]  # in URLs, rows and metrics: lower case, no spaces
     label: ClassVar[str]  # for people
-    can_wait: ClassVar[bool]  # `read` can wait for news (long poll, push)
-    needs_endpoint: ClassVar[bool]  # each account names its server's http(s) address
+    needs_endpoint: ClassVar[bool]  # each account names its server's address
+    endpoint_schemes: ClassVar[tuple[str, ...]] = ("https", "http")
     credentials: ClassVar[type[BaseModel]]  # the shape of `Account.credentials`
 
+    can_wait: ClassVar[bool] = False  # `read` can wait for news (long poll, push)
+    replies_to: ClassVar[frozenset[RecordKind]] = frozenset()  # CONVERSATION, POST, COMMENT
+    longest_reply: ClassVar[int] = 10_000  # characters
+    sends_once: ClassVar[bool] = False  # `send` is idempotent by its key
+    lists_ids: ClassVar[bool] = False  # `list_ids` and `fetch` work
+    marks_read: ClassVar[bool] = False
+    asks_person: ClassVar[bool] = False  # `login` needs somebody (QR image, OAuth)
+    echoes_sent: ClassVar[bool] = True  # what we send is read, or pushed, back to us later
+    hooks: ClassVar[Hooks | None] = None
+
+    @abstractmethod
     def connect(self, account: AccountRef) -> AbstractAsyncContextManager[Connection]:
         """Open a connection; no request is made before the first call on it."""
+
+    def reread(self, account: AccountRef, kind: str, raw: str) -> Sequence[Record | Refused]:
+        """The records of a dead letter of shape `PLATFORM`, read again by today's code [S6]."""
+        del account
+        return [Refused(kind, "", raw, "this platform's raw records can't be read again by hand")]

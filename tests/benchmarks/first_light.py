@@ -79,7 +79,7 @@ def kill_to_running(client: httpx.Client, worker_id: str, kills: int) -> list[fl
 
 async def message_to_row(client: httpx.Client, server: synapse.Synapse) -> list[float]:
     async with matrix_stage(server) as stage:
-        room = await stage.conversation()
+        room = await stage.thread()
         add_account(client, stage.account)
         await asyncio.to_thread(until, lambda: client.get("/inbox/summary").json()["conversations"])
         return [await one_message(client, stage, room, n) for n in range(MESSAGES)]

@@ -13,16 +13,16 @@ from crm.demo.synapse import Synapse
 from sync.types import MessageRecord
 from tests.contract.conftest import CACHE
 from tests.contract.matrix_stage import MatrixStage, matrix_stage
-from tests.contract.platform_contract import logged_in, messages, read, say_many
+from tests.contract.suite.reading import last_cursor, logged_in, messages, read
 
 HISTORY = 2000
 NEWS = 50
 
 
 async def first_read(stage: MatrixStage) -> None:
-    room = await stage.conversation()
+    room = await stage.thread()
     began = time.perf_counter()
-    await say_many(stage, room, [f"message {n} " + "x" * 180 for n in range(HISTORY)])
+    await stage.say_many(room, [f"message {n} " + "x" * 180 for n in range(HISTORY)])
     print(f"sent {HISTORY} messages in {time.perf_counter() - began:.1f} s")
     async with logged_in(stage) as connection:
         for _ in range(3):
@@ -36,17 +36,17 @@ async def first_read(stage: MatrixStage) -> None:
 
 async def latency(stage: MatrixStage) -> None:
     """From before the send to the batch in our hands, while the read waits."""
-    room = await stage.conversation()
+    room = await stage.thread()
     sent: dict[str, float] = {}
     seen: dict[str, float] = {}
     async with logged_in(stage) as connection:
-        cursor = (await read(connection))[-1].cursor
+        cursor = last_cursor(await read(connection))
 
         async def watch() -> None:
             nonlocal cursor
             while len(seen) < NEWS:
                 async for batch in connection.read(cursor, 30):
-                    cursor = batch.cursor
+                    cursor = batch.cursor or cursor
                     for record in batch.records:
                         if isinstance(record, MessageRecord):
                             seen[record.text] = time.perf_counter()

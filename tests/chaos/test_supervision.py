@@ -72,8 +72,7 @@ class Chaos:
         found += invariants.disturbed(before, self._rows(), touched(faults))
         if keeps_tasks(faults):
             found += self.there.work.twice()
-        else:
-            self.there.work.forgive()
+        self.there.work.forgive()  # what this round has lost is said, or is no wonder
         for what in found:
             say(f"VIOLATION in round {number}: {what}")
         self.violations += [f"round {number}: {what}" for what in found]

@@ -138,6 +138,10 @@ def fill(accounts: int, each: int) -> Account:
             )
             SyncRun.objects.create(account=account, sequence=row, epoch=1, outcome="committed")
             DeadLetter.objects.create(
-                account=account, kind="message", raw={"body": "raw words"}, error="no sender"
+                account=account,
+                kind="message",
+                identity=str(row),
+                raw={"body": "raw words"},
+                error="no sender",
             )
     return account

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any, ClassVar
@@ -13,6 +13,7 @@ from django.db.models import Count, F, Q
 from pydantic import BaseModel
 
 from sync.models import Account, Comment, Conversation, Message, Post
+from sync.platforms.base import Connection, Platform, Tell
 from sync.types import (
     AccountRef,
     Batch,
@@ -150,7 +151,7 @@ class TinyCredentials(BaseModel):
     password: str
 
 
-class TinyConnection:
+class TinyConnection(Connection):
     """A connection that does what the test's script says."""
 
     def __init__(self, platform: TinyPlatform, account: AccountRef) -> None:
@@ -158,7 +159,7 @@ class TinyConnection:
         self.account = account
         self.session = dict(account.session)
 
-    async def login(self) -> dict[str, object]:
+    async def login(self, tell: Tell) -> dict[str, object]:
         self.platform.logins += 1
         await self.platform.on_login(self.account)
         self.session = {"token": f"secret-token-{self.platform.logins}"}
@@ -166,24 +167,22 @@ class TinyConnection:
 
     async def read(self, cursor: str, wait_s: float) -> AsyncIterator[Batch]:
         self.platform.reads.append((cursor, wait_s))
-        async for batch in self.platform.on_read(cursor, wait_s):
-            yield batch
-
-    async def send(self, conversation_id: str, text: str, key: str) -> str:
-        return key
+        async with aclosing(self.platform.on_read(cursor, wait_s)) as batches:
+            async for batch in batches:
+                yield batch
 
 
 async def accept(_account: AccountRef) -> None:
     return None
 
 
-async def nothing(_cursor: str, _wait_s: float) -> AsyncIterator[Batch]:
+async def nothing(_cursor: str, _wait_s: float) -> AsyncGenerator[Batch, None]:
     none: tuple[Batch, ...] = ()
     for batch in none:
         yield batch
 
 
-class TinyPlatform:
+class TinyPlatform(Platform):
     """A platform in a few lines; tests replace `on_login` and `on_read`."""
 
     name: ClassVar[str] = "tiny"
@@ -197,7 +196,7 @@ class TinyPlatform:
         self.opened = self.closed = 0
         self.reads: list[tuple[str, float]] = []
         self.on_login: Callable[[AccountRef], Any] = accept
-        self.on_read: Callable[[str, float], AsyncIterator[Batch]] = nothing
+        self.on_read: Callable[[str, float], AsyncGenerator[Batch, None]] = nothing
 
     @asynccontextmanager
     async def connect(self, account: AccountRef) -> AsyncIterator[TinyConnection]:
@@ -208,11 +207,11 @@ class TinyPlatform:
             self.closed += 1
 
 
-def script(*steps: Batch | Exception) -> Callable[[str, float], AsyncIterator[Batch]]:
+def script(*steps: Batch | Exception) -> Callable[[str, float], AsyncGenerator[Batch, None]]:
     """An `on_read` that yields or raises the steps in order, over however many reads."""
     left = list(steps)
 
-    async def read(_cursor: str, _wait_s: float) -> AsyncIterator[Batch]:
+    async def read(_cursor: str, _wait_s: float) -> AsyncGenerator[Batch, None]:
         while left:
             step = left.pop(0)
             if isinstance(step, Exception):
@@ -222,11 +221,12 @@ def script(*steps: Batch | Exception) -> Callable[[str, float], AsyncIterator[Ba
     return read
 
 
-def waiting(started: Any) -> Callable[[str, float], AsyncIterator[Batch]]:
+def waiting(started: Any) -> Callable[[str, float], AsyncGenerator[Batch, None]]:
     """An `on_read` that waits for news that never come; `started` is set once it waits."""
 
-    async def read(_cursor: str, wait_s: float) -> AsyncIterator[Batch]:
-        started.set()
+    async def read(_cursor: str, wait_s: float) -> AsyncGenerator[Batch, None]:
+        if wait_s:
+            started.set()
         await asyncio.sleep(wait_s)
         none: tuple[Batch, ...] = ()
         for batch in none:

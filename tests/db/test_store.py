@@ -9,7 +9,6 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
-import psycopg
 import pytest
 from django.db import connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
@@ -21,6 +20,7 @@ from sync import store
 from sync.errors import CountsDisagree, CursorMoved, StaleEpoch, SyncError
 from sync.merge import merge
 from sync.models import Account, Comment, Conversation, DeadLetter, Message, Post, SyncRun
+from sync.store import records as writing
 from sync.types import Attachment, Batch, Direction, Lease, MessageRecord, Receipt, Record, Refused
 from tests.db.sync_stage import (
     NOON,
@@ -255,16 +255,8 @@ def test_the_number_of_queries_does_not_grow_with_the_batch(account: Account, si
         connection,
     ) as queries:
         store.ingest(lease(account), 1, merge(Batch("next", tuple(records), ())))
-    # savepoint × 2, lock, prepare, 2 × (copy, upsert), account, receipt
-    assert len(queries) <= 10
-
-
-def test_the_inbox_is_told_once(account: Account) -> None:
-    with CaptureQueriesContext(connection) as queries:
-        put(account, conversation(), message(1), post(), comment())
-    assert [q["sql"] for q in queries if "pg_notify" in q["sql"]] == [
-        f"SELECT pg_notify('muster_inbox', '{account.pk}')"
-    ]
+    # savepoint × 2, lock, prepare, 2 × (copy, upsert), account, receipt, feed
+    assert len(queries) <= 11
 
 
 # --- who may write ----------------------------------------------------------------------------
@@ -347,7 +339,7 @@ def test_a_failing_copy_leaves_nothing(account: Account, monkeypatch: pytest.Mon
     def broken(_comment: Any) -> Any:
         raise Killed
 
-    monkeypatch.setattr(store, "_comment_row", broken)
+    monkeypatch.setattr(writing, "_comment_row", broken)
     with pytest.raises(Killed), transaction.atomic():
         store.ingest(lease(account), 0, merge(Batch("x", (message(1), comment()))))
     assert not any(rows(account).values())
@@ -512,19 +504,3 @@ def test_writers_and_readers_at_once_keep_the_counters_right() -> None:
     assert in_threads(write, read, read) == [None, None, None]
     assert Message.objects.count() == 201
     check_counters(account)
-
-
-@pytest.mark.django_db(transaction=True)
-def test_the_committed_batch_is_announced() -> None:
-    account = make_account()
-    parameters = connection.get_connection_params()
-    wanted = {
-        k: v for k, v in parameters.items() if k in {"host", "port", "user", "dbname", "password"}
-    }
-    with psycopg.connect(**wanted, autocommit=True) as listener:
-        listener.execute("LISTEN muster_inbox")
-        put(account, message(1))
-        (heard,) = listener.notifies(timeout=5, stop_after=1)
-        assert (heard.channel, heard.payload) == ("muster_inbox", str(account.pk))
-        put(account, message(1))
-        assert list(listener.notifies(timeout=0.2, stop_after=1)) == []

@@ -16,9 +16,10 @@ from lifecycle import duties as lifecycle_duties
 from lifecycle.balance import Strategy
 from lifecycle.models import WorkerConfig, WorkerRuntime
 from sync import duties, services, tasks
-from sync.duties import AccountsDuty, Claim
+from sync.duties import AccountsDuty
 from sync.models import Account
 from sync.schedule import DueAt
+from sync.types import Lease
 from tests.db.sync_stage import lease, make_account
 
 pytestmark = pytest.mark.django_db
@@ -105,7 +106,7 @@ def test_a_finished_check_is_due_when_it_says(make_worker: Any, sent: Sent, now:
     duty = AccountsDuty()
     duty.run(now)
     account.refresh_from_db()
-    services.finish_run(lease(account), DueAt(now + timedelta(seconds=3)))
+    services.finish_run(lease(account), DueAt(now + timedelta(seconds=3)), now, None)
     assert duty.run(now + timedelta(seconds=1)) == now + timedelta(seconds=3)
     assert len(sent) == 1
     duty.run(now + timedelta(seconds=3))
@@ -320,6 +321,6 @@ def test_the_number_of_queries_does_not_grow_with_the_accounts(
 
 def test_a_released_claim_that_was_taken_anew_is_left_alone(now: datetime) -> None:
     account = make_account(epoch=4, claimed_generation=1, next_due_at=now)
-    duties.release([Claim(account.pk, 3, "w")], now + timedelta(seconds=9))
+    services.give_back([Lease(account.pk, 3)], now + timedelta(seconds=9))
     account.refresh_from_db()
     assert (account.claimed_generation, account.next_due_at) == (1, now)

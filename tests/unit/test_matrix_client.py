@@ -21,6 +21,7 @@ from sync.platforms.matrix import platform
 from sync.platforms.matrix.adapter import MatrixConnection
 from sync.platforms.matrix.place import Invitation, Place
 from sync.types import AccountRef
+from tests.contract.suite.reading import tell_nobody
 
 URL = "https://matrix.a.org"
 ME = "@me:a.org"
@@ -121,14 +122,14 @@ async def test_unknown_since_is_an_invalid_cursor(
 async def test_login_refused(connection: MatrixConnection, server: Any, code: str) -> None:
     server.post("/login").mock(return_value=refusing(403, code))
     with pytest.raises(LoginFailed, match=code):
-        await connection.login()
+        await connection.login(tell_nobody)
 
 
 async def test_login_asks_for_the_same_device_and_without_the_old_token(
     connection: MatrixConnection, server: Any
 ) -> None:
     route = server.post("/login").mock(return_value=httpx.Response(200, json=SESSION))
-    assert await connection.login() == SESSION
+    assert await connection.login(tell_nobody) == SESSION
     request = route.calls.last.request
     assert "Authorization" not in request.headers
     assert b'"device_id":"D"' in request.content.replace(b'": "', b'":"')
@@ -138,7 +139,7 @@ async def test_login_as_somebody_else_is_refused(connection: MatrixConnection, s
     other = {**SESSION, "user_id": "@other:a.org"}
     server.post("/login").mock(return_value=httpx.Response(200, json=other))
     with pytest.raises(LoginFailed, match="@other"):
-        await connection.login()
+        await connection.login(tell_nobody)
     assert connection.session == SESSION
 
 

@@ -10,12 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from sync.batches import Bounds, slices
 from sync.errors import CursorInvalid
 from sync.platforms.matrix import rooms, wire
-from sync.platforms.matrix.batches import Row, cut, slices, weight
+from sync.platforms.matrix.batches import cut
 from sync.platforms.matrix.credentials import MatrixCredentials
 from sync.platforms.matrix.place import Gap, Invitation, Place
 from sync.types import ConversationRecord, Direction, MessageRecord, Refused
+from sync.weights import Row, weight
 
 ROOM = "!room:a.org"
 ME = "@me:a.org"
@@ -116,7 +118,7 @@ class TestBatches:
         self, sizes: list[int], row_limit: int, byte_limit: int
     ) -> None:
         rows: list[Row] = [message(number, "x" * size) for number, size in enumerate(sizes)]
-        pieces = list(slices(rows, row_limit, byte_limit))
+        pieces = list(slices(rows, Bounds(row_limit, byte_limit)))
         assert [row for piece in pieces for row in piece] == rows
         for piece in pieces:
             assert len(piece) <= row_limit

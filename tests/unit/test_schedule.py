@@ -1,4 +1,4 @@
-"""`sync.schedule`: when an account is checked, and for how long."""
+"""`sync.schedule`: when an account is checked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from sync.schedule import (
     after_failure,
     after_success,
     backoff_s,
-    wait_s,
 )
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -31,12 +30,8 @@ def seconds(decision: object) -> float:
 
 @given(st.integers(5, 86_400), randoms)
 def test_the_interval_is_spread_by_a_tenth(interval: int, random: float) -> None:
-    due = seconds(after_success(NOON, interval, random, can_wait=False))
+    due = seconds(after_success(NOON, interval, random))
     assert 0.9 * interval - 0.001 <= due <= 1.1 * interval + 0.001
-
-
-def test_an_adapter_that_can_wait_is_asked_again_at_once() -> None:
-    assert after_success(NOON, 30, 0.7, can_wait=True) == DueAt(NOON)
 
 
 @given(st.integers(1, 10_000), randoms)
@@ -65,22 +60,5 @@ def test_a_wrong_password_waits_for_a_person() -> None:
     assert after_failure(NOON, Failure(1, needs_person=True), 0.5) == WaitForPerson()
 
 
-@pytest.mark.parametrize(
-    ("interval", "blocking", "accounts", "slots", "expected"),
-    [
-        (5, False, 1, 10, 10),
-        (20, False, 10, 10, 20),
-        (300, False, 1, 10, 25),
-        (300, True, 1, 2, 5),
-        (30, False, 100, 10, 2.5),
-        (30, False, 5000, 10, 1),
-    ],
-)
-def test_how_long_a_check_waits(
-    interval: int, blocking: bool, accounts: int, slots: int, expected: float
-) -> None:
-    assert wait_s(interval, blocking=blocking, accounts=accounts, slots=slots) == expected
-
-
 def test_due_times_are_aware() -> None:
-    assert after_success(NOON, 30, 0.5, can_wait=False).at == NOON + timedelta(seconds=30)
+    assert after_success(NOON, 30, 0.5).at == NOON + timedelta(seconds=30)

@@ -11,18 +11,19 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from sync.errors import LoginExpired, LoginFailed, RequestRejected
+from sync.platforms.base import Connection, Platform, Tell
 from sync.platforms.matrix.batches import cut
 from sync.platforms.matrix.client import MatrixClient
 from sync.platforms.matrix.credentials import MatrixCredentials
 from sync.platforms.matrix.place import Place
 from sync.platforms.matrix.reader import Reader
-from sync.types import AccountRef, Batch
+from sync.types import AccountRef, Batch, OutgoingReply, RecordKind
 
 # One long poll; proxies in front of homeservers cut connections that are silent for a minute.
 LONGEST_POLL_S = 30.0
 
 
-class Matrix:
+class Matrix(Platform):
     """Rooms are conversations; every m.room.message of a room is a message."""
 
     name: ClassVar[str] = "matrix"
@@ -30,6 +31,8 @@ class Matrix:
     can_wait: ClassVar[bool] = True
     needs_endpoint: ClassVar[bool] = True
     credentials: ClassVar[type[BaseModel]] = MatrixCredentials
+    replies_to: ClassVar[frozenset[RecordKind]] = frozenset({RecordKind.CONVERSATION})
+    sends_once: ClassVar[bool] = True
 
     @asynccontextmanager
     async def connect(self, account: AccountRef) -> AsyncIterator[MatrixConnection]:
@@ -41,7 +44,7 @@ class Matrix:
             yield MatrixConnection(account, MatrixClient(http))
 
 
-class MatrixConnection:
+class MatrixConnection(Connection):
     """One account's requests. See `sync.platforms.base.Connection` for what the methods promise."""
 
     def __init__(self, account: AccountRef, client: MatrixClient) -> None:
@@ -50,7 +53,7 @@ class MatrixConnection:
         self.session: dict[str, object] = dict(account.session)
         client.token = self._word("access_token")
 
-    async def login(self) -> dict[str, object]:
+    async def login(self, tell: Tell) -> dict[str, object]:
         """The new session: access_token, device_id, user_id.
 
         Also raises `LoginFailed` when the credentials belong to somebody else than the account:
@@ -110,10 +113,10 @@ class MatrixConnection:
             elif is_waiting and not step.entered and (step.rows or left_s <= poll_s):
                 return
 
-    async def send(self, conversation_id: str, text: str, key: str) -> str:
+    async def send(self, reply: OutgoingReply) -> str:
         """Also raises `RequestRejected`, e.g. M_TOO_LARGE, M_FORBIDDEN."""
-        content = {"msgtype": "m.text", "body": text}
-        return await self._client.send(conversation_id, "m.room.message", content, key)
+        content = {"msgtype": "m.text", "body": reply.text}
+        return await self._client.send(reply.conversation_id, "m.room.message", content, reply.key)
 
     def _word(self, key: str) -> str:
         """A text of the session, "" when it isn't there."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sync.errors import CursorInvalid
+from sync.types import OpenGap
 
 
 class Gap(BaseModel):
@@ -23,6 +24,20 @@ class Gap(BaseModel):
     room: str
     start: str = Field(alias="from")
     stop: str | None = Field(None, alias="to")
+
+    @property
+    def key(self) -> str:
+        """What names it while backfill works its way down: its lower end, which stays."""
+        return f"{self.room} {self.stop or ''}"
+
+    def opened(self) -> OpenGap:
+        """The gap as the books have it [S9]; its ends are the homeserver's tokens."""
+        reason = (
+            "the homeserver left these messages out of its answer"
+            if self.stop
+            else "the room's history before we came"
+        )
+        return OpenGap(self.key, self.room, self.start, self.stop or "", reason)
 
 
 class Invitation(BaseModel):
@@ -50,6 +65,10 @@ class Place(BaseModel):
             return cls.model_validate_json(cursor)
         except ValidationError as error:
             raise CursorInvalid(f"this is not a cursor of the Matrix adapter: {error}") from error
+
+    def open_gaps(self) -> tuple[OpenGap, ...]:
+        """Each once: a room that was entered again has its beginning still before it."""
+        return tuple({gap.key: gap.opened() for gap in reversed(self.gaps)}.values())
 
     def text(self) -> str:
         """The cursor; "" for the empty place."""

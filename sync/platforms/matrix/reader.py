@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 
 import httpx
 
+from sync.batches import bounds
 from sync.errors import CursorInvalid, RequestRejected
 from sync.platforms.matrix import rooms, wire
-from sync.platforms.matrix.batches import ROW_LIMIT, Row
 from sync.platforms.matrix.client import MatrixClient
 from sync.platforms.matrix.events import member_names, read_timeline, refusal
 from sync.platforms.matrix.invitations import follow
 from sync.platforms.matrix.place import Gap, Place
+from sync.weights import Row
 
 ORIGINALS_AT_ONCE = 8
 
@@ -68,7 +69,7 @@ class Reader:
         """
         gap, rest = place.gaps[0], place.gaps[1:]
         try:
-            answer = await self._client.history(gap.room, gap.start, gap.stop, ROW_LIMIT)
+            answer = await self._client.history(gap.room, gap.start, gap.stop, bounds().rows)
         except RequestRejected as error:
             if error.status == httpx.codes.BAD_REQUEST:  # it does not know the token any more
                 raise CursorInvalid(str(error)) from error

@@ -1,20 +1,20 @@
-"""`sync.tasks` and `sync.watch`: one check of one account, whatever its platform does."""
+"""`sync.engine.check`: one check of one account, whatever its platform does."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import threading
-import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, connections
+from django.db import DatabaseError
 from django.utils import timezone
 
-from sync import platforms, services, store, tasks, watch
+from sync import platforms, services, store, tasks
+from sync.engine import check as engine_check
 from sync.errors import (
     CursorInvalid,
     CursorMoved,
@@ -26,7 +26,8 @@ from sync.errors import (
 )
 from sync.models import Account, Message, SyncRun
 from sync.types import AccountRef, Batch, Lease, LoginState
-from tests.db.sync_stage import TinyPlatform, make_account, message, script, waiting
+from tests.db.engine_stage import check
+from tests.db.sync_stage import TinyPlatform, make_account, message, script
 
 pytestmark = pytest.mark.django_db
 
@@ -37,16 +38,7 @@ PASSWORD = "correct horse battery"
 def tiny(monkeypatch: pytest.MonkeyPatch) -> TinyPlatform:
     platform = TinyPlatform()
     monkeypatch.setattr(platforms, "registry", lambda: {"tiny": platform})
-    monkeypatch.setattr(watch, "_stopping", False)
     return platform
-
-
-@pytest.fixture(autouse=True)
-def _one_transaction(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test that lives in one transaction must keep its connection."""
-    marks = request.node.iter_markers("django_db")
-    if not any(mark.kwargs.get("transaction") for mark in marks):
-        monkeypatch.setattr(tasks, "close_old_connections", lambda: None)
 
 
 @pytest.fixture
@@ -59,21 +51,8 @@ def account(db: None) -> Account:
     )
 
 
-def check(account: Account) -> Account:
-    tasks.monitor_account(account.pk, account.epoch)
-    account.refresh_from_db()
-    return account
-
-
 def batch(cursor: str, *numbers: int) -> Batch:
     return Batch(cursor, tuple(message(n) for n in numbers))
-
-
-def until(condition: Any, timeout_s: float = 5) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        threading.Event().wait(0.005)
 
 
 # --- the good path ----------------------------------------------------------------------------
@@ -94,48 +73,19 @@ def test_a_check_stores_what_is_new_and_is_due_after_the_interval(
     assert tiny.logins == 0
 
 
-def test_an_adapter_that_waits_is_asked_again_while_news_come(
-    account: Account, tiny: TinyPlatform
-) -> None:
-    tiny.can_wait = True  # type: ignore[misc]
-    news = [batch("1", 1), batch("2", 2)]
-
-    async def read(_cursor: str, _wait_s: float) -> AsyncIterator[Batch]:
-        if news:
-            yield news.pop(0)
-
-    tiny.on_read = read
-    check(account)
-    assert [cursor for cursor, _ in tiny.reads] == ["", "1", "2"]
-    assert all(0 < wait_s <= 5 for _, wait_s in tiny.reads)
-    assert account.next_due_at <= timezone.now()
-    assert account.claimed_generation is None
-
-
-def test_a_long_catch_up_is_done_in_parts(
-    account: Account, tiny: TinyPlatform, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tiny.can_wait = True  # type: ignore[misc]
-    monkeypatch.setattr(tasks, "LONGEST_READ_S", 0.0)
-    tiny.on_read = script(batch("1", 1), batch("2", 2))
-    assert check(account).cursor == "1"
-    assert account.next_due_at <= timezone.now()
-    assert check(account).cursor == "2"
-
-
 def test_the_next_batch_is_read_after_the_last_is_committed(
     account: Account, tiny: TinyPlatform
 ) -> None:
     stored: list[int] = []
     ingested = threading.Event()
 
-    async def read(_cursor: str, _wait_s: float) -> AsyncIterator[Batch]:
+    async def read(_cursor: str, _wait_s: float) -> AsyncGenerator[Batch, None]:
         for number in (1, 2, 3):
             ingested.clear()
             yield batch(str(number), number)
             stored.append(int(ingested.is_set()))
 
-    original = store.ingest
+    original = store.ingest_batch
 
     def ingest(*args: Any) -> Any:
         receipt = original(*args)
@@ -143,7 +93,7 @@ def test_the_next_batch_is_read_after_the_last_is_committed(
         return receipt
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(store, "ingest", ingest)
+        patched.setattr(store, "ingest_batch", ingest)
         tiny.on_read = read
         check(account)
     assert stored == [1, 1, 1]
@@ -271,7 +221,7 @@ def test_a_database_error_is_recorded_where_it_can_be(
     def broken(*_: object) -> None:
         raise DatabaseError("deadlock")
 
-    monkeypatch.setattr(store, "ingest", broken)
+    monkeypatch.setattr(store, "ingest_batch", broken)
     tiny.on_read = script(batch("1", 1))
     assert check(account).last_error == "database: DatabaseError"
     assert account.next_due_at > timezone.now()
@@ -285,22 +235,22 @@ def test_a_database_that_is_away_ends_the_check_quietly(
 
     monkeypatch.setattr(services, "begin_run", broken)
     check(account)
-    assert "could not reach the database" in caplog.text
+    assert f"the check of account {account.pk} ended: DatabaseError: gone" in caplog.text
 
 
 def test_a_stale_claim_opens_no_connection(account: Account, tiny: TinyPlatform) -> None:
     due = account.next_due_at
-    tasks.monitor_account(account.pk, account.epoch - 1)
-    account.refresh_from_db()
+    Account.objects.update(epoch=4)
+    check(account)
     assert (tiny.opened, account.next_due_at, account.error_count) == (0, due, 0)
 
 
 def test_an_account_that_moved_is_left_alone(account: Account, tiny: TinyPlatform) -> None:
-    async def read(_cursor: str, _wait_s: float) -> AsyncIterator[Batch]:
+    async def read(_cursor: str, _wait_s: float) -> AsyncGenerator[Batch, None]:
         yield batch("1", 1)
         yield batch("2", 2)
 
-    original = store.ingest
+    original = store.ingest_batch
 
     def ingest(lease: Lease, *args: Any) -> Any:
         receipt = original(lease, *args)
@@ -308,7 +258,7 @@ def test_an_account_that_moved_is_left_alone(account: Account, tiny: TinyPlatfor
         return receipt
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(store, "ingest", ingest)
+        patched.setattr(store, "ingest_batch", ingest)
         tiny.on_read = read
         check(account)
     assert Message.objects.count() == 1
@@ -322,7 +272,7 @@ def test_losing_a_race_is_no_failure(
     def lost(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(store, "ingest", lost)
+    monkeypatch.setattr(store, "ingest_batch", lost)
     tiny.on_read = script(batch("1", 1))
     assert check(account).error_count == 0
     assert tiny.closed == 1
@@ -331,9 +281,9 @@ def test_losing_a_race_is_no_failure(
 def test_an_adapter_that_hangs_is_given_up(
     account: Account, tiny: TinyPlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(engine_check, "ANSWER_S", 0.05)
 
-    async def read(_cursor: str, _wait_s: float) -> AsyncIterator[Batch]:
+    async def read(_cursor: str, _wait_s: float) -> AsyncGenerator[Batch, None]:
         await asyncio.sleep(60)
         yield batch("1", 1)
 
@@ -351,90 +301,6 @@ def test_receipts_older_than_thirty_days_go(account: Account) -> None:
     SyncRun.objects.create(account=account, epoch=0, outcome="committed", sequence=3)
     tasks.prune_runs()
     assert SyncRun.objects.get().sequence == 3
-
-
-# --- the end of a wait ------------------------------------------------------------------------
-
-
-def in_thread(account: Account) -> threading.Thread:
-    def run() -> None:
-        try:
-            tasks.monitor_account(account.pk, account.epoch)
-        finally:
-            connections.close_all()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    return thread
-
-
-@pytest.fixture
-def started() -> Iterator[threading.Event]:
-    yield threading.Event()
-    watch.stop()  # whatever a failed test left waiting
-
-
-@pytest.mark.django_db(transaction=True)
-def test_a_stopping_worker_ends_its_waits_at_once(
-    account: Account, tiny: TinyPlatform, started: threading.Event
-) -> None:
-    tiny.can_wait = True  # type: ignore[misc]
-    tiny.on_read = waiting(started)
-    thread = in_thread(account)
-    assert started.wait(5)
-    begun = time.monotonic()
-    watch.stop()
-    thread.join(5)
-    assert time.monotonic() - begun < 1
-    account.refresh_from_db()
-    assert account.next_due_at <= timezone.now()
-    assert (account.claimed_generation, account.error_count) == (None, 0)
-    assert tiny.closed == 1
-    check(account)  # one that comes in now is handed back at once
-    assert tiny.opened == 1
-    assert account.claimed_generation is None
-
-
-@pytest.mark.django_db(transaction=True)
-def test_a_newer_check_ends_the_older_one(
-    account: Account, tiny: TinyPlatform, started: threading.Event
-) -> None:
-    tiny.can_wait = True  # type: ignore[misc]
-    tiny.on_read = waiting(started)
-    older = in_thread(account)
-    assert started.wait(5)
-    started.clear()
-    Account.objects.update(epoch=4)
-    account.refresh_from_db()
-    newer = in_thread(account)
-    older.join(2)
-    assert not older.is_alive()
-    assert started.wait(5)
-    assert newer.is_alive()
-    watch.stop()
-    newer.join(5)
-
-
-@pytest.mark.django_db(transaction=True)
-def test_no_database_connection_is_held_while_waiting(
-    account: Account, tiny: TinyPlatform, started: threading.Event
-) -> None:
-    tiny.can_wait = True  # type: ignore[misc]
-    tiny.on_read = waiting(started)
-    before = len(_backends())
-    thread = in_thread(account)
-    assert started.wait(5)
-    until(lambda: len(_backends()) <= before)
-    watch.stop()
-    thread.join(5)
-
-
-def _backends() -> list[Any]:
-    """Connections that this process's pool has given out."""
-    from django.db import connection
-
-    stats = connection.pool.get_stats()  # type: ignore[attr-defined]
-    return [None] * (stats.get("pool_size", 0) - stats.get("pool_available", 0))
 
 
 def test_a_username_is_no_secret(account: Account, tiny: TinyPlatform) -> None:

@@ -1,0 +1,167 @@
+"""What the checks of accounts report.
+
+Each report carries its lease: `epoch` rises whenever an account is assigned, claimed or changed,
+and a report with an older one raises `StaleEpoch` and changes nothing [S5].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Case, F, Value, When
+from django.db.models.expressions import RawSQL
+from django.db.models.functions import Greatest
+
+from sync import schedule, sql
+from sync.models import Account, SyncRun
+from sync.services.leases import LEASE_S
+from sync.services.rows import held, notify, report, stale
+from sync.types import AccountRef, Lease, LoginState, RunOutcome, Work
+
+LONGEST_ERROR = 2000
+# The master looks by itself every 5 s, and plans for what is due later.
+SOON = timedelta(seconds=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one check of an account begins with."""
+
+    lease: Lease
+    ref: AccountRef
+    worker_id: str
+    cursor: str
+    sequence: int
+    backlog: int | None
+    interval_s: int
+    work: frozenset[Work]  # that waits beside reading
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a check failed, for the account's page. `error` holds no secret."""
+
+    error: str
+    needs_person: bool = False
+    retry_after_s: float | None = None
+    login_state: LoginState | None = None
+
+
+def begin_run(lease: Lease, now: datetime) -> Run:
+    """Take up a check that was claimed for us. Raises `StaleEpoch` when it is no longer ours.
+
+    What is asked for before this is seen here, what is asked for later makes the account due.
+    """
+    rows = Account.objects.filter(pk=lease.account_id, epoch=lease.epoch, enabled=True)
+    if not rows.update(next_due_at=now + timedelta(seconds=LEASE_S), watched_at=now):
+        raise stale(lease)
+    waiting = rows.select_related("worker").annotate(work=RawSQL(sql.WORK, []))  # noqa: S611
+    account = waiting.first()
+    if account is None:
+        raise stale(lease)
+    return Run(
+        lease=lease,
+        ref=AccountRef(
+            account_id=account.pk,
+            platform=account.platform,
+            identifier=account.identifier,
+            endpoint=account.endpoint,
+            credentials=account.credentials,
+            session=account.session,
+        ),
+        worker_id=account.worker.worker_id if account.worker else "",
+        cursor=account.cursor,
+        sequence=account.sequence,
+        backlog=account.backlog,
+        interval_s=account.interval_s,
+        work=frozenset(map(Work, account.work)),
+    )
+
+
+def caught_up(lease: Lease, now: datetime) -> None:
+    """The platform has told all that is new, and is waited on. Raises `StaleEpoch`."""
+    report(lease, last_sync_at=now, error_count=0)
+
+
+def record_login(lease: Lease, state: LoginState, session: dict[str, object] | None = None) -> None:
+    """Where the login stands, with the new session if there is one; one that worked ends the error
+    of one that did not. Raises `StaleEpoch`.
+    """
+    values: dict[str, Any] = {"login_state": state.value}
+    if state == LoginState.SUCCESS:
+        values |= {"last_error": "", "last_error_at": None}
+    if session is not None:
+        values["session"] = session
+    report(lease, **values)
+
+
+def note(lease: Lease, text: str, now: datetime) -> None:
+    """Something that people should see, though the check goes on. Raises `StaleEpoch`."""
+    report(lease, last_error=text[:LONGEST_ERROR], last_error_at=now)
+
+
+def record_failure(
+    lease: Lease, problem: Problem, now: datetime, random: float, worker_id: str = ""
+) -> schedule.Decision:
+    """A check failed: the error on the account, its next check, and a `SyncRun` for the first
+    failure of a series. Raises `StaleEpoch`.
+    """
+    with held(lease) as account:
+        account.error_count += 1
+        account.last_error = problem.error[:LONGEST_ERROR].replace("\x00", "")
+        account.last_error_at = now
+        account.claimed_generation = None
+        if problem.login_state is not None:
+            account.login_state = problem.login_state.value
+        decision = schedule.after_failure(
+            now,
+            schedule.Failure(account.error_count, problem.needs_person, problem.retry_after_s),
+            random,
+        )
+        if isinstance(decision, schedule.DueAt) and account.next_due_at > now:
+            account.next_due_at = decision.at  # else somebody asked for a check meanwhile
+        account.save(
+            update_fields=[
+                "error_count",
+                "last_error",
+                "last_error_at",
+                "claimed_generation",
+                "login_state",
+                "next_due_at",
+            ]
+        )
+        if account.error_count == 1:
+            SyncRun.objects.create(
+                account=account,
+                epoch=lease.epoch,
+                worker_id=worker_id,
+                outcome=RunOutcome.FAILED,
+                error=account.last_error,
+            )
+    return decision
+
+
+def finish_run(
+    lease: Lease, decision: schedule.DueAt, now: datetime, synced_at: datetime | None
+) -> None:
+    """The check is over and the account free to be claimed again: when it says, or at once where
+    somebody asked for that meanwhile. Raises `StaleEpoch`.
+
+    `synced_at`: when the platform said that this is all.
+    """
+    values: dict[str, Any] = {
+        "claimed_generation": None,
+        "watched_at": now,
+        "next_due_at": Case(
+            When(next_due_at__lte=now, then=F("next_due_at")), default=Value(decision.at)
+        ),
+    }
+    if synced_at is not None:
+        values |= {"last_sync_at": Greatest("last_sync_at", Value(synced_at)), "error_count": 0}
+    with transaction.atomic():
+        report(lease, **values)
+        if decision.at < now + SOON:
+            notify(lease.account_id)
