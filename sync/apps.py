@@ -8,6 +8,7 @@ class SyncConfig(AppConfig):
 
     def ready(self) -> None:
         from lifecycle import duties
-        from sync.duties import AccountsDuty
+        from sync.duties import AssignmentDuty, ChecksDuty
 
-        duties.register(AccountsDuty())
+        duties.register(AssignmentDuty())
+        duties.register(ChecksDuty())

@@ -20,6 +20,7 @@ from sync.services.checks import (
 from sync.services.housekeeping import prune_runs
 from sync.services.leases import LEASE_S, Held, Told, give_back, renew
 from sync.services.rows import ACCOUNTS, notify
+from sync.services.servers import server_answered, server_failed
 
 __all__ = [
     "ACCOUNTS",
@@ -41,6 +42,8 @@ __all__ = [
     "record_failure",
     "record_login",
     "renew",
+    "server_answered",
+    "server_failed",
     "set_strategy",
     "update_account",
 ]
