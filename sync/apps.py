@@ -9,6 +9,9 @@ class SyncConfig(AppConfig):
     def ready(self) -> None:
         from lifecycle import duties
         from sync.duties import AssignmentDuty, ChecksDuty
+        from sync.sweeps import ExpireLogins, WatchDeadLetters
 
         duties.register(AssignmentDuty())
         duties.register(ChecksDuty())
+        duties.register(ExpireLogins())
+        duties.register(WatchDeadLetters())

@@ -98,6 +98,7 @@ class Work(StrEnum):
     LOGINS = "logins"
     DELIVERIES = "deliveries"
     REPLIES = "replies"
+    MARKS = "marks"  # what was read here, for the platform to know
     AUDITS = "audits"
 
 
@@ -279,6 +280,8 @@ class OutgoingReply:
     conversation_id: str = ""  # external ids
     post_id: str = ""
     parent_id: str = ""
+    answers_id: str = ""  # the last inbound message of the conversation, "" when there is none
+    answers_sender_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

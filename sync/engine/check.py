@@ -215,9 +215,10 @@ class AccountCheck:
         self._cursor = ""
 
     async def _log_in(self) -> None:
-        """A login that nobody watches. Raises `LoginFailed` also where it takes a person."""
-        if self.platform.asks_person:
-            raise LoginFailed(_("This platform's login takes a person: ask for a login."))
+        """A login that nobody watches. Raises `LoginFailed` also where it takes a person; one that
+        was given consent before may do without."""
+        if self.platform.asks_person and not self.connection.session:
+            await _tell_nobody()
         self._may_log_in = False
         await self.in_database(services.record_login, self.run.lease, LoginState.PENDING)
         session = await self._answer(self.connection.login(_tell_nobody))
@@ -244,5 +245,6 @@ class AccountCheck:
         }
 
 
-async def _tell_nobody(_step: LoginStep) -> None:
-    """Nobody is there to be told: the login has to do without."""
+async def _tell_nobody(_step: LoginStep | None = None) -> None:
+    """Nobody is there to be told: the login has to do without, or fails."""
+    raise LoginFailed(_("This platform's login takes a person: ask for a login."))

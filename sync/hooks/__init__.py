@@ -1,0 +1,1 @@
+"""Where platforms push to us: what takes their requests, and what it counts [S13]."""
