@@ -194,6 +194,7 @@ SPECTACULAR_SETTINGS = {
         "WorkerStateEnum": "lifecycle.models.STATES",
         "RolloutStateEnum": "lifecycle.models.ROLLOUT_STATES",
         "StepStateEnum": "lifecycle.models.STEP_STATES",
+        "DeliveryStateEnum": "sync.models.deliveries.DELIVERY_STATES",
         "ProcessStreamEnum": "lifecycle.api.serializers.STREAMS",
     },
 }

@@ -10,7 +10,15 @@ from django.db.models.functions import Coalesce
 from lifecycle.balance import Strategy
 from lifecycle.models import WorkerConfig
 from lifecycle.types import State
-from sync.models import Account, Assignment, Conversation, Message, SyncRun
+from sync.models import (
+    Account,
+    Assignment,
+    Conversation,
+    HookDelivery,
+    HookEndpoint,
+    Message,
+    SyncRun,
+)
 from sync.placement import Placement
 from sync.types import LoginState
 
@@ -90,6 +98,18 @@ def conversations() -> QuerySet[Conversation]:
 def messages(conversation_id: int) -> QuerySet[Message]:
     """The messages of a conversation, the latest first."""
     return Message.objects.filter(conversation_id=conversation_id)
+
+
+def deliveries() -> QuerySet[HookDelivery]:
+    """Webhook deliveries, without what they hold, each with its account."""
+    hidden = (f"account__{name}" for name in (*SECRETS, "cursor"))
+    return HookDelivery.objects.select_related("account").defer("body", "headers", *hidden)
+
+
+def hook_endpoint(account_id: int) -> HookEndpoint:
+    """What came to the account's webhook address; all zero when nothing did."""
+    found = HookEndpoint.objects.filter(pk=account_id).first()
+    return found or HookEndpoint(account_id=account_id)
 
 
 def runs(account_id: int) -> QuerySet[SyncRun]:

@@ -59,6 +59,7 @@ def sidebar(request: HttpRequest) -> list[Item]:
                 rows(_("Posts"), "article", "sync.post"),
                 rows(_("Comments"), "comment", "sync.comment"),
                 rows(_("Sync runs"), "sync", "sync.syncrun"),
+                rows(_("Webhook deliveries"), "webhook", "sync.hookdelivery"),
                 rows(_("Dead letters"), "mark_email_unread", "sync.deadletter"),
             ],
         },

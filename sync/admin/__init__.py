@@ -1,5 +1,5 @@
 """Accounts, the inbox, and what was received, in the admin."""
 
-from sync.admin import accounts, assignment, inbox, records
+from sync.admin import accounts, assignment, hooks, inbox, records
 
-__all__ = ["accounts", "assignment", "inbox", "records"]
+__all__ = ["accounts", "assignment", "hooks", "inbox", "records"]

@@ -24,6 +24,7 @@ from lifecycle.console.forms import ServiceAdmin
 from lifecycle.console.live import LiveList, age, answer, badge, moment, two_lines
 from sync import queries, services
 from sync.admin.forms import AccountForm, credential_fields
+from sync.admin.hooks import is_pushed, panel
 from sync.admin.inbox import PlatformFilter, face, platform_label
 from sync.errors import Rejected
 from sync.models import Account
@@ -88,7 +89,7 @@ class AccountAdmin(ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
         "comments_total",
         "unread_total",
     ]
-    readonly_fields = FACTS
+    readonly_fields = [*FACTS, "webhook"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Account]:
         return queries.accounts()
@@ -145,6 +146,10 @@ class AccountAdmin(ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
             return ""
         return format_html('<span class="m-count">{}</span>', account.unread_total)
 
+    @admin.display(description=_("pushed by the platform"))
+    def webhook(self, account: Account) -> SafeString:
+        return panel(account)
+
     @admin.display(description="")
     def buttons(self, account: Account) -> SafeString:
         return render_to_string("console/account_buttons.html", {"account": account})
@@ -173,6 +178,7 @@ class AccountAdmin(ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
                 else []
             ),
             *([(_("State"), {"fields": self.FACTS})] if obj else []),
+            *([(_("Webhook"), {"fields": ["webhook"]})] if obj and is_pushed(obj) else []),
             *([(None, {"fields": ["seen"], "classes": ["hidden"]})] if obj and editable else []),
         ]
 

@@ -9,6 +9,7 @@ from django_filters import rest_framework as filters
 
 from lifecycle.api.filters import Filters, true_or_false
 from sync.models.accounts import LOGIN_STATES
+from sync.models.deliveries import DELIVERY_STATES
 from sync.models.ledger import OUTCOMES
 from sync.models.records import DIRECTIONS
 
@@ -105,3 +106,10 @@ class SyncRunFilter(Filters):
 class DeadLetterFilter(Filters):
     account = number("account_id")
     kind = filters.CharFilter()
+
+
+class HookDeliveryFilter(Filters):
+    account = number("account_id")
+    platform = filters.CharFilter(field_name="account__platform")
+    state = filters.ChoiceFilter(choices=DELIVERY_STATES)
+    since = filters.IsoDateTimeFilter(field_name="received_at", lookup_expr="gte")
