@@ -9,5 +9,8 @@ class SyncConfig(AppConfig):
     def ready(self) -> None:
         from lifecycle import duties
         from sync.duties import AccountsDuty
+        from sync.sweeps import ExpireLogins, WatchDeadLetters
 
         duties.register(AccountsDuty())
+        duties.register(ExpireLogins())
+        duties.register(WatchDeadLetters())

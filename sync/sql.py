@@ -359,6 +359,24 @@ WHERE m.direction = 'inbound' AND NOT m.is_read AND m.conversation_id IN (
 )
 """
 
+# Primary key of the conversations; the index (conversation, -sent_at, -id) gives the last message.
+# `upto` null: to its end.
+QUEUE_MARKS = """
+UPDATE sync_conversation c SET untold_read_id = coalesce(%(upto)s::bigint, (
+    SELECT m.id FROM sync_message m WHERE m.conversation_id = c.id
+    ORDER BY m.sent_at DESC, m.id DESC LIMIT 1
+))
+WHERE c.id = ANY(%(ids)s)
+"""
+
+# conversation_read_untold.
+UNTOLD_READ = """
+SELECT c.id, c.external_id, m.id, m.external_id
+FROM sync_conversation c JOIN sync_message m ON m.id = c.untold_read_id
+WHERE c.account_id = %s AND c.untold_read_id IS NOT NULL
+ORDER BY c.id LIMIT %s
+"""
+
 # One row for each worker: database id, worker id, whether it may be given accounts, whether it is
 # about to be back, how many accounts it may hold, and holds, also by platform; and the strategy.
 # A condemned worker still runs and consumes no more. sync_account's index on worker.
@@ -443,7 +461,8 @@ WHERE a.id = held.id
 """
 
 # What waits for the check of `sync_account` beside reading, as an array of `types.Work`.
-# one_login_at_a_time, delivery_pending, reply_pending: each holds only what waits.
+# one_login_at_a_time, delivery_pending, reply_pending, conversation_read_untold: each holds only
+# what waits.
 WORK = """
 array_remove(ARRAY[
     CASE WHEN EXISTS (
@@ -459,6 +478,10 @@ array_remove(ARRAY[
         WHERE r.account_id = sync_account.id AND r.state = 'pending'
           AND r.next_attempt_at <= statement_timestamp()
     ) THEN 'replies' END,
+    CASE WHEN EXISTS (
+        SELECT FROM sync_conversation c
+        WHERE c.account_id = sync_account.id AND c.untold_read_id IS NOT NULL
+    ) THEN 'marks' END,
     CASE WHEN sync_account.audit_due_at <= statement_timestamp() THEN 'audits' END
 ], NULL)
 """
@@ -544,3 +567,81 @@ DELETE FROM sync_hookdelivery WHERE id IN (
     WHERE state <> 'pending' AND received_at < %(before)s ORDER BY id LIMIT %(most)s
 )
 """
+# sync_feedentry's index on position, from its end. One row: the floor, and the newest position.
+FEED_ENDS = """
+SELECT coalesce(f.position, 0),
+       greatest((SELECT max(position) FROM sync_feedentry), f.position, 0)
+FROM (SELECT (SELECT position FROM sync_feedfloor WHERE id = 1) AS position) f
+"""
+
+# feed_by_time finds the oldest, the index on position deletes them and all below them. The floor
+# rises in the same statement. Returns how many were deleted.
+PRUNE_FEED = """
+WITH old AS (
+    SELECT max(position) AS position FROM (
+        SELECT position FROM sync_feedentry
+        WHERE created_at < %(before)s ORDER BY created_at LIMIT %(most)s
+    ) oldest
+), gone AS (
+    DELETE FROM sync_feedentry e USING old WHERE e.position <= old.position RETURNING 1
+), floor AS (
+    INSERT INTO sync_feedfloor AS f (id, position)
+    SELECT 1, position FROM old WHERE position IS NOT NULL
+    ON CONFLICT (id) DO UPDATE SET position = greatest(f.position, EXCLUDED.position)
+)
+SELECT count(*) FROM gone
+"""
+
+# What a conversation should say. Message's index (conversation, -sent_at, -id), message_unread.
+_COUNTED = """
+CROSS JOIN LATERAL (
+    SELECT (SELECT count(*) FROM sync_message m WHERE m.conversation_id = c.id) AS messages,
+           (SELECT count(*) FROM sync_message m
+            WHERE m.conversation_id = c.id AND m.direction = 'inbound' AND NOT m.is_read) AS unread
+) n
+"""
+
+# Primary key. Each counter beside its count: unread, messages.
+COUNT_CONVERSATIONS = """
+SELECT c.id, c.account_id, c.unread_count, n.unread, c.messages_total, n.messages
+FROM (
+    SELECT * FROM sync_conversation WHERE id > %(after)s ORDER BY id LIMIT %(most)s
+) c {counted}
+ORDER BY c.id
+""".replace("{counted}", _COUNTED)
+
+# What an account should say. The unique indexes that begin with the account.
+_OF_ACCOUNT = """
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(c.unread_count), 0)::bigint AS unread,
+           coalesce(sum(c.messages_total), 0)::bigint AS messages, count(*) AS conversations,
+           (SELECT count(*) FROM sync_post p WHERE p.account_id = a.id) AS posts,
+           (SELECT count(*) FROM sync_comment k WHERE k.account_id = a.id) AS comments
+    FROM sync_conversation c WHERE c.account_id = a.id
+) n
+"""
+
+# As above: unread, messages, conversations, posts, comments.
+COUNT_ACCOUNTS = """
+SELECT a.id, a.unread_total, n.unread, a.messages_total, n.messages,
+       a.conversations_total, n.conversations, a.posts_total, n.posts,
+       a.comments_total, n.comments
+FROM sync_account a {counted}
+WHERE (a.unread_total, a.messages_total, a.conversations_total, a.posts_total, a.comments_total)
+   <> (n.unread, n.messages, n.conversations, n.posts, n.comments)
+""".replace("{counted}", _OF_ACCOUNT)
+
+# With the account's row locked: counted once more, as nobody writes now.
+REPAIR_CONVERSATIONS = """
+UPDATE sync_conversation r
+SET unread_count = n.unread, messages_total = n.messages, updated_at = now()
+FROM sync_conversation c {counted}
+WHERE r.id = c.id AND c.id = ANY(%(ids)s)
+""".replace("{counted}", _COUNTED)
+REPAIR_ACCOUNT = """
+UPDATE sync_account r
+SET unread_total = n.unread, messages_total = n.messages, conversations_total = n.conversations,
+    posts_total = n.posts, comments_total = n.comments
+FROM sync_account a {counted}
+WHERE r.id = a.id AND a.id = %(account)s
+""".replace("{counted}", _OF_ACCOUNT)

@@ -13,13 +13,14 @@ from datetime import timedelta
 from celery import shared_task
 from django.utils import timezone
 
-from sync import engine, services
+from sync import engine, feed, services
 from sync.types import Lease
 
 log = logging.getLogger(__name__)
 
 RUNS_KEPT = timedelta(days=30)
 DELIVERIES_KEPT = timedelta(days=30)
+FEED_KEPT = timedelta(days=7)
 
 
 @shared_task(name="sync.monitor_account", ignore_result=True, acks_late=False)
@@ -49,3 +50,20 @@ def prune_deliveries() -> None:
     while deleted := services.prune_deliveries(before):
         pruned += deleted
     log.info("pruned %s webhook deliveries older than %s days", pruned, DELIVERIES_KEPT.days)
+
+
+@shared_task(name="sync.prune_feed", ignore_result=True)
+def prune_feed() -> None:
+    """Delete feed entries older than 7 days, in batches; a console away for longer reloads."""
+    before = timezone.now() - FEED_KEPT
+    pruned = 0
+    while deleted := feed.prune(before):
+        pruned += deleted
+    log.info("pruned %s feed entries older than %s days", pruned, FEED_KEPT.days)
+
+
+@shared_task(name="sync.recount", ignore_result=True)
+def recount() -> None:
+    """Compare every counter with its rows; what is wrong is logged, repaired and shown."""
+    found = services.recount()
+    log.info("recounted: %s counters were wrong", len(found))

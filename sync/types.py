@@ -98,6 +98,7 @@ class Work(StrEnum):
     LOGINS = "logins"
     DELIVERIES = "deliveries"
     REPLIES = "replies"
+    MARKS = "marks"  # what was read here, for the platform to know
     AUDITS = "audits"
 
 

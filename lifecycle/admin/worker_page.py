@@ -116,6 +116,7 @@ def _process(runtime: WorkerRuntime) -> list[tuple[Text, object]]:
         (_("Started"), moment(runtime.started_at)),
         (_("Ready"), moment(runtime.ready_at)),
         *([] if up else [(_("Stopped"), moment(runtime.stopped_at))]),
+        (_("Consumes"), ", ".join(runtime.consumed_queues) if up else DASH),
         (_("Generation"), runtime.generation),
     ]
 
@@ -163,9 +164,8 @@ def _load(runtime: WorkerRuntime) -> list[tuple[Text, object]]:
 
 def _exits(runtime: WorkerRuntime) -> list[tuple[Text, object]]:
     limit = runtime.config.max_restart_attempts
-    code = DASH if runtime.exit_code is None else runtime.exit_code
     return [
-        (_("Last exit"), runtime.exit_signal or code),
+        (_("Last exit"), runtime.exit_text or DASH),
         (_("Restarts"), runtime.restart_count),
         (
             _("Attempts since stable"),

@@ -16,6 +16,7 @@ from typing import Any
 
 from lifecycle.agent import sampling
 from lifecycle.agent.layout import Home, alive_to, spec_from
+from lifecycle.agent.logremoval import log_verbs
 from lifecycle.agent.logserver import send_log
 from lifecycle.agent.protocol import LONGEST_LINE, decode, encode
 from lifecycle.agent.roster import Roster
@@ -208,6 +209,7 @@ class Agent:
             "stop": self._stop,
             "acknowledge": self._acknowledge,
             "status": self._status,
+            **log_verbs(self.home),
         }
         try:
             return {"ok": await verbs[request["verb"]](request)}

@@ -80,3 +80,15 @@ class Backend(Protocol):
 
     def follow_log(self, worker_id: str, stream: str, start: LogStart) -> LogSource:
         """The same, and what is printed from now on. Raises `BackendUnavailable`."""
+
+    def logged_workers(self) -> dict[str, float]:
+        """Workers that have log files, and when each wrote its last line (s of the epoch).
+
+        Raises `BackendUnavailable`.
+        """
+
+    def remove_logs(self, worker_id: str) -> bool:
+        """Remove a worker's log files; False: there were none. Safe to repeat.
+
+        Raises `BackendUnavailable`, also while a process of that worker is known.
+        """

@@ -44,6 +44,13 @@ class LocalBackend:
     def follow_log(self, worker_id: str, stream: str, start: LogStart) -> LogFeed:
         return self.agent.open_log("follow", worker_id=worker_id, stream=stream, **_wire(start))
 
+    def logged_workers(self) -> dict[str, float]:
+        found: dict[str, float] = self.agent.call("logged_workers")["workers"]
+        return found
+
+    def remove_logs(self, worker_id: str) -> bool:
+        return bool(self.agent.call("remove_logs", worker_id=worker_id)["removed"])
+
 
 def _wire(start: LogStart) -> dict[str, Any]:
     return {

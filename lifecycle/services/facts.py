@@ -1,4 +1,4 @@
-"""Facts: what the master sees of a worker, and what the worker says of itself."""
+"""Facts: what the master sees of a worker. What the worker says of itself is in `reports`."""
 
 from __future__ import annotations
 
@@ -7,20 +7,19 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from django.db import connection
-from django.db.models import F
-from django.db.models.functions import Now
 from django.utils import timezone
 
 from lifecycle.errors import LostRace
 from lifecycle.models import WorkerConfig, WorkerRuntime
 from lifecycle.policy import GiveUp, LeaveStopped, Restart, RestartPolicy, decide
-from lifecycle.services.replacement import call_off, forget_successor, retired, take_over
+from lifecycle.services.replacement import call_off, forget_successor, retired
 from lifecycle.services.rows import (
     CHANNEL,
     Role,
     belonging,
     claim,
     current,
+    forget_attempts,
     locked,
     move,
     notify,
@@ -29,8 +28,6 @@ from lifecycle.services.rows import (
 )
 from lifecycle.states import WITH_PROCESS
 from lifecycle.types import Alive, Event, Gone, Instance, Level, RestartMode, State
-
-# --- seen by the master ---
 
 
 def claim_start(worker_id: str, generation: int) -> WorkerConfig:
@@ -51,6 +48,7 @@ def _claim_start(runtime: WorkerRuntime, generation: int) -> None:
     runtime.exit_code, runtime.exit_signal = None, ""
     runtime.active_tasks = 0
     runtime.is_stuck, runtime.condemned = False, ""
+    runtime.consumed_queues, runtime.missing_queues, runtime.unfetched_queues = [], [], []
     if again:
         runtime.restart_count += 1
         runtime.last_restart_at = timezone.now()
@@ -173,8 +171,9 @@ def _current_exited(runtime: WorkerRuntime, gone: Gone, random: Callable[[], flo
     runtime.stopping_since = None
     runtime.active_tasks, runtime.memory_usage_mb, runtime.cpu_usage = 0, 0, 0
     runtime.exit_code, runtime.exit_signal = gone.exit.code, gone.exit.signal_name
+    runtime.exit_text = str(gone.exit)[:500]
     if asked:
-        runtime.restart_attempts = 0
+        forget_attempts(runtime)
         move(runtime, Event.EXITED, f"stopped: {gone.exit}", reason="")
         return
     if runtime.condemned:
@@ -217,13 +216,15 @@ def _apply_policy(runtime: WorkerRuntime, gone: Gone, random: Callable[[], float
     match decide(
         policy_of(runtime.config),
         attempts=runtime.restart_attempts,
+        since=runtime.attempts_since,
         uptime=gone.uptime,
         exit=gone.exit,
         now=now,
         random=random,
     ):
-        case Restart(at=at, attempts=attempts):
+        case Restart(at=at, attempts=attempts, since=since):
             runtime.restart_at, runtime.restart_attempts = at, attempts
+            runtime.attempts_since = since
             runtime.reason = _restart_reason(gone, at, now)
         case GiveUp(reason=reason):
             move(runtime, Event.GIVE_UP, reason, level=Level.ERROR)
@@ -243,67 +244,5 @@ def policy_of(config: WorkerConfig) -> RestartPolicy:
         cap=timedelta(milliseconds=config.max_restart_delay_ms),
         max_attempts=config.max_restart_attempts,
         stable=timedelta(seconds=config.stable_after_s),
+        window=timedelta(seconds=config.restart_window_s) or None,
     )
-
-
-# --- said by the worker ---
-
-
-def ready(instance: Instance, versions: dict[str, str]) -> None:
-    """The worker consumes its queues. `versions`: worker, python, celery.
-
-    A successor that is ready takes its worker's place.
-    """
-    with belonging(instance) as (runtime, role):
-        if role is Role.RETIRING:
-            raise LostRace(f"{instance} retires already")
-        runtime.ready_at = timezone.now()
-        runtime.last_heartbeat_at = Now()
-        runtime.worker_version = versions["worker"]
-        runtime.python_version = versions["python"]
-        runtime.celery_version = versions["celery"]
-        if role is Role.SUCCESSOR:
-            take_over(runtime)
-        else:
-            move(runtime, Event.READY, "ready", reason="", actor=instance.worker_id)
-
-
-def heartbeat(
-    instance: Instance,
-    *,
-    active_tasks: int,
-    tasks_done: int,
-    errors: int,
-    reason: str,
-    is_stuck: bool = False,
-) -> bool:
-    """One statement, no log row, no notification. False when the instance is not the current one.
-
-    `tasks_done` and `errors` count what happened since the last heartbeat; `reason` says what the
-    worker waits for ("" for nothing); `is_stuck` that its main loop hangs.
-    """
-    return bool(
-        WorkerRuntime.objects.filter(
-            config__worker_id=instance.worker_id, generation=instance.generation
-        ).update(
-            last_heartbeat_at=Now(),  # the database's clock, which is also asked for its age
-            reason=reason,
-            is_stuck=is_stuck,
-            active_tasks=active_tasks,
-            tasks_total=F("tasks_total") + tasks_done,
-            error_count=F("error_count") + errors,
-        )
-    )
-
-
-def task_failed(instance: Instance, error: str) -> None:
-    """The last error of a task, for the worker's page."""
-    WorkerRuntime.objects.filter(
-        config__worker_id=instance.worker_id, generation=instance.generation
-    ).update(last_error=error[:2000], last_error_at=timezone.now())
-
-
-def shutting_down(instance: Instance, how: str) -> None:
-    """The worker says that it drains; the state is the master's to change."""
-    with belonging(instance) as (runtime, _role):
-        record(runtime, "draining", f"worker is shutting down ({how})", instance.worker_id)

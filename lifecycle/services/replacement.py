@@ -6,7 +6,7 @@ from django.utils import timezone
 
 from lifecycle.errors import LostRace
 from lifecycle.models import WorkerConfig, WorkerRuntime
-from lifecycle.services.rows import claim, locked, notify, record
+from lifecycle.services.rows import claim, forget_attempts, locked, notify, record
 from lifecycle.types import Gone, Level, State
 
 
@@ -39,7 +39,8 @@ def take_over(runtime: WorkerRuntime) -> None:
     runtime.started_at = runtime.successor_started_at
     runtime.spawn_version = runtime.successor_spawn_version
     runtime.active_tasks, runtime.is_stuck, runtime.condemned = 0, False, ""
-    runtime.restart_attempts = 0
+    runtime.missing_queues, runtime.unfetched_queues = [], []
+    forget_attempts(runtime)
     runtime.restart_count += 1
     runtime.last_restart_at = timezone.now()
     runtime.reason = ""

@@ -89,10 +89,15 @@ def claim(runtime: WorkerRuntime, generation: int) -> None:
 
 def reset(runtime: WorkerRuntime, actor: str) -> None:
     """A person's word ends a crash or an error and forgets the restart attempts."""
-    runtime.restart_attempts = 0
+    forget_attempts(runtime)
     if runtime.state in (State.CRASHED, State.ERROR):
         runtime.restart_at = None
         move(runtime, Event.RESET, "reset", actor=actor, reason="")
+
+
+def forget_attempts(runtime: WorkerRuntime) -> None:
+    """The restart policy begins anew. The caller saves."""
+    runtime.restart_attempts, runtime.attempts_since = 0, None
 
 
 def move(

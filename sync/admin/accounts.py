@@ -22,10 +22,12 @@ from unfold.admin import ModelAdmin
 
 from lifecycle.console.forms import ServiceAdmin
 from lifecycle.console.live import LiveList, age, answer, badge, moment, two_lines
-from sync import queries, services
+from sync import queries, services, store
+from sync.admin.conversation_page import marked_text
 from sync.admin.forms import AccountForm, credential_fields
 from sync.admin.hooks import is_pushed, panel
-from sync.admin.inbox import PlatformFilter, face, platform_label
+from sync.admin.inbox import PlatformFilter
+from sync.admin.looks import count, face, platform_label
 from sync.errors import Rejected
 from sync.models import Account
 from sync.platforms import registry
@@ -76,7 +78,7 @@ class AccountAdmin(ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
     list_fullwidth = True
     list_per_page = 50
     warn_unsaved_form = True
-    actions = ["check_selected", "enable_selected", "disable_selected"]
+    actions = ["check_selected", "read_selected", "enable_selected", "disable_selected"]
     FACTS = [
         "state",
         "worker",
@@ -141,10 +143,8 @@ class AccountAdmin(ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
         return moment(account.last_sync_at)
 
     @admin.display(description=_("unread"), ordering="unread_total")
-    def unread(self, account: Account) -> SafeString | str:
-        if not account.unread_total:
-            return ""
-        return format_html('<span class="m-count">{}</span>', account.unread_total)
+    def unread(self, account: Account) -> SafeString:
+        return count("account", account.pk, account.unread_total)
 
     @admin.display(description=_("pushed by the platform"))
     def webhook(self, account: Account) -> SafeString:
@@ -253,6 +253,11 @@ class AccountAdmin(ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
             "%(n)d account is checked now.", "%(n)d accounts are checked now.", len(chosen)
         )
         messages.success(request, text % {"n": len(chosen)})
+
+    @admin.action(description=_("Mark all messages read"), permissions=["operate"])
+    def read_selected(self, request: HttpRequest, rows: QuerySet[Account]) -> None:
+        marked = sum(store.mark_all_read(pk) for pk in list(rows.values_list("pk", flat=True)))
+        messages.success(request, marked_text(marked))
 
     @admin.action(description=_("Enable"), permissions=["change"])
     def enable_selected(self, request: HttpRequest, rows: QuerySet[Account]) -> None:

@@ -10,7 +10,6 @@ from contextlib import nullcontext, suppress
 from datetime import datetime
 from typing import Any, ParamSpec, TypeVar
 
-from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -20,7 +19,6 @@ from sync.engine.opening import CLOSE_S
 from sync.engine.problems import redacted
 from sync.errands import AFTER_CATCHING_UP, BEFORE_READING, ERRANDS
 from sync.errors import CursorInvalid, LoginExpired, LoginFailed, PlatformUnavailable
-from sync.merge import merge
 from sync.platforms.base import Connection, Platform
 from sync.types import Batch, LoginState, LoginStep, OpenGap, Receipt, Work
 
@@ -92,8 +90,10 @@ class AccountCheck:
 
     async def store(self, batch: Batch, within: Callable[[Receipt], None] | None = None) -> Receipt:
         """See `sync.errands.Check.store`."""
-        receipt = await self._database(self._ingest, batch, within)
-        self._sequence = receipt.sequence
+        receipt = await self._database(
+            store.ingest_batch, self.run.lease, self._sequence, batch, self.run.worker_id, within
+        )
+        self._sequence, self._backlog = receipt.sequence, batch.remaining
         if batch.cursor is not None:
             self._cursor, self._cursor_kept_at = batch.cursor, time.monotonic()
         if receipt.new or receipt.changed:
@@ -109,15 +109,6 @@ class AccountCheck:
     async def in_database(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """See `sync.errands.Check.in_database`."""
         return await self._database(function, *args, **kwargs)
-
-    def _ingest(self, batch: Batch, within: Callable[[Receipt], None] | None) -> Receipt:
-        merged, lease = merge(batch), self.run.lease
-        if within is None:
-            return store.ingest(lease, self._sequence, merged, self.run.worker_id)
-        with transaction.atomic():
-            receipt = store.ingest(lease, self._sequence, merged, self.run.worker_id)
-            within(receipt)
-        return receipt
 
     async def _catch_up(self) -> None:
         """All that waits: a login, errands, what is new, errands."""
@@ -207,7 +198,6 @@ class AccountCheck:
                 await asyncio.sleep(0)  # an adapter with nothing to say must not hold the loop
                 return
         await self.store(batch)
-        self._backlog = batch.remaining
         self._gaps = self._gaps if batch.gaps is None else batch.gaps
 
     async def _start_over(self, invalid: CursorInvalid) -> None:

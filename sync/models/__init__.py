@@ -12,8 +12,8 @@ from sync.models.accounts import (
     PlatformServer,
 )
 from sync.models.deliveries import HookDelivery, HookEndpoint
-from sync.models.feed import FeedEntry
-from sync.models.ledger import Audit, DeadLetter, Gap, SyncRun
+from sync.models.feed import FeedEntry, FeedFloor
+from sync.models.ledger import Audit, DeadLetter, Gap, SeenVersion, SyncRun
 from sync.models.records import Comment, Conversation, Message, Post, RecordVersion
 from sync.models.requests import OPEN_LOGIN, LoginSession, Reply
 
@@ -31,6 +31,7 @@ __all__ = [
     "Conversation",
     "DeadLetter",
     "FeedEntry",
+    "FeedFloor",
     "Gap",
     "HookDelivery",
     "HookEndpoint",
@@ -40,5 +41,6 @@ __all__ = [
     "Post",
     "RecordVersion",
     "Reply",
+    "SeenVersion",
     "SyncRun",
 ]

@@ -34,6 +34,8 @@ class Conversation(models.Model):
     last_sender_name = models.CharField(_("last sender"), max_length=500, blank=True)
     messages_total = models.PositiveBigIntegerField(_("messages"), default=0)
     unread_count = models.PositiveIntegerField(_("unread"), default=0)
+    # Read by us up to this message, and the platform has still to be told.
+    untold_read_id = models.PositiveBigIntegerField(null=True, editable=False)
     created_at = models.DateTimeField(_("created"), db_default=Now())
     updated_at = models.DateTimeField(_("updated"), db_default=Now())
 
@@ -51,7 +53,12 @@ class Conversation(models.Model):
                 F("last_message_at").desc(nulls_last=True),
                 F("id").desc(),
                 name="conversation_latest",
-            )
+            ),
+            models.Index(
+                fields=["account"],
+                condition=Q(untold_read_id__isnull=False),
+                name="conversation_read_untold",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -138,4 +138,4 @@ def test_a_worker_watches_two_hundred_accounts_and_gives_them_back(
 def runtime_task_count(broker: str) -> int:
     """What waits in the worker's queue."""
     with kombu.Connection(broker) as link:
-        return int(link.default_channel.client.llen(own_queue(WORKER)))
+        return int(link.SimpleQueue(own_queue(WORKER)).qsize())

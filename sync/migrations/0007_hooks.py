@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('sync', '0004_rows_checked_once'),
+        ('sync', '0006_outbox'),
     ]
 
     operations = [
