@@ -1,11 +1,22 @@
 """Accounts, the inbox, and what was received, in the admin."""
 
-from sync.admin import accounts, assignment, deadletters, inbox, logins, posts, records, replies
+from sync.admin import (
+    accounts,
+    assignment,
+    deadletters,
+    hooks,
+    inbox,
+    logins,
+    posts,
+    records,
+    replies,
+)
 
 __all__ = [
     "accounts",
     "assignment",
     "deadletters",
+    "hooks",
     "inbox",
     "logins",
     "posts",

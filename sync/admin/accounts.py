@@ -25,6 +25,7 @@ from lifecycle.console.live import LiveList, age, answer, badge, moment, two_lin
 from sync import queries, services, store
 from sync.admin.conversation_page import marked_text
 from sync.admin.forms import AccountForm, credential_fields
+from sync.admin.hooks import is_pushed, panel
 from sync.admin.inbox import PlatformFilter
 from sync.admin.looks import count, face, platform_label
 from sync.admin.proof import AccountProof
@@ -91,7 +92,7 @@ class AccountAdmin(AccountProof, ServiceAdmin, LiveList, ModelAdmin):  # type: i
         "comments_total",
         "unread_total",
     ]
-    readonly_fields = FACTS
+    readonly_fields = [*FACTS, "webhook"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Account]:
         return queries.accounts()
@@ -146,6 +147,10 @@ class AccountAdmin(AccountProof, ServiceAdmin, LiveList, ModelAdmin):  # type: i
     def unread(self, account: Account) -> SafeString:
         return count("account", account.pk, account.unread_total)
 
+    @admin.display(description=_("pushed by the platform"))
+    def webhook(self, account: Account) -> SafeString:
+        return panel(account)
+
     @admin.display(description="")
     def buttons(self, account: Account) -> SafeString:
         return render_to_string("console/account_buttons.html", {"account": account})
@@ -181,6 +186,7 @@ class AccountAdmin(AccountProof, ServiceAdmin, LiveList, ModelAdmin):  # type: i
                 else []
             ),
             *([(_("State"), {"fields": self.FACTS})] if obj else []),
+            *([(_("Webhook"), {"fields": ["webhook"]})] if obj and is_pushed(obj) else []),
             *([(None, {"fields": ["seen"], "classes": ["hidden"]})] if obj and editable else []),
         ]
 
