@@ -14,6 +14,7 @@ from crm.logs import logging_config
 BASE_DIR = CHECKOUT
 SECRET_KEY = env.django_secret_key
 FERNET_KEYS = env.fernet_keys
+MUSTER_PLATFORMS = [name.strip() for name in env.platforms.split(",") if name.strip()]
 MUSTER_BATCH_ROWS = env.batch_rows
 MUSTER_BATCH_BYTES = env.batch_bytes
 DEBUG = env.debug

@@ -10,6 +10,7 @@ import pytest
 
 from crm.demo.install import install
 from crm.demo.synapse import Synapse
+from tests.fake.process import FakeServer
 
 CACHE = Path(os.environ.get("MUSTER_TEST_CACHE") or "~/.cache/muster").expanduser()
 
@@ -24,4 +25,11 @@ def homeserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synapse]:
     """A running Synapse. When it can't be installed the tests fail: they are never skipped."""
     python = install(CACHE / "synapse", print)
     with Synapse(tmp_path_factory.mktemp("synapse"), python) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def fake_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeServer]:
+    """A running fake platform."""
+    with FakeServer(tmp_path_factory.mktemp("fake")) as running:
         yield running
