@@ -14,6 +14,7 @@ from rest_framework.test import APIClient
 
 from crm.roles import ROLES, grant_roles
 from lifecycle import services
+from sync.models import Account
 from tests.db.api_helpers import (
     CREDENTIALS,
     V1,
@@ -57,6 +58,8 @@ OPERATIONS: list[tuple[str, str, Any, str]] = [
     ("get", "comments", None, READ),
     ("get", "sync-runs", None, READ),
     ("get", "dead-letters", None, READ),
+    ("get", "hook-deliveries", None, READ),
+    ("get", "accounts/{hooked}/hook", None, READ),
     ("get", "platforms", None, READ),
     ("get", "inbox/summary", None, READ),
     ("post", "workers/worker-1/stop", {}, OPERATE),
@@ -83,6 +86,7 @@ def ids(make_config: Callable[..., Any]) -> dict[str, int]:
     account = make_account()
     conversation = make_conversation(account)
     message = make_message(conversation)
+    hooked = Account.objects.create(platform="telegram", identifier="@bot", credentials={})
     rollout = services.begin_rollout(["worker-1"], "test")
     services.abort_rollout(rollout.pk, "test")
     return {
@@ -90,6 +94,7 @@ def ids(make_config: Callable[..., Any]) -> dict[str, int]:
         "conversation": conversation.pk,
         "message": message.pk,
         "rollout": rollout.pk,
+        "hooked": hooked.pk,
     }
 
 
