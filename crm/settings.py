@@ -15,6 +15,7 @@ from crm.logs import logging_config
 BASE_DIR = CHECKOUT
 SECRET_KEY = env.django_secret_key
 FERNET_KEYS = env.fernet_keys
+MUSTER_PLATFORMS = [name.strip() for name in env.platforms.split(",") if name.strip()]
 MUSTER_BATCH_ROWS = env.batch_rows
 MUSTER_BATCH_BYTES = env.batch_bytes
 MUSTER_DEAD_LETTER_ALARM = env.dead_letter_alarm
@@ -199,7 +200,6 @@ SPECTACULAR_SETTINGS = {
         "WorkerStateEnum": "lifecycle.models.STATES",
         "RolloutStateEnum": "lifecycle.models.ROLLOUT_STATES",
         "StepStateEnum": "lifecycle.models.STEP_STATES",
-        "DeliveryStateEnum": "sync.models.deliveries.DELIVERY_STATES",
         "ProcessStreamEnum": "lifecycle.api.serializers.STREAMS",
     },
 }
@@ -235,9 +235,9 @@ CELERY_TIMEZONE = TIME_ZONE
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_SCHEDULE = {
     "prune sync runs": {"task": "sync.prune_runs", "schedule": 3600.0},
-    "prune webhook deliveries": {"task": "sync.prune_deliveries", "schedule": 3600.0},
     "prune feed": {"task": "sync.prune_feed", "schedule": 3600.0},
     "recount": {"task": "sync.recount", "schedule": crontab(hour="3", minute="17")},
+    "prune webhook deliveries": {"task": "sync.prune_deliveries", "schedule": 3600.0},
 }
 
 LOGGING = logging_config(env.log_format, env.log_level)

@@ -78,9 +78,12 @@ def process_ids() -> set[int | None]:
 
 
 def outdated() -> QuerySet[WorkerRuntime]:
-    """Workers whose process was started with an older config: `WorkerRuntime.is_outdated`."""
-    older = Q(process_id__isnull=False, spawn_version__lt=F("config__spawn_version"))
-    return runtimes().filter(older)
+    """Workers whose process was started with an older config or with other code than a new one
+    would be: `WorkerRuntime.is_outdated`."""
+    is_known = ~Q(code_version="") & ~Q(loaded_code="")
+    older = Q(spawn_version__lt=F("config__spawn_version"))
+    other = is_known & ~Q(code_version=F("loaded_code"))
+    return runtimes().filter(older | other, process_id__isnull=False)
 
 
 def rollouts() -> QuerySet[Rollout]:

@@ -193,6 +193,7 @@ class Alive:
     instance: Instance
     process: ProcessRef
     started_at: datetime
+    code: str = ""  # fingerprint of the code that it runs; "": not known
 
 
 @dataclass(frozen=True, slots=True)

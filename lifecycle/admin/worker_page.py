@@ -70,7 +70,9 @@ def state_badge(runtime: WorkerRuntime) -> SafeString:
 
 def outdated_badge(runtime: WorkerRuntime) -> SafeString | str:
     """Amber, with the meaning as its tooltip; "" for a worker that is up to date."""
-    meaning = _("It runs with an older config than it has now; a restart brings it up to date.")
+    meaning = _(
+        "It runs with an older config or code than there is now; a restart brings it up to date."
+    )
     return badge(_("outdated"), "amber", meaning) if runtime.is_outdated else ""
 
 

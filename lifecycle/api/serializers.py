@@ -139,7 +139,8 @@ class StatusSerializer(serializers.Serializer[Any]):
     desired_state = serializers.ChoiceField(WISHES)
     reason = serializers.CharField(help_text="Why it is so, where there is more to say.")
     outdated = serializers.BooleanField(
-        help_text="It runs with an older config than it has now; a restart brings it up to date."
+        help_text="It runs with an older config or code than there is now; "
+        "a restart brings it up to date."
     )
     successor_process_id = serializers.IntegerField(
         allow_null=True, help_text="The new process of a restart, until it takes over."

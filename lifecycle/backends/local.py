@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from lifecycle.agent.client import AgentClient
 from lifecycle.agent.layout import alive_from, gone_from
 from lifecycle.agent.logclient import LogFeed
-from lifecycle.backends.base import BackendEvent, LogStart, Sampled, Snapshot
+from lifecycle.backends.base import BackendEvent, Loaded, LogStart, Sampled, Snapshot
 from lifecycle.types import Alive, DeploymentType, Instance, WorkerSpec
 
 
@@ -66,11 +66,14 @@ def _event(message: dict[str, Any]) -> BackendEvent | None:
             return Snapshot(
                 tuple(alive_from(row) for row in message["alive"]),
                 tuple(gone_from(row) for row in message["gone"]),
+                message.get("code", ""),
             )
         case "started":
             return alive_from(message)
         case "gone":
             return gone_from(message)
+        case "code":
+            return Loaded(message["code"])
         case "samples":
             return Sampled(
                 tuple(

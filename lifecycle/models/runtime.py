@@ -50,12 +50,23 @@ class WorkerRuntime(models.Model):
         default=0, editable=False, help_text="The config's spawn version that runs."
     )
 
+    code_version = models.CharField(
+        max_length=64, blank=True, editable=False, help_text="The code that runs."
+    )
+    loaded_code = models.CharField(
+        max_length=64,
+        blank=True,
+        editable=False,
+        help_text="The code that a new process would run.",
+    )
+
     # While a restart replaces before it retires [L8], a second process belongs to the worker: first
     # the successor, not ready yet, then the one that retires.
     successor_generation = models.PositiveBigIntegerField(null=True, editable=False)
     successor_process_id = models.PositiveBigIntegerField(null=True, editable=False)
     successor_started_at = models.DateTimeField(null=True, editable=False)
     successor_spawn_version = models.PositiveIntegerField(default=0, editable=False)
+    successor_code_version = models.CharField(max_length=64, blank=True, editable=False)
     retiring_generation = models.PositiveBigIntegerField(null=True, editable=False)
     retiring_process_id = models.PositiveBigIntegerField(null=True, editable=False)
     retiring_since = models.DateTimeField(null=True, editable=False)
@@ -115,7 +126,6 @@ class WorkerRuntime(models.Model):
 
     # What the transaction that holds the row's lock will write when it ends (`services.rows`).
     gathered: list[WorkerLog] | None = None
-    has_moved = False
 
     class Meta:
         verbose_name = _("worker")
@@ -144,5 +154,8 @@ class WorkerRuntime(models.Model):
 
     @property
     def is_outdated(self) -> bool:
-        """What runs was started with an older config: a restart brings it up to date."""
-        return self.process_id is not None and self.spawn_version < self.config.spawn_version
+        """What runs was started with an older config or code: a restart brings it up to date."""
+        return self.process_id is not None and (
+            self.spawn_version < self.config.spawn_version
+            or "" != self.code_version != self.loaded_code != ""
+        )

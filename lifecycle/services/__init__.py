@@ -8,10 +8,12 @@ the channel `muster_lifecycle` notified with the worker's id when the transactio
 from lifecycle.services.configs import create_config, delete_config, settings_of, update_config
 from lifecycle.services.facts import (
     claim_start,
+    code_loaded,
     condemned,
     exited,
     set_assigned_accounts,
     settled,
+    spawn_delayed,
     spawn_refused,
     spawned,
     stopping,
@@ -51,6 +53,7 @@ __all__ = [
     "claim_start",
     "claim_succession",
     "clear_wishes_without_auto_start",
+    "code_loaded",
     "condemned",
     "consumption_changed",
     "create_config",
@@ -68,6 +71,7 @@ __all__ = [
     "settings_of",
     "settled",
     "shutting_down",
+    "spawn_delayed",
     "spawn_refused",
     "spawned",
     "stopping",

@@ -22,12 +22,11 @@ from lifecycle.services.rows import (
     forget_attempts,
     locked,
     move,
-    notify,
     record,
     reset,
 )
 from lifecycle.states import WITH_PROCESS
-from lifecycle.types import Alive, Event, Gone, Instance, Level, RestartMode, State
+from lifecycle.types import Alive, DeploymentType, Event, Gone, Instance, Level, RestartMode, State
 
 
 def claim_start(worker_id: str, generation: int) -> WorkerConfig:
@@ -62,10 +61,14 @@ SPAWNED = """
                 THEN %(pid)s ELSE r.process_id END,
             started_at = CASE WHEN r.generation = %(generation)s
                 THEN %(started_at)s ELSE r.started_at END,
+            code_version = CASE WHEN r.generation = %(generation)s
+                THEN %(code)s ELSE r.code_version END,
             successor_process_id = CASE WHEN r.successor_generation = %(generation)s
                 THEN %(pid)s ELSE r.successor_process_id END,
             successor_started_at = CASE WHEN r.successor_generation = %(generation)s
-                THEN %(started_at)s ELSE r.successor_started_at END
+                THEN %(started_at)s ELSE r.successor_started_at END,
+            successor_code_version = CASE WHEN r.successor_generation = %(generation)s
+                THEN %(code)s ELSE r.successor_code_version END
         FROM lifecycle_workerconfig c
         WHERE c.id = r.config_id AND c.worker_id = %(worker_id)s
             AND %(generation)s IN (r.generation, r.successor_generation, r.retiring_generation)
@@ -92,6 +95,7 @@ def spawned(alive: Alive) -> None:
                 "generation": alive.instance.generation,
                 "pid": alive.process.pid,
                 "started_at": alive.started_at,
+                "code": alive.code,
             },
         )
         if cursor.fetchone() is None:
@@ -109,6 +113,19 @@ def spawn_refused(instance: Instance, why: str) -> None:
             call_off(runtime, why)
         else:
             move(runtime, Event.REFUSED, why, level=Level.ERROR)
+
+
+def code_loaded(deployment_type: DeploymentType, code: str) -> None:
+    """What a new process of this deployment type would run. Safe to repeat; rows that have it
+    already are not written."""
+    stale = WorkerRuntime.objects.filter(config__deployment_type=deployment_type)
+    stale.exclude(loaded_code=code).update(loaded_code=code)
+
+
+def spawn_delayed(instance: Instance, why: str) -> None:
+    """The worker can't be started now, and will be tried again. Raises `LostRace`."""
+    with belonging(instance) as (runtime, _role):
+        runtime.reason = why[:1000]
 
 
 def stopping(instance: Instance, cause: str) -> tuple[bool, int]:
@@ -129,9 +146,7 @@ def condemned(instance: Instance, cause: str) -> bool:
         if runtime.condemned or runtime.state not in (State.STARTING, State.RUNNING):
             return False
         runtime.condemned = runtime.reason = cause[:500]
-        runtime.save()
         record(runtime, "condemned", f"to be replaced: {cause}", "master", level=Level.WARNING)
-        notify(instance.worker_id)
         return True
 
 

@@ -28,6 +28,7 @@ from sync.admin.forms import AccountForm, credential_fields
 from sync.admin.hooks import is_pushed, panel
 from sync.admin.inbox import PlatformFilter
 from sync.admin.looks import count, face, platform_label
+from sync.admin.proof import AccountProof
 from sync.errors import Rejected
 from sync.models import Account
 from sync.platforms import registry
@@ -60,7 +61,7 @@ class AccountPlatformFilter(PlatformFilter):
 
 
 @admin.register(Account)
-class AccountAdmin(ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
+class AccountAdmin(AccountProof, ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
     """Accounts are written through `sync.services` alone; credentials are never shown back."""
 
     form = AccountForm
@@ -162,7 +163,14 @@ class AccountAdmin(ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
 
     def get_fieldsets(self, request: HttpRequest, obj: Account | None = None) -> Any:
         editable = self.has_change_permission(request, obj) if obj else True
-        place = ["platform", "identifier", "endpoint", "name", ("interval_s", "enabled")]
+        place = [
+            "platform",
+            "identifier",
+            "endpoint",
+            "name",
+            ("interval_s", "audit_interval_s"),
+            "enabled",
+        ]
         inputs = [
             name
             for platform in registry().values()

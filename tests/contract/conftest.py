@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,11 @@ import uvicorn
 
 from crm.demo.install import install
 from crm.demo.synapse import Synapse
+from tests.contract.certificates import make_certificate
+from tests.contract.dovecot import Dovecot
+from tests.contract.email_stage import Post
+from tests.contract.smtp_server import Relay, SmtpServer
+from tests.fake.process import FakeServer
 from tests.waiting import eventually
 
 CACHE = Path(os.environ.get("MUSTER_TEST_CACHE") or "~/.cache/muster").expanduser()
@@ -51,3 +57,33 @@ def web(transactional_db: None) -> Iterator[str]:
         server.should_exit = True
         thread.join(15)
         assert not thread.is_alive()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """For servers on loopback: the certificate, and its key."""
+    return make_certificate(tmp_path_factory.mktemp("certificate"))
+
+
+@pytest.fixture(scope="session")
+def post(certificate: tuple[Path, Path]) -> Iterator[Post]:
+    """A running Dovecot with an SMTP server before it."""
+    dovecot = Dovecot(*certificate)
+    relay = Relay(dovecot.lmtp_port)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*certificate)
+    smtp = SmtpServer(relay, context)
+    try:
+        dovecot.start()
+        smtp.start()
+        yield Post(dovecot, relay, smtp)
+        smtp.stop()
+    finally:
+        dovecot.close()
+
+
+@pytest.fixture(scope="session")
+def fake_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeServer]:
+    """A running fake platform."""
+    with FakeServer(tmp_path_factory.mktemp("fake")) as running:
+        yield running
