@@ -48,7 +48,7 @@ class TelegramStage(Stage):
             credentials={"bot_token": TELEGRAM["bot_token"]},
             session={},
         )
-        wrong = {"bot_token": "123456:wrong-token-that-nobody-was-given"}
+        wrong: dict[str, object] = {"bot_token": "123456:wrong-token-that-nobody-was-given"}
         self.wrong = replace(self.account, credentials=wrong)
         self.away = replace(self.account, endpoint=f"http://127.0.0.1:{free_port()}")
 

@@ -250,7 +250,7 @@ async def test_another_s_consent_and_wrong_credentials(stage: Stage) -> None:
     async with stage.connection(replace(stage.account, identifier="somebody")) as connection:
         with pytest.raises(LoginFailed, match="open_id"):
             await connection.login(tell_nobody)
-    wrong = {**DOUYIN, "client_key": "tt-unknown"}
+    wrong: dict[str, object] = {**DOUYIN, "client_key": "tt-unknown"}
     async with stage.connection(replace(stage.account, credentials=wrong)) as connection:
         with pytest.raises(LoginFailed, match="10003") as caught:
             await connection.login(tell_nobody)

@@ -145,7 +145,8 @@ def test_only_a_failed_status_is_seen() -> None:
 
 
 def test_what_is_for_another_number_and_what_is_nonsense() -> None:
-    for raw in (notification(text_message(1), number="999"), {}, [], None, "x"):
+    nonsense: list[Any] = [notification(text_message(1), number="999"), {}, [], None, "x"]
+    for raw in nonsense:
         (refused,) = read_notification(raw, NUMBER)
         assert isinstance(refused, Refused)
         assert refused.error
