@@ -15,6 +15,7 @@ from tests.contract.certificates import make_certificate
 from tests.contract.dovecot import Dovecot
 from tests.contract.email_stage import Post
 from tests.contract.smtp_server import Relay, SmtpServer
+from tests.contract.wordpress_server import WordPressServer
 
 CACHE = Path(os.environ.get("MUSTER_TEST_CACHE") or "~/.cache/muster").expanduser()
 
@@ -53,3 +54,14 @@ def post(certificate: tuple[Path, Path]) -> Iterator[Post]:
         smtp.stop()
     finally:
         dovecot.close()
+
+
+@pytest.fixture(scope="session")
+def site() -> Iterator[WordPressServer]:
+    """A running WordPress, empty."""
+    server = WordPressServer()
+    try:
+        server.install()
+        yield server
+    finally:
+        server.close()

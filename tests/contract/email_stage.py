@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import smtplib
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -44,6 +45,7 @@ class EmailStage(Stage):
 
     platform: ClassVar[Platform] = email
     largest: ClassVar[int] = 2 * 1024 * 1024
+    backlog: ClassVar[int] = int(os.environ.get("MUSTER_TEST_BACKLOG", "3000"))
     lacks: ClassVar[Mapping[Ability, str]] = {
         Ability.EDITS: "a mail that was sent stays as it is",
         Ability.DELETIONS: "IMAP tells of what was expunged only who looks: the audit",
