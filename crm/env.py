@@ -22,6 +22,7 @@ from crm.env_checks import (
     DatabaseUrl,
     FieldKeys,
     LogLevel,
+    PythonModules,
     TimeZone,
     explain,
     split_keys,
@@ -69,6 +70,9 @@ class Env(BaseSettings):
     trusted_origins: str = setting("MUSTER_TRUSTED_ORIGINS", "", "origins with commas between")
     admin_password: str | None = setting("MUSTER_ADMIN_PASSWORD", None, "a password", secret=True)
     secret_key: str | None = setting("MUSTER_SECRET_KEY", None, "a text", secret=True)
+    platforms: PythonModules = setting(
+        "MUSTER_PLATFORMS", "", "names of Python modules with commas between"
+    )
     batch_rows: int = setting(
         "MUSTER_BATCH_ROWS", 500, "a number of rows (1 to 10000)", ge=1, le=10_000
     )
@@ -78,6 +82,13 @@ class Env(BaseSettings):
         "a number of bytes (1024 to 67108864)",
         ge=1024,
         le=64 * 1024 * 1024,
+    )
+    dead_letter_alarm: int = setting(
+        "MUSTER_DEAD_LETTER_ALARM",
+        10,
+        "a number of dead letters (1 to 1000000)",
+        ge=1,
+        le=1_000_000,
     )
     field_keys: FieldKeys | None = setting(
         "MUSTER_FIELD_KEYS",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import uvicorn
 
 from crm.demo.install import install
 from crm.demo.synapse import Synapse
@@ -16,6 +20,8 @@ from tests.contract.dovecot import Dovecot
 from tests.contract.email_stage import Post
 from tests.contract.smtp_server import Relay, SmtpServer
 from tests.contract.wordpress_server import WordPressServer
+from tests.fake.process import FakeServer
+from tests.waiting import eventually
 
 CACHE = Path(os.environ.get("MUSTER_TEST_CACHE") or "~/.cache/muster").expanduser()
 
@@ -31,6 +37,27 @@ def homeserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synapse]:
     python = install(CACHE / "synapse", print)
     with Synapse(tmp_path_factory.mktemp("synapse"), python) as running:
         yield running
+
+
+@pytest.fixture
+def web(transactional_db: None) -> Iterator[str]:
+    """Our application under uvicorn, in this process and on the test's database."""
+    from crm.asgi import application
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        application, lifespan="off", log_config=None, timeout_graceful_shutdown=3
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
+    thread.start()
+    try:
+        eventually(lambda: server.started)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(15)
+        assert not thread.is_alive()
 
 
 @pytest.fixture(scope="session")
@@ -65,3 +92,10 @@ def site() -> Iterator[WordPressServer]:
         yield server
     finally:
         server.close()
+
+
+@pytest.fixture(scope="session")
+def fake_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeServer]:
+    """A running fake platform."""
+    with FakeServer(tmp_path_factory.mktemp("fake")) as running:
+        yield running
