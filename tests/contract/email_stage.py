@@ -118,8 +118,8 @@ class EmailStage(Stage):
         mail.add_attachment(b"123456", "image", "png", filename="图 a.png")
         await self.deliver(mail.as_bytes())
         with self.imap() as imap:
-            validity = int(imap.untagged_responses["UIDVALIDITY"][0])
-            uid = int(imap.untagged_responses["UIDNEXT"][0]) - 1
+            known = [str(imap.response(name)[1][0], "ascii") for name in ("UIDVALIDITY", "UIDNEXT")]
+        validity, uid = int(known[0]), int(known[1]) - 1
         user = self.address.replace("@", "%40")
         url = (
             f"imap://{user}@127.0.0.1:{self.wire.port}/INBOX;UIDVALIDITY={validity}/;UID={uid}"

@@ -38,7 +38,6 @@ class WordPressStage(Stage):
     def __init__(self, server: WordPressServer, wire: Wire) -> None:
         self.server, self.wire = server, wire
         self.watched, self.friend = server.users["sales"], server.users["friend"]
-        self._locked_out = ""
         credentials: dict[str, object] = {
             "username": self.watched.login,
             "application_password": self.watched.password,
@@ -75,17 +74,15 @@ class WordPressStage(Stage):
 
     async def say_many(self, thread: str, texts: Iterable[str]) -> None:
         """Past WordPress, which makes some twenty a second."""
-        rows = [
-            f"({thread}, 'Fränzi 王', 'friend@example.org', {self.friend.id},"
-            f" NOW(), UTC_TIMESTAMP(), '{text}', '1', 'comment')"
-            for text in texts
-        ]
+        columns = (
+            "comment_post_ID, user_id, comment_author, comment_author_email, comment_date,"
+            " comment_date_gmt, comment_content, comment_approved, comment_type"
+        )
+        who = f"{thread}, {self.friend.id}, 'Fränzi 王', 'friend@example.org'"
+        rows = [f"({who}, NOW(), UTC_TIMESTAMP(), '{text}', '1', 'comment')" for text in texts]
         for start in range(0, len(rows), 500):
-            await self.sql(
-                "INSERT INTO wp_comments (comment_post_ID, comment_author, comment_author_email,"
-                " user_id, comment_date, comment_date_gmt, comment_content, comment_approved,"
-                f" comment_type) VALUES {','.join(rows[start : start + 500])}"
-            )
+            values = ",".join(rows[start : start + 500])
+            await self.sql(f"INSERT INTO wp_comments ({columns}) VALUES {values}")  # noqa: S608
 
     async def delete(self, thread: str, entry: str) -> None:
         await self.call(self.friend, "DELETE", f"comments/{entry}")
@@ -97,15 +94,15 @@ class WordPressStage(Stage):
         return [html.unescape(one["content"]["raw"]) for one in answer.json()]
 
     async def lock_out(self) -> None:
-        where = f"user_id = {self.watched.id} AND meta_key = '_application_passwords'"
-        self._locked_out = await self.sql(f"SELECT umeta_id FROM wp_usermeta WHERE {where}")
-        await self.sql(f"UPDATE wp_usermeta SET meta_key = 'taken' WHERE {where}")
+        await self._rename_passwords("_application_passwords", "taken_away")
 
     async def let_in(self) -> None:
         """Undo `lock_out`: the site is for all tests."""
-        await self.sql(
-            "UPDATE wp_usermeta SET meta_key = '_application_passwords' WHERE meta_key = 'taken'"
-        )
+        await self._rename_passwords("taken_away", "_application_passwords")
+
+    async def _rename_passwords(self, name: str, new_name: str) -> None:
+        where = f"WHERE meta_key = '{name}'"
+        await self.sql(f"UPDATE wp_usermeta SET meta_key = '{new_name}' {where}")  # noqa: S608
 
     async def kill(self) -> None:
         await asyncio.to_thread(self.server.kill)

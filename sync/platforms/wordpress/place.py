@@ -77,9 +77,7 @@ class Place(BaseModel):
         try:
             return cls.model_validate_json(cursor)
         except ValidationError as error:
-            raise CursorInvalid(
-                f"this is not a cursor of the WordPress adapter: {error}"
-            ) from error
+            raise CursorInvalid(f"this is no cursor of the WordPress adapter: {error}") from error
 
     def text(self) -> str:
         return self.model_dump_json(exclude_defaults=True) if self.begun else ""
