@@ -107,6 +107,10 @@ class EmailStage(Stage):
         ]
         await asyncio.to_thread(self.post.dovecot.put, self.address, mails)
 
+    async def say_raw(self, mails: Iterable[bytes]) -> None:
+        """What no mail program would write."""
+        await asyncio.to_thread(self.post.dovecot.put, self.address, mails)
+
     async def say_as_account(self, thread: str, text: str) -> str:
         mail = self.mail(thread, text, sender=self.address, to=self.friend)
         with self.imap() as imap:

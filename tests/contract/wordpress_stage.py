@@ -38,6 +38,7 @@ class WordPressStage(Stage):
     def __init__(self, server: WordPressServer, wire: Wire) -> None:
         self.server, self.wire = server, wire
         self.watched, self.friend = server.users["sales"], server.users["friend"]
+        self.root = server.users["boss"]
         credentials: dict[str, object] = {
             "username": self.watched.login,
             "application_password": self.watched.password,
@@ -83,6 +84,26 @@ class WordPressStage(Stage):
         for start in range(0, len(rows), 500):
             values = ",".join(rows[start : start + 500])
             await self.sql(f"INSERT INTO wp_comments ({columns}) VALUES {values}")  # noqa: S608
+
+    async def edit(self, thread: str, entry: str, text: str) -> None:
+        await self.call(self.friend, "POST", f"comments/{entry}", content=html.escape(text))
+
+    async def set_status(self, entry: str, status: str) -> None:
+        await self.call(self.friend, "POST", f"comments/{entry}", status=status)
+
+    async def post_many(self, count: int) -> None:
+        """Posts, past WordPress."""
+        when = "'2026-01-01 00:00:00'"
+        values = ",".join(
+            f"({self.watched.id}, {when}, {when}, {when}, {when}, 'p{n}', 'x', '', '', '', '',"
+            " 'publish', 'post')"
+            for n in range(count)
+        )
+        await self.sql(
+            "INSERT INTO wp_posts (post_author, post_date, post_date_gmt, post_modified,"  # noqa: S608
+            " post_modified_gmt, post_title, post_content, post_excerpt, to_ping, pinged,"
+            f" post_content_filtered, post_status, post_type) VALUES {values}"
+        )
 
     async def delete(self, thread: str, entry: str) -> None:
         await self.call(self.friend, "DELETE", f"comments/{entry}")
