@@ -19,10 +19,17 @@ from sync import platforms, schedule, services
 from sync.chance import random
 from sync.engine.check import AccountCheck
 from sync.engine.database import Database
-from sync.engine.opening import CLOSE_S, Places, opened
+from sync.engine.opening import CLOSE_S, Server, Servers, opened
 from sync.engine.problems import problem
 from sync.errands import ERRANDS
-from sync.errors import CursorMoved, StaleEpoch, SyncError
+from sync.errors import (
+    CursorMoved,
+    PlatformError,
+    PlatformUnavailable,
+    RateLimited,
+    StaleEpoch,
+    SyncError,
+)
 from sync.types import Lease
 
 log = logging.getLogger(__name__)
@@ -49,7 +56,7 @@ class Engine:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._watched: dict[int, Watched] = {}  # the newest check of each account
-        self._places = Places()
+        self._servers = Servers()
         self._stopping = False
         self._releasing: set[asyncio.Task[None]] = set()
         self._is_database_away = False
@@ -121,6 +128,7 @@ class Engine:
             locked = locked or said.is_locked
             if not said.is_locked:
                 one.renewed_at = begun
+            check.server.is_troubled = check.server.is_troubled or said.is_server_troubled
             check.poke(said.work & ERRANDS.keys())
         return locked
 
@@ -167,8 +175,10 @@ class Engine:
     async def _run(self, watched: Watched, run: services.Run) -> None:
         """One check and what became of it. Raises `StaleEpoch`, `DatabaseError`."""
         about = {"account_id": run.lease.account_id, "worker_id": run.worker_id}
+        server = self._servers.at(run.ref)
+        server.is_troubled = server.is_troubled or run.is_server_troubled
         try:
-            check = await self._perform(watched, run)
+            check = await self._perform(watched, run, server)
         except StaleEpoch:
             raise
         except CursorMoved as ended:
@@ -178,6 +188,7 @@ class Engine:
             found = problem(error, run.ref)
             log.warning("check failed: %s", found.error, extra=about)
             await self._fail(run, found)
+            await self._judge(server, run, error, found.error)
         except DatabaseError as error:
             self._database_fails("check failed in the database", error, about)
             await self._fail(run, services.Problem(f"database: {type(error).__name__}"))
@@ -187,14 +198,16 @@ class Engine:
             await self._fail(run, services.Problem(text))
         else:
             now = timezone.now()
-            decision = schedule.after_success(now, run.interval_s, random())
-            await self._database(services.finish_run, run.lease, decision, now, check.synced_at)
+            interval_s = schedule.next_interval_s(run.pace, brought_news=check.brought_news)
+            decision = schedule.after_success(now, interval_s, random())
+            await self._database(
+                services.finish_run, run.lease, decision, now, check.synced_at, interval_s
+            )
 
-    async def _perform(self, watched: Watched, run: services.Run) -> AccountCheck:
+    async def _perform(self, watched: Watched, run: services.Run, server: Server) -> AccountCheck:
         platform = platforms.get(run.ref.platform)
-        place = self._places.at(run.ref)
         async with opened(platform, run.ref) as connection:
-            check = AccountCheck(run, platform, connection, self._database, place)
+            check = AccountCheck(run, platform, connection, self._database, server)
             watched.check = check
             watched.renewed_at = time.monotonic()
             await check.perform()
@@ -203,6 +216,24 @@ class Engine:
     async def _fail(self, run: services.Run, found: services.Problem) -> None:
         await self._database(
             services.record_failure, run.lease, found, timezone.now(), random(), run.worker_id
+        )
+
+    async def _judge(self, server: Server, run: services.Run, error: SyncError, text: str) -> None:
+        """Tell the server's breaker whether it works: a refusal is an answer, too."""
+        match error:
+            case RateLimited():
+                retry_after_s: float | None = error.retry_after_s
+            case PlatformUnavailable():
+                retry_after_s = None
+            case PlatformError() if server.is_troubled:
+                server.is_troubled = False
+                await self._database(services.server_answered, run.ref)
+                return
+            case _:
+                return
+        server.is_troubled = True
+        await self._database(
+            services.server_failed, run.ref, text, timezone.now(), random(), retry_after_s
         )
 
     def _lose(self, watched: Watched) -> None:

@@ -71,6 +71,7 @@ from sync.services.replies import (
     retry_reply,
 )
 from sync.services.rows import ACCOUNTS, notify
+from sync.services.servers import server_answered, server_failed
 
 __all__ = [
     "ACCOUNTS",
@@ -131,6 +132,8 @@ __all__ = [
     "require_login_wanted",
     "resolve_dead_letters",
     "retry_reply",
+    "server_answered",
+    "server_failed",
     "set_strategy",
     "settle",
     "tell_login",
