@@ -15,6 +15,7 @@ from crm.logs import logging_config
 BASE_DIR = CHECKOUT
 SECRET_KEY = env.django_secret_key
 FERNET_KEYS = env.fernet_keys
+MUSTER_PLATFORMS = [name.strip() for name in env.platforms.split(",") if name.strip()]
 MUSTER_BATCH_ROWS = env.batch_rows
 MUSTER_BATCH_BYTES = env.batch_bytes
 MUSTER_DEAD_LETTER_ALARM = env.dead_letter_alarm

@@ -22,6 +22,8 @@ from sync.models import (
     Conversation,
     DeadLetter,
     Gap,
+    HookDelivery,
+    HookEndpoint,
     LoginSession,
     Message,
     Post,
@@ -110,6 +112,18 @@ def conversations() -> QuerySet[Conversation]:
 def messages(conversation_id: int) -> QuerySet[Message]:
     """The messages of a conversation, the latest first."""
     return Message.objects.filter(conversation_id=conversation_id)
+
+
+def deliveries() -> QuerySet[HookDelivery]:
+    """Webhook deliveries, without what they hold, each with its account."""
+    hidden = (f"account__{name}" for name in (*SECRETS, "cursor"))
+    return HookDelivery.objects.select_related("account").defer("body", "headers", *hidden)
+
+
+def hook_endpoint(account_id: int) -> HookEndpoint:
+    """What came to the account's webhook address; all zero when nothing did."""
+    found = HookEndpoint.objects.filter(pk=account_id).first()
+    return found or HookEndpoint(account_id=account_id)
 
 
 def versions(kind: str, ids: Collection[int]) -> QuerySet[RecordVersion]:

@@ -91,6 +91,27 @@ def _child(word: str) -> None:
         signal.sigwait({signal.SIGTERM})
 
 
+def _daemon() -> None:
+    """A grandchild by fork alone, in a session of its own, that ignores SIGTERM."""
+    if os.fork() == 0:
+        os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.sigwait({signal.SIGUSR1})
+
+
+def _breed() -> None:
+    """Children that fork on and on, each in a session of its own, a few at a time."""
+    if os.fork() == 0:
+        for _ in range(300):
+            if os.fork():
+                os._exit(0)
+            os.setsid()
+            time.sleep(0.01)
+        os._exit(0)
+    for _ in range(5):
+        _daemon()
+
+
 ACTIONS: dict[str, Callable[[str], object]] = {
     "lines": _lines,
     "bytes": lambda value: os.write(1, bytes.fromhex(value)),
@@ -111,6 +132,9 @@ ACTIONS: dict[str, Callable[[str], object]] = {
     "grow": lambda value: (signal.sigwait({signal.SIGUSR2}), ACTIONS["eat"](value)),
     "burn": lambda _: _burn(),
     "child": lambda words: _child(words),
+    "daemon": lambda _: _daemon(),
+    "wait": lambda _: signal.sigwait({signal.SIGUSR2}),
+    "breed": lambda _: _breed(),
 }
 
 

@@ -62,7 +62,12 @@ def sidebar(request: HttpRequest) -> list[Item]:
                 rows(_("Posts"), "article", "sync.post"),
                 rows(_("Comments"), "comment", "sync.comment"),
                 rows(_("Sync runs"), "sync", "sync.syncrun"),
+                rows(_("Outbox"), "outbox", "sync.reply"),
+                rows(_("Webhook deliveries"), "webhook", "sync.hookdelivery"),
                 rows(_("Dead letters"), "mark_email_unread", "sync.deadletter"),
+                rows(_("Audits"), "fact_check", "sync.audit"),
+                rows(_("Gaps"), "contrast", "sync.gap"),
+                rows(_("Logins"), "qr_code_2", "sync.loginsession"),
             ],
         },
         {

@@ -26,6 +26,7 @@ EXIT_POLLS = 30
 # An exit that the master has by then on its own disk needs not be on ours.
 DURABLE_AFTER_S = 1.0
 CONCLUSION_S = 5.0
+CONCLUDE_AGAIN_S = 1.0
 
 Notify = Callable[[dict[str, Any]], None]
 ReplaceKeeper = Callable[[Instance], None]
@@ -98,8 +99,7 @@ class Roster:
         pipes = [os.open(spawn.fifo(stream), os.O_RDWR | os.O_NONBLOCK) for stream in STREAMS]
         kept = Kept(alive, keeper, process.open_pidfd(alive.process), pipes)
         self.kept[spawn.instance] = kept
-        # After the answer to who asked for it.
-        asyncio.get_running_loop().call_soon(self.notify, {"event": "started", **alive_to(alive)})
+        self.notify({"event": "started", **alive_to(alive)})
         self._watch(kept)
         return kept
 
@@ -152,7 +152,12 @@ class Roster:
         if spawn.gone() is None and not kept.is_exit_told():
             asyncio.get_running_loop().call_later(RECORD_POLL_S, self._ended, kept)
             return
-        gone = spawn.gone() or self._conclude_for_keeper(spawn, kept)
+        try:
+            gone = spawn.gone() or self._conclude_for_keeper(spawn, kept)
+        except OSError:  # the disk is full: what its keeper could not do, we can't either
+            log.exception("the end of %s can't be written down yet", kept.alive.instance)
+            asyncio.get_running_loop().call_later(CONCLUDE_AGAIN_S, self._ended, kept)
+            return
         self.kept.pop(kept.alive.instance, None)
         if kept.gone is None:
             self._tell(gone)

@@ -41,7 +41,7 @@ class Agent:
         its errors go once it is there."""
         self.home = Home(home)
         self.socket_path = socket_path
-        self.zygotes = Zygotes(zygote_command, self._on_word, self._on_code)
+        self.zygotes = Zygotes(zygote_command, self._on_word, self._on_code, self._on_death)
         self.roster = Roster(self.home, self._publish, self._replace_keeper)
         self.watchers: set[asyncio.StreamWriter] = set()
         self.spawning: dict[Instance, asyncio.Future[dict[str, Any]]] = {}
@@ -81,6 +81,11 @@ class Agent:
 
     def _on_code(self, code: str) -> None:
         self._publish({"event": "code", "code": code})
+
+    def _on_death(self) -> None:
+        for waiting in self.spawning.values():
+            if not waiting.done():
+                waiting.set_exception(ConnectionError("it died"))
 
     def _on_word(self, word: dict[str, Any]) -> None:
         """A keeper's word, about a worker that was to start or has ended."""

@@ -39,17 +39,23 @@ class Zygote:
 
 
 class Zygotes:
-    """Used from one event loop only. `on_word` gets what keepers say."""
+    """Used from one event loop only.
+
+    `on_word` gets what keepers say, `on_code` which code is loaded from now on; `on_death`: what was
+    asked and not answered may be lost.
+    """
 
     def __init__(
         self,
         command: Sequence[str],
         on_word: Callable[[dict[str, Any]], None],
         on_code: Callable[[str], None],
+        on_death: Callable[[], None],
     ) -> None:
         self.command = command
         self.on_word = on_word
         self.on_code = on_code
+        self.on_death = on_death
         self.code = ""
         self.failure = ""  # why the newest code is not what workers are forked from
         self._current: Zygote | None = None
@@ -105,8 +111,13 @@ class Zygotes:
     async def _keep_trying(self) -> None:
         retry_s = FIRST_RETRY_S
         while self._current is None:
-            with suppress(BackendUnavailable):  # said already
+            try:
                 await self.replace()
+            except BackendUnavailable:
+                log.info("trying again in %.1f s", retry_s)
+            except Exception:
+                log.exception("the zygote could not be started, trying again in %.1f s", retry_s)
+            else:
                 return
             await asyncio.sleep(retry_s)
             retry_s = min(2 * retry_s, LAST_RETRY_S)
@@ -148,7 +159,12 @@ class Zygotes:
         loop.add_reader(pidfd, self._on_death, zygote, pidfd)
 
     def _on_packet(self, zygote: Zygote) -> None:
-        packet = zygote.socket.recv(MESSAGE_BYTES)
+        try:
+            packet = zygote.socket.recv(MESSAGE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:  # it died before it read all that it was asked
+            packet = b""
         if not packet:  # it is gone, and so are all of its keepers
             asyncio.get_running_loop().remove_reader(zygote.socket.fileno())
             zygote.socket.close()
@@ -171,6 +187,7 @@ class Zygotes:
             log.error("the zygote died (%s); starting another", zygote.process.returncode)
             self._current = None
             self._is_there.clear()
+            self.on_death()
             self.begin()
 
 

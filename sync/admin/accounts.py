@@ -25,8 +25,10 @@ from lifecycle.console.live import LiveList, age, answer, badge, moment, two_lin
 from sync import queries, services, store
 from sync.admin.conversation_page import marked_text
 from sync.admin.forms import AccountForm, credential_fields
+from sync.admin.hooks import is_pushed, panel
 from sync.admin.inbox import PlatformFilter
 from sync.admin.looks import count, face, platform_label
+from sync.admin.proof import AccountProof
 from sync.errors import Rejected
 from sync.models import Account
 from sync.platforms import registry
@@ -59,7 +61,7 @@ class AccountPlatformFilter(PlatformFilter):
 
 
 @admin.register(Account)
-class AccountAdmin(ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
+class AccountAdmin(AccountProof, ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
     """Accounts are written through `sync.services` alone; credentials are never shown back."""
 
     form = AccountForm
@@ -90,7 +92,7 @@ class AccountAdmin(ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
         "comments_total",
         "unread_total",
     ]
-    readonly_fields = FACTS
+    readonly_fields = [*FACTS, "webhook"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Account]:
         return queries.accounts()
@@ -145,6 +147,10 @@ class AccountAdmin(ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
     def unread(self, account: Account) -> SafeString:
         return count("account", account.pk, account.unread_total)
 
+    @admin.display(description=_("pushed by the platform"))
+    def webhook(self, account: Account) -> SafeString:
+        return panel(account)
+
     @admin.display(description="")
     def buttons(self, account: Account) -> SafeString:
         return render_to_string("console/account_buttons.html", {"account": account})
@@ -157,7 +163,14 @@ class AccountAdmin(ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
 
     def get_fieldsets(self, request: HttpRequest, obj: Account | None = None) -> Any:
         editable = self.has_change_permission(request, obj) if obj else True
-        place = ["platform", "identifier", "endpoint", "name", ("interval_s", "enabled")]
+        place = [
+            "platform",
+            "identifier",
+            "endpoint",
+            "name",
+            ("interval_s", "audit_interval_s"),
+            "enabled",
+        ]
         inputs = [
             name
             for platform in registry().values()
@@ -173,6 +186,7 @@ class AccountAdmin(ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
                 else []
             ),
             *([(_("State"), {"fields": self.FACTS})] if obj else []),
+            *([(_("Webhook"), {"fields": ["webhook"]})] if obj and is_pushed(obj) else []),
             *([(None, {"fields": ["seen"], "classes": ["hidden"]})] if obj and editable else []),
         ]
 

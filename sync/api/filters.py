@@ -9,6 +9,7 @@ from django_filters import rest_framework as filters
 
 from lifecycle.api.filters import Filters, true_or_false
 from sync.models.accounts import LOGIN_STATES
+from sync.models.deliveries import DELIVERY_STATES
 from sync.models.ledger import AUDIT_OUTCOMES, DEAD_LETTER_STATES, OUTCOMES, RAW_SHAPES
 from sync.models.records import DIRECTIONS
 from sync.models.requests import LOGIN_SESSION_STATES, REPLY_STATES
@@ -136,3 +137,10 @@ class DeadLetterFilter(Filters):
     shape = filters.ChoiceFilter(choices=RAW_SHAPES)
     since = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gte")
     error = filters.CharFilter(lookup_expr="icontains", help_text="Part of the error.")
+
+
+class HookDeliveryFilter(Filters):
+    account = number("account_id")
+    platform = filters.CharFilter(field_name="account__platform")
+    state = filters.ChoiceFilter(choices=DELIVERY_STATES)
+    since = filters.IsoDateTimeFilter(field_name="received_at", lookup_expr="gte")

@@ -23,7 +23,8 @@ from sync.live.rights import Login
 log = logging.getLogger(__name__)
 
 RETRY_MS = (1000, 3000)  # consoles of a web process that ended don't come all at once
-HEARTBEAT = b": still here\n\n"
+# The comment keeps proxies awake; browsers hide comments from pages, so there is an event as well.
+HEARTBEAT = b": still here\nevent: beat\ndata: {}\n\n"
 
 
 def event(name: str, data: object, position: int | None = None) -> bytes:
@@ -50,7 +51,7 @@ async def follow(login: Login, renderer: Renderer, since: int | None) -> AsyncGe
     `changes`: an entry, its id the position, as `renderer` writes it. `live`: all that there was
     has been sent. `reset`: what followed `since` is no longer kept; load everything anew, it goes
     on from the position given. `away`: the database can't be reached, `live` follows when it can.
-    `denied`: login or right has ended, and so does the stream. A comment every 15 s.
+    `denied`: login or right has ended, and so does the stream. `beat`, with a comment: every 15 s.
     """
     ours = hub()
     console = Console(login, renderer, since)

@@ -129,7 +129,12 @@ def _frozen(random: Random, between_s: tuple[float, float] = (0.5, 5)) -> list[F
 
 
 def _disk(random: Random) -> list[Fault]:
-    return [FillDisk(round(random.uniform(1, 4), 1))]
+    """While there is no room, those end who know what was lost."""
+    faults: list[Fault] = [FillDisk(round(random.uniform(1, 4), 1))]
+    for worker_id in random.sample(WORKERS, random.choice((0, 1, 2, len(WORKERS)))):
+        targets = random.choice((("main",), ("keeper",), ("keeper", "main")))
+        faults += [Kill(target, worker_id) for target in targets]
+    return faults
 
 
 def _clock(random: Random) -> list[Fault]:
@@ -162,7 +167,7 @@ WEIGHTS: dict[Callable[[Random], list[Fault]], int] = {
     _at_once: 2,
     _frozen: 3,
     _frozen_long: 1,
-    _disk: 1,
+    _disk: 2,
     _clock: 1,
     _wishes: 4,
     _storm: 2,

@@ -33,16 +33,17 @@ class Ledger:
     _confessed: bool = False
     _rest: bytes = b""
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes, tokens: Iterable[str] = ()) -> None:
+        """`tokens`: the processes that have written until now; of some, all may be lost."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
-            self._take(line.decode("utf-8", "backslashreplace"))
+            self._take(line.decode("utf-8", "backslashreplace"), tokens)
 
-    def _take(self, line: str) -> None:
+    def _take(self, line: str, tokens: Iterable[str]) -> None:
         if line.startswith(CONFESSION):
             self.confessions += 1
             self._confessed, self._torn = True, ""
-            self._excused = set(self._next)
+            self._excused = {*self._next, *tokens}
             return
         if self._torn and self._torn[:8] not in self._forgiven:
             self._violated(f"a torn line {self._torn!r}")

@@ -248,7 +248,7 @@ class World:
         former = {}
         for pid in keepers:
             with suppress(ProcessLookupError):
-                former[pid] = resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, -1))
+                former[pid] = resource.prlimit(pid, resource.RLIMIT_FSIZE, (64, -1))
 
         def lift() -> None:
             for pid, limit in former.items():
@@ -264,7 +264,7 @@ class World:
         found = []
         for worker_id, ledger in self.ledgers.items():
             tallies = self._tallies(worker_id)
-            ledger.feed(self._readers[worker_id].new())
+            ledger.feed(self._readers[worker_id].new(), tallies)
             found += ledger.behind(tallies)
         return found
 

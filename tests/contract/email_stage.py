@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email import message_from_bytes
-from email.message import EmailMessage
+from email.message import EmailMessage, Message
 from email.policy import SMTP, default
 from email.utils import format_datetime
 from imaplib import IMAP4
@@ -95,7 +95,14 @@ class EmailStage(Stage):
         return id_of(mail)
 
     async def say_many(self, thread: str, texts: Iterable[str]) -> None:
-        mails = [self.mail(thread, text).as_bytes() for text in texts]
+        form = self.mail(thread, "@text@").as_bytes()
+        known = id_of(message_from_bytes(form, policy=default))
+        mails = [
+            form.replace(known.encode(), f"{uuid.uuid4().hex}@example.net".encode()).replace(
+                b"@text@", text.encode("ascii")
+            )
+            for text in texts
+        ]
         await asyncio.to_thread(self.post.dovecot.put, self.address, mails)
 
     async def say_as_account(self, thread: str, text: str) -> str:
@@ -106,7 +113,7 @@ class EmailStage(Stage):
 
     async def send_file(self, thread: str) -> Sent:
         mail = self.mail(thread, "see this")
-        mail.add_attachment(b"1234567", "image", "png", filename="图 a.png")
+        mail.add_attachment(b"123456", "image", "png", filename="图 a.png")
         await self.deliver(mail.as_bytes())
         with self.imap() as imap:
             validity = int(imap.untagged_responses["UIDVALIDITY"][0])
@@ -116,7 +123,7 @@ class EmailStage(Stage):
             f"imap://{user}@127.0.0.1:{self.wire.port}/INBOX;UIDVALIDITY={validity}/;UID={uid}"
             "/;SECTION=2"
         )
-        return Sent(id_of(mail), Attachment(url, "图 a.png", "image/png", 8))
+        return Sent(id_of(mail), Attachment(url, "图 a.png", "image/png", 6))
 
     async def texts(self, thread: str) -> list[str]:
         """What the friend has of it."""
@@ -127,7 +134,7 @@ class EmailStage(Stage):
                 assert isinstance(parts[0], tuple)
                 mail = message_from_bytes(parts[0][1], policy=default)
                 assert isinstance(mail, EmailMessage)
-                found.append(str(mail.get_content()).rstrip("\n"))
+                found.append(str(mail.get_content()).rstrip("\r\n"))
         return found
 
     async def is_read(self, thread: str, entry: str) -> bool:
@@ -147,7 +154,7 @@ class EmailStage(Stage):
         await asyncio.to_thread(self.post.dovecot.kill)
 
     async def restart(self, clock_offset_s: float = 0) -> None:
-        await asyncio.to_thread(self.post.dovecot.stop)
+        await self.kill()
         await asyncio.to_thread(self.post.dovecot.start, clock_offset_s)
 
     # --- mails --------------------------------------------------------------------------------
@@ -180,7 +187,7 @@ class EmailStage(Stage):
         return imap
 
 
-def id_of(mail: EmailMessage) -> str:
+def id_of(mail: Message) -> str:
     return str(mail["Message-ID"]).strip("<> ")
 
 

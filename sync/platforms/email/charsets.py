@@ -7,7 +7,7 @@ import quopri
 import re
 
 NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]")
-# Names that mailers write and Python does not know, or knows as less than is meant (RFC 1842, WHATWG).
+# Names that mailers write and Python does not know, or knows as less than is meant (WHATWG).
 MEANT = {
     "": "ascii",
     "gb2312": "gb18030",
@@ -40,7 +40,7 @@ def decoded(data: bytes, charset: str) -> str:
 
 
 def unwrapped(data: bytes, encoding: str) -> bytes:
-    """What a Content-Transfer-Encoding wrapped (RFC 2045 6); broken base64 up to where it breaks."""
+    """What a Content-Transfer-Encoding wrapped (RFC 2045 6)."""
     match encoding.strip().lower():
         case "quoted-printable":
             return quopri.decodestring(data)

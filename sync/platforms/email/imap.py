@@ -288,7 +288,7 @@ class Imap:
                 raise Refusal(verb, words(line, tag))
 
     async def _finished(self, verb: str, tag: bytes) -> list[Untagged]:
-        answers = []
+        answers: list[Untagged] = []
         while True:
             answer = await self._answer(tag)
             if answer.kind == tag.decode():

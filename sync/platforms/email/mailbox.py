@@ -192,7 +192,7 @@ def sort_out(
 def fields_of(answer: Untagged) -> Fields:
     items = answer.parsed()[0]
     if not isinstance(items, tuple):
-        raise ValueError("no list of fields")
+        raise TypeError("no list of fields")
     names = (bytes(one).decode("ascii", "replace").upper() for one in items[::2])
     return dict(zip(names, items[1::2], strict=True))
 
