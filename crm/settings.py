@@ -201,6 +201,7 @@ SPECTACULAR_SETTINGS = {
         "RolloutStateEnum": "lifecycle.models.ROLLOUT_STATES",
         "StepStateEnum": "lifecycle.models.STEP_STATES",
         "ProcessStreamEnum": "lifecycle.api.serializers.STREAMS",
+        "BreakerStateEnum": "sync.models.accounts.BREAKER_STATES",
     },
 }
 
