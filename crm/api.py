@@ -10,6 +10,7 @@ from django.db import DataError, IntegrityError, InterfaceError, OperationalErro
 from django.db.models import Model, ProtectedError, QuerySet
 from django.utils.translation import gettext as _
 from django_filters.rest_framework import DjangoFilterBackend
+from drf_standardized_errors.formatter import ExceptionFormatter
 from drf_standardized_errors.handler import ExceptionHandler as StandardHandler
 from psycopg.errors import UniqueViolation
 from rest_framework import status
@@ -23,6 +24,8 @@ from rest_framework.views import APIView
 from crm.paging import Page
 from crm.parsers import TooLarge
 from lifecycle.api.errors import ANSWERS as LIFECYCLE_ANSWERS
+from lifecycle.api.errors import conflict_body
+from lifecycle.errors import OutOfDate
 from sync.api.errors import ANSWERS as SYNC_ANSWERS
 
 M = TypeVar("M", bound=Model)
@@ -41,6 +44,16 @@ class Refusal(APIException):
         if status_code == status.HTTP_503_SERVICE_UNAVAILABLE:
             self.wait = RETRY_AFTER_S  # becomes the header Retry-After
         super().__init__(detail, code)
+
+
+class ErrorFormatter(ExceptionFormatter):
+    """The one shape; an edit that is out of date also has both versions, as `conflict`."""
+
+    def run(self) -> Any:
+        body = super().run()
+        if isinstance(self.original_exc, OutOfDate):
+            body["conflict"] = conflict_body(self.original_exc)
+        return body
 
 
 class ExceptionHandler(StandardHandler):

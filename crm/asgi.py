@@ -17,7 +17,16 @@ django.setup(set_prefix=False)
 class Handler(ASGIHandler):
     """Django's, and event streams that outlive its part (see `lifecycle.api.event_stream`)."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        from sync.hooks.receiver import Receiver  # models: only once Django is set up
+
+        self.receiver = Receiver()
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.receiver.is_for(scope):  # webhooks: nothing of Django's middleware, and no login
+            await self.receiver(scope, receive, send)
+            return
         await super().__call__(scope, receive, send)
         waiting: EventStream | None = scope.pop(WAITING, None)
         if waiting is not None:

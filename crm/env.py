@@ -83,6 +83,13 @@ class Env(BaseSettings):
         ge=1024,
         le=64 * 1024 * 1024,
     )
+    dead_letter_alarm: int = setting(
+        "MUSTER_DEAD_LETTER_ALARM",
+        10,
+        "a number of dead letters (1 to 1000000)",
+        ge=1,
+        le=1_000_000,
+    )
     field_keys: FieldKeys | None = setting(
         "MUSTER_FIELD_KEYS",
         None,

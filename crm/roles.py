@@ -14,7 +14,8 @@ CONFIGURED = Q(content_type__app_label="lifecycle", content_type__model="workerc
     content_type__app_label="sync", content_type__model="account"
 )
 SCHEDULED = Q(content_type__app_label="django_celery_beat")
-VIEW, OPERATE = Q(codename__startswith="view_"), Q(codename__startswith="operate_")
+VIEW = Q(codename__startswith="view_")
+OPERATE = Q(codename__regex=r"^(operate|resolve)_")
 WRITE = Q(codename__regex=r"^(add|change|delete)_")
 
 ROLES: dict[str, Q] = {

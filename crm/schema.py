@@ -20,11 +20,28 @@ class ErrorSerializer(serializers.Serializer[Any]):
     )
 
 
+class SideBySideSerializer(serializers.Serializer[Any]):
+    yours = serializers.JSONField()
+    current = serializers.JSONField()
+
+
+class ConflictSerializer(serializers.Serializer[Any]):
+    """Both versions of what was edited; secrets are masked."""
+
+    yours = serializers.IntegerField(help_text="The version that was edited.")
+    current = serializers.IntegerField(help_text="The version that is; edit this one.")
+    changed_by = serializers.CharField(allow_null=True)
+    fields = serializers.DictField(  # type: ignore[assignment]  # a field, not the property
+        child=SideBySideSerializer(), help_text="By name: the fields in which the two differ."
+    )
+
+
 class ErrorsSerializer(serializers.Serializer[Any]):
     """The one shape of every error."""
 
     type = serializers.ChoiceField(["validation_error", "client_error", "server_error"])
     errors = ErrorSerializer(many=True)  # type: ignore[assignment]  # a field, not the property
+    conflict = ConflictSerializer(required=False, help_text="With the code `out_of_date` only.")
 
 
 class AutoSchema(SpectacularSchema):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from celery.schedules import crontab
 from django.templatetags.static import static
 from django.utils.translation import gettext_lazy as _
 from psycopg.conninfo import conninfo_to_dict
@@ -17,6 +18,7 @@ FERNET_KEYS = env.fernet_keys
 MUSTER_PLATFORMS = [name.strip() for name in env.platforms.split(",") if name.strip()]
 MUSTER_BATCH_ROWS = env.batch_rows
 MUSTER_BATCH_BYTES = env.batch_bytes
+MUSTER_DEAD_LETTER_ALARM = env.dead_letter_alarm
 DEBUG = env.debug
 ALLOWED_HOSTS = [host.strip() for host in env.allowed_hosts.split(",") if host.strip()]
 CSRF_TRUSTED_ORIGINS = [o.strip() for o in env.trusted_origins.split(",") if o.strip()]
@@ -179,7 +181,10 @@ REST_FRAMEWORK = {
     "DEFAULT_THROTTLE_RATES": {"user": "6000/min"},
 }
 REST_KNOX = {"TOKEN_TTL": None, "AUTH_HEADER_PREFIX": "Token"}
-DRF_STANDARDIZED_ERRORS = {"EXCEPTION_HANDLER_CLASS": "crm.api.ExceptionHandler"}
+DRF_STANDARDIZED_ERRORS = {
+    "EXCEPTION_HANDLER_CLASS": "crm.api.ExceptionHandler",
+    "EXCEPTION_FORMATTER_CLASS": "crm.api.ErrorFormatter",
+}
 
 SPECTACULAR_SETTINGS = {
     "TITLE": "Muster API",
@@ -202,7 +207,9 @@ SPECTACULAR_SETTINGS = {
 CELERY_BROKER_URL = env.resolved_broker_url
 CELERY_RESULT_BACKEND = "django-db"
 CELERY_RESULT_EXTENDED = True
-CELERY_TASK_TRACK_STARTED = True
+# Else a task would be lost before its first instruction while the database is away: to write down
+# that it has begun is the first thing that it would do. Events (Flower) tell that it runs.
+CELERY_TASK_TRACK_STARTED = False
 CELERY_TASK_DEFAULT_QUEUE = "default"
 CELERY_TASK_SEND_SENT_EVENT = True
 CELERY_WORKER_SEND_TASK_EVENTS = True
@@ -228,6 +235,9 @@ CELERY_TIMEZONE = TIME_ZONE
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_SCHEDULE = {
     "prune sync runs": {"task": "sync.prune_runs", "schedule": 3600.0},
+    "prune feed": {"task": "sync.prune_feed", "schedule": 3600.0},
+    "recount": {"task": "sync.recount", "schedule": crontab(hour="3", minute="17")},
+    "prune webhook deliveries": {"task": "sync.prune_deliveries", "schedule": 3600.0},
 }
 
 LOGGING = logging_config(env.log_format, env.log_level)
@@ -253,7 +263,10 @@ UNFOLD: dict[str, Any] = {
     "SHOW_VIEW_ON_SITE": False,
     "SHOW_LANGUAGES": True,
     "STYLES": [lambda request: static("console/console.css")],
-    "SCRIPTS": [lambda request: static("console/console.js")],
+    "SCRIPTS": [
+        lambda request: static("console/console.js"),
+        lambda request: static("console/live.js"),
+    ],
     "SIDEBAR": {"show_search": False, "navigation": "crm.console.navigation.sidebar"},
     "BORDER_RADIUS": "6px",
     "COLORS": {

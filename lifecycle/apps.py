@@ -8,8 +8,10 @@ class LifecycleConfig(AppConfig):
 
     def ready(self) -> None:
         from lifecycle import duties
+        from lifecycle.logs_duty import LogsDuty
         from lifecycle.metrics_duty import MetricsDuty
         from lifecycle.rollout_duty import RolloutDuty
 
+        duties.register(LogsDuty())
         duties.register(MetricsDuty())
         duties.register(RolloutDuty())

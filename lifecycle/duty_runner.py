@@ -14,12 +14,14 @@ from lifecycle.duties import Duty
 log = logging.getLogger(__name__)
 
 AFTER_FAILURE = timedelta(seconds=5)
+# A notification is seldom alone, and the master has more urgent things to do with it than we.
+BREATH_S = 0.02
 
 
 class DutyRunner:
     def __init__(self, duty: Duty) -> None:
         self.duty = duty
-        self._wake = threading.Event()
+        self._wake, self._breath = threading.Event(), threading.Event()
         self._ended = False
         self._thread = threading.Thread(target=self._run, name=f"duty-{duty.name}", daemon=True)
 
@@ -34,6 +36,7 @@ class DutyRunner:
         """No further round; one that is under way may finish."""
         self._ended = True
         self._wake.set()
+        self._breath.set()
 
     def _run(self) -> None:
         while not self._ended:
@@ -46,4 +49,5 @@ class DutyRunner:
                 next_at = timezone.now() + AFTER_FAILURE
             finally:
                 close_old_connections()
-            self._wake.wait(max(0.0, (next_at - timezone.now()).total_seconds()))
+            if self._wake.wait(max(0.0, (next_at - timezone.now()).total_seconds())):
+                self._breath.wait(BREATH_S)

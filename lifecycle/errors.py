@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from lifecycle.conflict import Conflict
+
 
 class LifecycleError(Exception):
     """Something about a worker could not be done."""
@@ -17,6 +19,14 @@ class ImpossibleTransition(LifecycleError):
 
 class LostRace(LifecycleError):
     """The row is no longer in the state and generation that were expected: look again."""
+
+
+class OutOfDate(LostRace):
+    """Somebody else saved the config since it was read: both versions are told."""
+
+    def __init__(self, message: str, conflict: Conflict) -> None:
+        self.conflict = conflict
+        super().__init__(message)
 
 
 class UnknownWorker(LifecycleError):

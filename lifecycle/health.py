@@ -1,8 +1,8 @@
 """Which workers are unwell, and why: pure judgement of vital signs [L9].
 
-A worker that beats, turns its loop and keeps to its memory is well. What is judged here is replaced
-by the restart policy, with the cause in its log. Waiting for a broker or a database is not an
-illness: nothing here asks for either [L5].
+A worker that beats, turns its loop, consumes its queues and keeps to its memory is well. What is
+judged here is replaced by the restart policy, with the cause in its log. Waiting for a broker or a
+database is not an illness: nothing here asks for either [L5].
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ class Vitals:
     is_stuck: bool  # the worker itself says that its main loop stands still
     memory_mb: float
     max_memory_mb: float
+    not_consuming: str = ""  # what is wrong with its queues, in its own words; "" for nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +40,21 @@ class Diagnosis:
 
 @dataclass
 class Doctor:
-    """Remembers since when each worker has been over its memory limit, and whom to believe.
+    """Remembers since when each worker has been over its memory limit or has not consumed, and
+    whom to believe.
 
     `now` is a monotonic clock (s) in every call: a jump of the wall clock is not an illness.
     """
 
     watching_since: float
     _over_since: dict[Instance, float] = field(default_factory=dict)
+    _idle_since: dict[Instance, float] = field(default_factory=dict)
 
     def start_over(self, now: float) -> None:
         """Old signs mean nothing (the database was away, a clock jumped): wait for new ones."""
         self.watching_since = now
         self._over_since.clear()
+        self._idle_since.clear()
 
     def examine(self, workers: Iterable[Vitals], now: float) -> list[Diagnosis]:
         """Those that have to be replaced."""
@@ -59,6 +63,11 @@ class Doctor:
             vitals.instance: self._over_since.get(vitals.instance, now)
             for vitals in workers
             if vitals.memory_mb > vitals.max_memory_mb
+        }
+        self._idle_since = {
+            vitals.instance: self._idle_since.get(vitals.instance, now)
+            for vitals in workers
+            if vitals.not_consuming
         }
         found = (self._examine_one(vitals, now) for vitals in workers)
         return [diagnosis for diagnosis in found if diagnosis]
@@ -71,6 +80,10 @@ class Doctor:
             return Diagnosis(vitals.instance, f"no heartbeat for {silent_s:.0f} s", graceful=False)
         if vitals.is_stuck:
             return Diagnosis(vitals.instance, "its main loop makes no progress", graceful=False)
+        idle_s = now - self._idle_since.get(vitals.instance, now)
+        if vitals.not_consuming and idle_s > timeout_s:  # as silent as one that does not beat
+            cause = f"{vitals.not_consuming}, for {idle_s:.0f} s"
+            return Diagnosis(vitals.instance, cause, graceful=True)
         over_s = now - self._over_since.get(vitals.instance, now)
         if over_s >= MEMORY_PATIENCE_S:
             cause = (

@@ -1,8 +1,10 @@
 """The restart policy: a pure function from an exit to a decision [L6].
 
 The first restart after a stable run is immediate. Then `delay`, doubled each time up to `cap`, with
-jitter. After `max_attempts` restarts without a stable run in between, the policy gives up until a
-person acts.
+jitter. After `max_attempts` restarts within one window and without a stable run in between, the
+policy gives up until a person acts. A window begins with its first restart; when it is over, the
+next crash begins another one and counts from 0 (Nomad's `restart.interval` does the same): a worker
+that fails now and then is not given up for what happened long ago.
 """
 
 from __future__ import annotations
@@ -21,13 +23,15 @@ class RestartPolicy:
     cap: timedelta = timedelta(minutes=5)
     max_attempts: int | None = 3  # None: never give up
     stable: timedelta = timedelta(seconds=60)
+    window: timedelta | None = timedelta(hours=1)  # None: attempts count until a stable run
     jitter: float = 0.1  # share of the delay, added at most
 
 
 @dataclass(frozen=True, slots=True)
 class Restart:
     at: datetime
-    attempts: int  # restarts since the last stable run, this one included
+    attempts: int  # restarts in this window, this one included
+    since: datetime  # when the window began
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,7 @@ def decide(
     policy: RestartPolicy,
     *,
     attempts: int,
+    since: datetime | None,
     uptime: timedelta,
     exit: Exit,
     now: datetime,
@@ -54,19 +59,26 @@ def decide(
 ) -> Decision:
     """What follows a crash.
 
-    `attempts` is the number of restarts since the last stable run, `uptime` how long this run
-    lasted, `random` gives numbers in [0, 1).
+    `attempts` is the number of restarts in the window that began at `since` (None: none yet),
+    `uptime` how long this run lasted, `random` gives numbers in [0, 1).
     """
     if policy.mode is RestartMode.NEVER:
         return LeaveStopped(f"{exit}; automatic restart is off")
     if policy.mode is RestartMode.ON_FAILURE and exit.code == 0:
         return LeaveStopped(f"{exit}; restarted on failure only")
-    stable = uptime >= policy.stable
-    done = 0 if stable else attempts
-    if policy.max_attempts is not None and done >= policy.max_attempts:
-        return GiveUp(f"{exit}; gave up after {_times(done, 'restart')} without a stable run")
-    wait = timedelta(0) if stable else backoff(policy, done, random())
-    return Restart(at=now + wait, attempts=done + 1)
+    is_stable = uptime >= policy.stable
+    if is_stable or since is None or is_over(policy, since, now):
+        attempts, since = 0, now
+    if policy.max_attempts is not None and attempts >= policy.max_attempts:
+        return GiveUp(f"{exit}; gave up after {_times(attempts, 'restart')} {_within(policy)}")
+    wait = timedelta(0) if is_stable else backoff(policy, attempts, random())
+    return Restart(at=now + wait, attempts=attempts + 1, since=since)
+
+
+def is_over(policy: RestartPolicy, since: datetime, now: datetime) -> bool:
+    """Whether the window that began at `since` is over. One that begins in the future (the clock
+    was set back) is not."""
+    return policy.window is not None and now - since > policy.window
 
 
 def backoff(policy: RestartPolicy, attempts: int, random: float) -> timedelta:
@@ -79,3 +91,9 @@ def backoff(policy: RestartPolicy, attempts: int, random: float) -> timedelta:
 
 def _times(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _within(policy: RestartPolicy) -> str:
+    if policy.window is None:
+        return "without a stable run"
+    return f"without a stable run within {policy.window.total_seconds():.0f} s"

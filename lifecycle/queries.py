@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Avg, Count, DurationField, ExpressionWrapper, F, Q, QuerySet, Sum
+from django.db.models import Avg, Count, DurationField, ExpressionWrapper, F, Max, Q, QuerySet, Sum
 from django.db.models.functions import Now
 
 from lifecycle import series
+from lifecycle.consumption import WAITING_FOR_BROKER, complaint
 from lifecycle.errors import UnknownWorker
 from lifecycle.health import Vitals
 from lifecycle.models import Rollout, WorkerConfig, WorkerLog, WorkerMetric, WorkerRuntime
@@ -19,9 +21,17 @@ MIN_HEARTBEAT_TIMEOUT = timedelta(seconds=15)
 STATUS_FIELDS = (
     *("desired_state", "reason", "generation", "process_id", "container_id", "pod_name"),
     *("started_at", "ready_at", "stopped_at", "last_heartbeat_at"),
+    *("consumed_queues", "missing_queues", "unfetched_queues"),
     *("assigned_accounts", "active_tasks", "tasks_total", "error_count", "last_error"),
     *("restart_count", "restart_attempts", "last_restart_at", "restart_at"),
-    *("exit_code", "exit_signal", "worker_version", "python_version", "celery_version"),
+    *(
+        "exit_code",
+        "exit_signal",
+        "exit_text",
+        "worker_version",
+        "python_version",
+        "celery_version",
+    ),
 )
 
 SERIES = {  # keys of the metrics' body, and what of a point they show
@@ -47,6 +57,20 @@ def runtime(worker_id: str) -> WorkerRuntime:
         raise UnknownWorker(worker_id) from None
 
 
+def known_workers(worker_ids: Iterable[str]) -> set[str]:
+    """Those of the ids that are of a worker: one query."""
+    rows = WorkerConfig.objects.filter(worker_id__in=list(worker_ids))
+    return set(rows.values_list("worker_id", flat=True))
+
+
+def deleted_at(worker_ids: Iterable[str]) -> dict[str, datetime | None]:
+    """When the config of each was deleted, None where that is not known: one query."""
+    ids = set(worker_ids)
+    history = WorkerConfig.history.filter(worker_id__in=ids, history_type="-")
+    rows = history.values_list("worker_id").annotate(at=Max("history_date"))
+    return {**dict.fromkeys(ids), **dict(rows)}
+
+
 def process_ids() -> set[int | None]:
     """The pids that are on record, of workers and of their successors."""
     rows = WorkerRuntime.objects.values_list("process_id", "successor_process_id")
@@ -54,9 +78,12 @@ def process_ids() -> set[int | None]:
 
 
 def outdated() -> QuerySet[WorkerRuntime]:
-    """Workers whose process was started with an older config: `WorkerRuntime.is_outdated`."""
-    older = Q(process_id__isnull=False, spawn_version__lt=F("config__spawn_version"))
-    return runtimes().filter(older)
+    """Workers whose process was started with an older config or with other code than a new one
+    would be: `WorkerRuntime.is_outdated`."""
+    is_known = ~Q(code_version="") & ~Q(loaded_code="")
+    older = Q(spawn_version__lt=F("config__spawn_version"))
+    other = is_known & ~Q(code_version=F("loaded_code"))
+    return runtimes().filter(older | other, process_id__isnull=False)
 
 
 def rollouts() -> QuerySet[Rollout]:
@@ -99,6 +126,7 @@ def health(runtime: WorkerRuntime, now: datetime) -> dict[str, Any]:
     """The body of `GET /workers/:id/health`: each check is "ok" or says what is wrong."""
     checks = {
         "heartbeat": _heartbeat_check(runtime, now),
+        "consuming": _consuming_check(runtime),
         "memory": _limit("MB of memory", runtime.memory_usage_mb, runtime.config.max_memory_mb),
         "cpu": _limit("% CPU", runtime.cpu_usage, runtime.config.cpu_cores * 100),
         "tasks": _limit("active tasks", runtime.active_tasks, runtime.config.concurrency),
@@ -123,6 +151,14 @@ def _heartbeat_check(runtime: WorkerRuntime, now: datetime) -> str:
     return "ok"
 
 
+def _consuming_check(runtime: WorkerRuntime) -> str:
+    """Healthy means that it consumes, not only that it answers [L9]."""
+    if runtime.state != State.RUNNING:
+        return f"worker is {runtime.state}"
+    wrong = complaint(tuple(runtime.missing_queues), tuple(runtime.unfetched_queues))
+    return wrong or (WAITING_FOR_BROKER if runtime.reason == WAITING_FOR_BROKER else "ok")
+
+
 def _limit(what: str, value: float, limit: float) -> str:
     return "ok" if value <= limit else f"{value:.0f} {what}, the limit is {limit:.0f}"
 
@@ -139,6 +175,8 @@ def vitals() -> list[Vitals]:
         .filter(
             Q(heartbeat_age__gt=MIN_HEARTBEAT_TIMEOUT)
             | Q(is_stuck=True)
+            | ~Q(missing_queues=[])
+            | ~Q(unfetched_queues=[])
             | Q(memory_usage_mb__gt=F("config__max_memory_mb"))
         )
         .select_related("config")
@@ -149,6 +187,7 @@ def vitals() -> list[Vitals]:
             heartbeat_age_s=row.heartbeat_age.total_seconds() if row.heartbeat_age else None,
             heartbeat_timeout_s=row.config.heartbeat_timeout_s,
             is_stuck=row.is_stuck,
+            not_consuming=complaint(tuple(row.missing_queues), tuple(row.unfetched_queues)),
             memory_mb=row.memory_usage_mb,
             max_memory_mb=row.config.max_memory_mb,
         )

@@ -13,10 +13,36 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from lifecycle.policy import RestartPolicy, backoff
 from lifecycle.types import Exit, Instance, State, Wish
 
 # How long a successor may take to be ready before the restart is called off.
 SUCCESSOR_PATIENCE = timedelta(seconds=60)
+# A backend that answers, but can't start a worker (its lock is held, the disk is full), is asked
+# again less and less often, and in the end not any more.
+SPAWN_RETRIES = RestartPolicy(delay=timedelta(seconds=1), cap=timedelta(seconds=30), jitter=0.25)
+SPAWN_PATIENCE = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A generation that the backend could not start so far."""
+
+    generation: int
+    attempts: int
+    since: datetime
+    retry_at: datetime
+    cause: str
+
+
+def troubled(
+    before: Trouble | None, generation: int, cause: str, now: datetime, random: float
+) -> Trouble:
+    """After one more attempt that failed; `random` in [0, 1)."""
+    is_same = before is not None and before.generation == generation
+    attempts, since = (before.attempts, before.since) if before and is_same else (0, now)
+    retry_at = now + backoff(SPAWN_RETRIES, attempts, random)
+    return Trouble(generation, attempts + 1, since, retry_at, cause)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +64,7 @@ class View:
     condemned: bool  # unwell: its end is a crash, and the restart policy's business
     alive: frozenset[int]  # generations of which a process lives
     reachable: bool  # the backend answered; otherwise `alive` means nothing
+    trouble: Trouble | None = None
 
     @property
     def instance(self) -> Instance:
@@ -101,6 +128,14 @@ class CallOff:
 
 
 @dataclass(frozen=True, slots=True)
+class GiveUp:
+    """It can't be started, for long enough: `error` until a person acts."""
+
+    instance: Instance
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
 class Vanished:
     """The process is gone and nobody saw it end."""
 
@@ -120,7 +155,7 @@ class Wait:
     until: datetime | None = None
 
 
-Action = Start | Succeed | Spawn | Stop | Halt | Evict | CallOff | Vanished | Settle | Wait
+Action = Start | Succeed | Spawn | Stop | Halt | Evict | CallOff | GiveUp | Vanished | Settle | Wait
 
 
 def plan(view: View, now: datetime, *, shutting_down: bool = False) -> Action:
@@ -168,7 +203,7 @@ def _plan_up(view: View, wanted: bool, now: datetime, shutting_down: bool) -> Ac
     if view.reachable and not view.is_alive:
         if view.state is State.STARTING:
             never = Vanished(view.instance, Exit(note="never started"))
-            return Spawn(view.instance) if wanted else never
+            return _plan_spawn(view, view.instance, now) if wanted else never
         unseen = Exit(note="its process is gone and nobody saw it end")
         return Vanished(view.instance, unseen)
     if not wanted:
@@ -192,7 +227,7 @@ def _plan_restart(view: View) -> Action:
 
 def _plan_succession(view: View, successor: int, now: datetime) -> Action:
     if successor not in view.alive:
-        return Spawn(view.other(successor))
+        return _plan_spawn(view, view.other(successor), now)
     if view.successor_since is None:
         return Wait()
     deadline = view.successor_since + SUCCESSOR_PATIENCE
@@ -200,6 +235,18 @@ def _plan_succession(view: View, successor: int, now: datetime) -> Action:
         seconds = SUCCESSOR_PATIENCE.total_seconds()
         return CallOff(f"the new process was not ready within {seconds:.0f} s")
     return Wait(deadline)
+
+
+def _plan_spawn(view: View, instance: Instance, now: datetime) -> Action:
+    trouble = view.trouble
+    if trouble is None or trouble.generation != instance.generation:
+        return Spawn(instance)
+    is_successor = instance.generation == view.successor
+    patience = SUCCESSOR_PATIENCE if is_successor else SPAWN_PATIENCE
+    if now >= trouble.since + patience:
+        cause = f"could not be started for {patience.total_seconds():.0f} s: {trouble.cause}"
+        return CallOff(cause) if is_successor else GiveUp(instance, cause)
+    return Wait(trouble.retry_at) if now < trouble.retry_at else Spawn(instance)
 
 
 def _plan_stopping(view: View) -> Action:

@@ -25,7 +25,7 @@ class Step:
     state: StepState
     is_surge: bool
     target_generation: int | None
-    deadline: datetime | None  # of a running step
+    deadline: datetime | None  # of a running step; of a pending one: for a start to be ready
     enabled: bool
     wish: Wish
     worker_state: State
@@ -33,6 +33,7 @@ class Step:
     wanted_generation: int
     is_retiring: bool
     reason: str
+    is_leftover: bool = False  # of a rollout that was aborted: it goes on, and takes up room
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,8 @@ Decision = Begin | Finish | Conclude
 
 def plan(steps: Sequence[Step], limits: Limits, now: datetime) -> list[Decision]:
     """What to do now, in this order; nothing: wait until something happens."""
+    left = [step for step in steps if step.is_leftover and _outcome(step, now) is None]
+    steps = [step for step in steps if not step.is_leftover]
     finished = [done for step in steps if (done := _outcome(step, now))]
     over = {done.step_id for done in finished}
     failures = [done for done in finished if done.state is StepState.FAILED]
@@ -81,7 +84,10 @@ def plan(steps: Sequence[Step], limits: Limits, now: datetime) -> list[Decision]
     pending = [s for s in steps if s.state is StepState.PENDING and s.step_id not in over]
     if not going and not pending:
         return [*finished, Conclude(failed=False)]
-    return [*finished, *_begin(pending, going, limits)]
+    # One that is still starting is restarted once it runs: it may have been claimed with an older
+    # config, and what is not ready can't be replaced.
+    ready = [step for step in pending if step.worker_state is not State.STARTING]
+    return [*finished, *_begin(ready, [*going, *left], limits)]
 
 
 def _begin(pending: Sequence[Step], going: Sequence[Step], limits: Limits) -> list[Begin]:
@@ -97,7 +103,7 @@ def _begin(pending: Sequence[Step], going: Sequence[Step], limits: Limits) -> li
 def _outcome(step: Step, now: datetime) -> Finish | None:
     """How a step ended, if it did."""
     if step.state is StepState.PENDING:
-        return _skip(step)
+        return _outcome_of_pending(step, now)
     if step.state is not StepState.RUNNING or step.target_generation is None:
         return None
     arrived = step.generation >= step.target_generation and step.worker_state is State.RUNNING
@@ -112,7 +118,11 @@ def _outcome(step: Step, now: datetime) -> Finish | None:
     return None
 
 
-def _skip(step: Step) -> Finish | None:
-    if step.enabled and step.wish is Wish.RUNNING:
-        return None
-    return Finish(step.step_id, StepState.SKIPPED, "it does not run; it starts up to date")
+def _outcome_of_pending(step: Step, now: datetime) -> Finish | None:
+    if not step.enabled or step.wish is not Wish.RUNNING:
+        return Finish(step.step_id, StepState.SKIPPED, "it does not run; it starts up to date")
+    is_late = step.deadline is not None and now >= step.deadline
+    if is_late and step.worker_state is State.STARTING:
+        why = f"{step.worker_id} is still starting: {step.reason}"
+        return Finish(step.step_id, StepState.FAILED, why)
+    return None

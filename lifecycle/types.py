@@ -92,6 +92,30 @@ class Level(StrEnum):
     ERROR = "error"
 
 
+# What exit codes mean by convention: of shells (POSIX 2.8.2), and NTSTATUS values, as which a
+# process on Windows ends (MS-ERREF 2.3.1).
+EXIT_MEANINGS = {
+    126: "it can't be executed",
+    127: "the command was not found",
+    0xC0000005: "access violation",
+    0xC0000017: "out of memory",
+    0xC00000FD: "stack overflow",
+    0xC0000135: "a library was not found",
+    0xC000013A: "ended by Ctrl-C",
+    0xC0000142: "the process failed to initialise",
+    0xC0000409: "a buffer was overrun",
+}
+LARGEST_POSIX_CODE = 255
+SIGNAL_OFFSET = 128  # a shell's, and a container's, code for a process that a signal ended
+
+
+def signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
 @dataclass(frozen=True, slots=True)
 class Exit:
     """How a process ended. Both unset: nobody was there to see it."""
@@ -102,24 +126,29 @@ class Exit:
 
     @property
     def signal_name(self) -> str:
-        if self.signal is None:
-            return ""
-        try:
-            return signal.Signals(self.signal).name
-        except ValueError:
-            return f"signal {self.signal}"
+        return "" if self.signal is None else signal_name(self.signal)
 
     def __str__(self) -> str:
         """The exit as people say it."""
+        remarks = [self.note] if self.note else []
         if self.signal is not None:
             said = f"killed by {self.signal_name}"
         elif self.code is None:
             said = "exit unknown"
-        elif self.code > 255:
-            said = f"exit code {self.code} (0x{self.code:08X})"
         else:
-            said = f"exit code {self.code}"
-        return f"{said} ({self.note})" if self.note else said
+            said, remarks = f"exit code {self.code}", [*_remarks(self.code), *remarks]
+        return f"{said} ({', '.join(remarks)})" if remarks else said
+
+
+def _remarks(code: int) -> list[str]:
+    """What there is to say of an exit code besides its number."""
+    remarks = [f"0x{code:08X}"] if code > LARGEST_POSIX_CODE else []
+    if code in EXIT_MEANINGS:
+        return [*remarks, EXIT_MEANINGS[code]]
+    number = code - SIGNAL_OFFSET
+    if number in signal.valid_signals():
+        return [f"{SIGNAL_OFFSET} + {number}: killed by {signal_name(number)}"]
+    return remarks
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +193,7 @@ class Alive:
     instance: Instance
     process: ProcessRef
     started_at: datetime
+    code: str = ""  # fingerprint of the code that it runs; "": not known
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,8 @@ from django.db import close_old_connections, connection
 from kombu.exceptions import OperationalError as BrokerError
 
 from lifecycle import VERSION, services
+from lifecycle.consumer_watch import BROKER_PATIENCE, BROKER_TIMEOUT_S, ConsumerWatch
+from lifecycle.consumption import WAITING_FOR_BROKER, Consumption
 from lifecycle.errors import LifecycleError
 from lifecycle.types import Instance
 
@@ -35,13 +37,6 @@ BEAT_S = 10.0
 LOOP_SILENCE_S = 7.0
 # A loop that is silent for this long although the broker answers does not come back by itself.
 STUCK_S = 60.0
-BROKER_TIMEOUT_S = 2
-# A broker that hangs must not hold up the next heartbeat.
-BROKER_PATIENCE = {
-    "max_retries": 1,
-    "socket_connect_timeout": BROKER_TIMEOUT_S,
-    "socket_timeout": BROKER_TIMEOUT_S,
-}
 LONGEST_RETRY_S = 10.0
 MAX_WAITING = 1000
 
@@ -50,6 +45,15 @@ VERSIONS = {
     "python": platform.python_version(),
     "celery": celery.__version__,
 }
+
+
+# What else in a worker's main process can hang; see `watch`.
+_watched: list[Callable[[], bool]] = []
+
+
+def watch(is_stuck: Callable[[], bool]) -> None:
+    """Have each heartbeat ask whether something of an app hangs for good; must answer at once."""
+    _watched.append(is_stuck)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,9 @@ class Reporter:
         self._loop_at = self._broker_away_at = time.monotonic()
         self._waits_for, self._is_stuck = "", False
         self._outage_since: float | None = None
+        self.consumer = ConsumerWatch(works_in_loop=works_in_loop)
+        self._consumption = Consumption()
+        self._looked_at = float("-inf")
 
     def start(self) -> None:
         """In the worker's main process: write facts, and a heartbeat every 10 s."""
@@ -147,14 +154,16 @@ class Reporter:
 
     def _beat(self) -> None:
         self._look_at_loop()
+        self._look_at_consumer()
         counts = self._counts()
         services.heartbeat(
             self.instance,
             active_tasks=counts.active,
             tasks_done=counts.done - self._seen_done,
             errors=counts.errors - self._seen_failed,
-            reason=self._waits_for,
+            reason=self._waits_for or str(self._consumption),
             is_stuck=self._is_stuck,
+            consumption=self._consumption,
         )
         self._seen_done, self._seen_failed = counts.done, counts.errors
 
@@ -166,17 +175,29 @@ class Reporter:
         """A silent main loop waits for the broker, runs a task (solo pool), or hangs."""
         now = time.monotonic()
         silent_s = now - self._loop_at
-        self._waits_for, self._is_stuck = "", False
+        self._waits_for, self._is_stuck = "", any(hangs() for hangs in _watched)
         if silent_s <= LOOP_SILENCE_S:
             return
         if not self._broker_answers():
-            self._waits_for = "waiting for broker"
+            self._waits_for = WAITING_FOR_BROKER
             self._broker_away_at = now
             return
         # A broker that is back is found at the loop's next try: until then it still waits.
         stuck_s = now - max(self._loop_at, self._broker_away_at)
         if stuck_s > STUCK_S and not (self.works_in_loop and celery_state.active_requests):
             self._is_stuck = True
+
+    def _look_at_consumer(self) -> None:
+        """Also has it said in the worker's log what changed for the worse, or became well again."""
+        now = time.monotonic()
+        if now - self._looked_at < BEAT_S / 2:  # a heartbeat that is tried again
+            return
+        self._looked_at = now
+        before = str(self._consumption)
+        loop_turns = now - self._loop_at <= LOOP_SILENCE_S
+        self._consumption = self.consumer.consumption(loop_turns=loop_turns)
+        if (complaint := str(self._consumption)) != before:
+            self.put(lambda: services.consumption_changed(self.instance, complaint))
 
     def _broker_answers(self) -> bool:
         """Also a broker that takes connections and then hangs must not hold up a heartbeat."""
@@ -206,20 +227,27 @@ def enlist(instance: Instance, *, works_in_loop: bool = False) -> None:
         signal.connect(lambda **kwargs: handler(**kwargs), weak=False)
 
     connect(signals.celeryd_init, lambda **_: reporter.start())
+    connect(signals.celeryd_after_setup, lambda instance, **_: reporter.consumer.demand(instance))
     connect(signals.heartbeat_sent, lambda **_: reporter.loop_turned())
-    connect(signals.worker_ready, lambda **_: _on_ready(reporter))
-    connect(
-        signals.worker_shutting_down,
-        lambda how, **_: reporter.put(lambda: services.shutting_down(instance, how.lower())),
-    )
+    connect(signals.worker_ready, lambda sender, **_: _on_ready(reporter, sender))
+    connect(signals.worker_shutting_down, lambda how, **_: _on_shutting_down(reporter, how))
+    for received in (signals.task_received, signals.task_unknown, signals.task_rejected):
+        connect(received, lambda **_: reporter.consumer.received())
     connect(signals.worker_shutdown, lambda **_: reporter.flush(2.0))
     connect(signals.worker_process_init, lambda **_: reporter.start_in_child())
     connect(signals.task_failure, lambda exception, **_: _on_failure(reporter, exception))
 
 
-def _on_ready(reporter: Reporter) -> None:
+def _on_ready(reporter: Reporter, consumer: object) -> None:
     reporter.loop_turned()
-    reporter.put(lambda: services.ready(reporter.instance, VERSIONS))
+    reporter.consumer.attach(consumer)
+    queues = tuple(sorted(reporter.consumer.demanded))
+    reporter.put(lambda: services.ready(reporter.instance, VERSIONS, queues))
+
+
+def _on_shutting_down(reporter: Reporter, how: str) -> None:
+    reporter.consumer.drains()
+    reporter.put(lambda: services.shutting_down(reporter.instance, how.lower()))
 
 
 def _on_failure(reporter: Reporter, exception: BaseException) -> None:

@@ -8,6 +8,10 @@ class SyncConfig(AppConfig):
 
     def ready(self) -> None:
         from lifecycle import duties
-        from sync.duties import AccountsDuty
+        from sync.duties import AssignmentDuty, ChecksDuty
+        from sync.sweeps import ExpireLogins, WatchDeadLetters
 
-        duties.register(AccountsDuty())
+        duties.register(AssignmentDuty())
+        duties.register(ChecksDuty())
+        duties.register(ExpireLogins())
+        duties.register(WatchDeadLetters())

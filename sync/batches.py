@@ -29,24 +29,27 @@ def bounds() -> Bounds:
     return Bounds(settings.MUSTER_BATCH_ROWS, settings.MUSTER_BATCH_BYTES)
 
 
-def bounded(batch: Batch) -> Iterator[Batch]:
-    """The batch in pieces within the bounds, in order; mostly it is one piece, itself.
+def bounded(batch: Batch) -> Iterator[tuple[Batch, int]]:
+    """The batch in pieces within the bounds, in order, each with about how many bytes it has;
+    mostly it is one piece, itself.
 
     Only the last piece carries the cursor and the open gaps: killed between them, the batch is read
     again, and what was written counts as same.
     """
     limit = bounds()
     rows: tuple[Row, ...] = (*batch.records, *batch.refused)
-    if len(rows) <= limit.rows and sum(map(weight, rows)) <= limit.size:
-        yield batch
+    size = sum(map(weight, rows))
+    if len(rows) <= limit.rows and size <= limit.size:
+        yield batch, size
         return
     pieces = list(slices(rows))
     for number, piece in enumerate(pieces, start=1):
         records, refused = sorted_out(piece)
+        size = sum(map(weight, piece))
         if number == len(pieces):
-            yield replace(batch, records=records, refused=refused)
+            yield replace(batch, records=records, refused=refused), size
         else:
-            yield Batch(None, records, refused, more=True, fetched=batch.fetched)
+            yield Batch(None, records, refused, more=True, fetched=batch.fetched), size
 
 
 def slices(rows: Iterable[Row], limit: Bounds | None = None) -> Iterator[tuple[Row, ...]]:

@@ -13,6 +13,18 @@ class Rejected(SyncError):
     """Something that people asked for and that can't be; the message tells them why."""
 
 
+class KeyReused(Rejected):
+    """An idempotency key that stands for something else already."""
+
+
+class LoginUnderWay(Rejected):
+    """The account has an open login session already."""
+
+
+class StillRefused(SyncError):
+    """A dead letter that was replayed and still can't be stored; the message is the new reason."""
+
+
 class StaleEpoch(SyncError):
     """The account was given to somebody else: this writer must stop [S5]."""
 
@@ -31,12 +43,29 @@ class CountsDisagree(SyncError):
     permanent = True
 
 
+class FeedPruned(SyncError):
+    """The feed no longer holds what follows a position: whoever stood there has to reload."""
+
+    permanent = True
+
+    def __init__(self, position: int, newest: int) -> None:
+        self.position, self.newest = position, newest
+        super().__init__(
+            f"the feed does not go back to position {position}; "
+            f"load everything anew and go on from {newest}"
+        )
+
+
 class PlatformError(SyncError):
     """A platform did not do what was asked."""
 
 
 class PlatformUnavailable(PlatformError):
     """Can't be reached, timed out, or answered 5xx."""
+
+
+class Unreachable(PlatformUnavailable):
+    """There was no connection: nothing of the request got there."""
 
 
 class RateLimited(PlatformError):

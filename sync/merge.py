@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sync.types import (
     Attachment,
@@ -55,25 +55,30 @@ class Unfit(ValueError):
     """The record can't become a row; the message tells people why."""
 
 
-def merge(batch: Batch, largest: int | None = None) -> Merged:
+def merge(batch: Batch, size: int = 0, largest: int | None = None) -> Merged:
     """Each record of the batch once. Total: whatever does not fit ends in `refused`, as does a
-    record of more than `largest` bytes [S3].
+    record of more than `largest` bytes [S3]. `size`: of the batch, about (bytes).
 
     `read == len(conversations + messages + posts + comments) + len(refused) + repeated`.
     """
-    fit: list[Record] = []
+    fit: dict[type[Record], list[Any]] = {kind: [] for kind in FITTERS}
+    count = 0
     refused = [_storable(one) for one in batch.refused]
     for record in batch.records:
         try:
-            _require_size(record, largest)
-            fit.append(_fit(record))
+            if largest is not None:
+                _require_size(record, largest)
+            one = _fit(record)
         except Unfit as why:
             refused.append(_refusal(record, str(why)))
-    conversations = _once((r for r in fit if isinstance(r, ConversationRecord)), _last)
-    messages = _once((r for r in fit if isinstance(r, MessageRecord)), combine)
-    posts = _once((r for r in fit if isinstance(r, PostRecord)), _newest)
-    comments = _once((r for r in fit if isinstance(r, CommentRecord)), _newest)
-    kept: tuple[Record, ...] = (*conversations, *messages, *posts, *comments)
+        else:
+            fit[type(one)].append(one)
+            count += 1
+    conversations = _once(fit[ConversationRecord], _last)
+    messages = _once(fit[MessageRecord], combine)
+    posts = _once(fit[PostRecord], _newest)
+    comments = _once(fit[CommentRecord], _newest)
+    kept = len(conversations) + len(messages) + len(posts) + len(comments)
     return Merged(
         cursor=batch.cursor,
         conversations=conversations,
@@ -84,9 +89,9 @@ def merge(batch: Batch, largest: int | None = None) -> Merged:
         gaps=batch.gaps,
         remaining=batch.remaining,
         fetched=batch.fetched,
-        size=sum(map(weight, kept)) + sum(map(weight, refused)),
+        size=size,
         read=len(batch.records) + len(batch.refused),
-        repeated=len(fit) - len(kept),
+        repeated=count - kept,
     )
 
 
@@ -129,18 +134,15 @@ def _once(records: Iterable[R], join: Callable[[R, R], R]) -> tuple[R, ...]:
 
 def _fit(record: Record) -> Record:
     """The record as its row can hold it. Raises `Unfit`."""
-    match record:
-        case ConversationRecord():
-            _require_id("external_id", record.external_id)
-            return replace(record, title=clean(record.title, LONGEST_NAME))
-        case MessageRecord():
-            return _fit_message(record)
-        case PostRecord():
-            return _fit_post(record)
-        case CommentRecord():
-            return _fit_comment(record)
-        case _:
-            raise Unfit(f"unknown record kind '{type(record).__name__}'")
+    fitter = FITTERS.get(type(record))
+    if fitter is None:
+        raise Unfit(f"unknown record kind '{type(record).__name__}'")
+    return fitter(record)
+
+
+def _fit_conversation(record: ConversationRecord) -> ConversationRecord:
+    _require_id("external_id", record.external_id)
+    return replace(record, title=clean(record.title, LONGEST_NAME))
 
 
 def _fit_message(record: MessageRecord) -> MessageRecord:
@@ -149,12 +151,15 @@ def _fit_message(record: MessageRecord) -> MessageRecord:
     _require_id("sender_id", record.sender_id, blank=True)
     _require_zone("sent_at", record.sent_at)
     _require_zone("edited_at", record.edited_at)
+    name = clean(record.sender_name, LONGEST_NAME)
+    text = clean(record.text)
+    content_type = clean(record.content_type, LONGEST_CONTENT_TYPE)
+    attachments = tuple([_fit_attachment(one) for one in record.attachments])
+    found = (record.sender_name, record.text, record.content_type, record.attachments)
+    if found == (name, text, content_type, attachments):  # as a rule; a copy would cost more
+        return record
     return replace(
-        record,
-        sender_name=clean(record.sender_name, LONGEST_NAME),
-        text=clean(record.text),
-        content_type=clean(record.content_type, LONGEST_CONTENT_TYPE),
-        attachments=tuple(_fit_attachment(one) for one in record.attachments),
+        record, sender_name=name, text=text, content_type=content_type, attachments=attachments
     )
 
 
@@ -196,9 +201,19 @@ def _fit_comment(record: CommentRecord) -> CommentRecord:
     )
 
 
+FITTERS: dict[type[Record], Callable[[Any], Record]] = {
+    ConversationRecord: _fit_conversation,
+    MessageRecord: _fit_message,
+    PostRecord: _fit_post,
+    CommentRecord: _fit_comment,
+}
+
+
 def clean(text: str, longest: int | None = None) -> str:
     """The text without what PostgreSQL can't store, cut to `longest` characters."""
-    return UNSTORABLE.sub(REPLACEMENT, text)[:longest]
+    if UNSTORABLE.search(text):
+        text = UNSTORABLE.sub(REPLACEMENT, text)
+    return text[:longest]
 
 
 def _require_id(field: str, value: str, *, blank: bool = False) -> None:
@@ -210,14 +225,14 @@ def _require_id(field: str, value: str, *, blank: bool = False) -> None:
         raise Unfit(f"{field} has a character that can't be stored")
 
 
-def _require_size(record: Record, largest: int | None) -> None:
+def _require_size(record: Record, largest: int) -> None:
     size = weight(record)
-    if largest is not None and size > largest:
+    if size > largest:
         raise Unfit(f"it has about {size:,} bytes, at most {largest:,} are stored")
 
 
 def _require_zone(field: str, value: datetime | None) -> None:
-    if value is not None and value.utcoffset() is None:
+    if value is not None and (value.tzinfo is None or value.utcoffset() is None):
         raise Unfit(f"{field} has no time zone")
 
 

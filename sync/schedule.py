@@ -1,4 +1,4 @@
-"""When an account is checked again, and for how long a check waits for news.
+"""When an account is checked again.
 
 Pure: `now` and `random` (a number in [0, 1)) are arguments, decisions are values that the caller
 carries out. Which accounts are due is one statement, `sync.sql.CLAIM`.
@@ -15,10 +15,13 @@ FIRST_RETRY_S = 2.0
 LONGEST_RETRY_S = 120.0
 LONGEST_THROTTLE_S = 86_400.0
 
-SHORTEST_WAIT_S = 10.0
-LONGEST_WAIT_S = 25.0
-BLOCKING_WAIT_S = 5.0  # prefork and solo: nothing can end the wait early when the worker stops
-CROWDED_WAIT_S = 1.0
+
+# An account's interval follows its news [S2], within these parts of what people have set.
+BUSIEST = 0.25
+IDLEST = 4.0
+SHORTEST_INTERVAL_S = 5.0
+IDLE_AFTER_S = 1800.0  # without news
+SHRINK, RECOVER, STRETCH = 0.5, 1.5, 1.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +48,39 @@ class Failure:
     retry_after_s: float | None = None  # what the platform asked for
 
 
-def after_success(now: datetime, interval_s: float, random: float, *, can_wait: bool) -> DueAt:
-    """At once where the adapter can wait for news; else after the interval, spread by ±10 %."""
-    if can_wait:
-        return DueAt(now)
+def after_success(now: datetime, interval_s: float, random: float) -> DueAt:
+    """After the interval, spread by ±10 %."""
     return DueAt(now + timedelta(seconds=interval_s * (1 + JITTER * (2 * random - 1))))
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often people want an account checked, and how often it is."""
+
+    interval_s: float
+    stalled_after_s: float
+    current_s: float | None = None
+    idle_s: float | None = None  # since the last news; None: there never were any
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The shortest and the longest interval (s). A stretched one leaves room for a retry
+        before the account counts as stalled."""
+        shortest = min(max(self.interval_s * BUSIEST, SHORTEST_INTERVAL_S), self.interval_s)
+        longest = min(self.interval_s * IDLEST, self.stalled_after_s / 2)
+        return shortest, max(longest, self.interval_s)
+
+
+def next_interval_s(pace: Pace, *, brought_news: bool) -> float:
+    """Halved while there is news, back to what people have set when there is none, and longer
+    when there was none for half an hour."""
+    shortest, longest = pace.bounds
+    current = min(max(pace.current_s or pace.interval_s, shortest), longest)
+    if brought_news:
+        return max(min(current, pace.interval_s) * SHRINK, shortest)
+    if pace.idle_s is not None and pace.idle_s < IDLE_AFTER_S:
+        return min(current * RECOVER, pace.interval_s)
+    return min(current * STRETCH, longest)
 
 
 def after_failure(now: datetime, failure: Failure, random: float) -> Decision:
@@ -67,16 +98,3 @@ def backoff_s(attempts: int, random: float, longest_s: float = LONGEST_RETRY_S) 
     """Seconds to wait after this many failures in a row (1 or more)."""
     doubled = FIRST_RETRY_S * 2.0 ** min(max(attempts, 1) - 1, 32)
     return min(doubled, longest_s) * (0.5 + 0.5 * random)
-
-
-def wait_s(interval_s: float, *, blocking: bool, accounts: int, slots: int) -> float:
-    """How long one check waits for news (s).
-
-    `accounts` share the worker's `slots`: where they are more, each waits for its part, so that all
-    have their turn within about an interval. `blocking`: nothing can end the wait early.
-    """
-    longest = BLOCKING_WAIT_S if blocking else LONGEST_WAIT_S
-    wait = min(max(interval_s, SHORTEST_WAIT_S), longest)
-    if accounts > slots:
-        wait = max(wait * slots / accounts, CROWDED_WAIT_S)
-    return wait

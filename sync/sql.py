@@ -146,33 +146,31 @@ WITH seen AS (
     INSERT INTO sync_recordversion (account_id, kind, record_id, content, sequence)
     SELECT %(account)s, 'message', m_id, former, %(sequence)s
     FROM resolved WHERE former IS NOT NULL
-), written AS (
-    INSERT INTO sync_message AS m (
+), inserted AS (
+    INSERT INTO sync_message (
         account_id, conversation_id, external_id, sender_id, sender_name, text, content_type,
         attachments, direction, sent_at, edited_at, is_deleted, is_read
     )
     SELECT %(account)s, conversation_id, external_id, sender_id, sender_name, text, content_type,
            attachments, direction, sent_at, edited_at, is_deleted, is_read
-    FROM resolved WHERE differs
-    ON CONFLICT (account_id, external_id) DO UPDATE
-    SET sender_id = EXCLUDED.sender_id, sender_name = EXCLUDED.sender_name, text = EXCLUDED.text,
-        content_type = EXCLUDED.content_type, attachments = EXCLUDED.attachments,
-        sent_at = EXCLUDED.sent_at, edited_at = EXCLUDED.edited_at,
-        is_deleted = EXCLUDED.is_deleted, is_read = EXCLUDED.is_read
-    WHERE (m.sender_id, m.sender_name, m.text, m.content_type, m.attachments, m.sent_at,
-           m.edited_at, m.is_deleted)
-       IS DISTINCT FROM
-          (EXCLUDED.sender_id, EXCLUDED.sender_name, EXCLUDED.text, EXCLUDED.content_type,
-           EXCLUDED.attachments, EXCLUDED.sent_at, EXCLUDED.edited_at, EXCLUDED.is_deleted)
-    RETURNING m.id, m.conversation_id, xmax = 0 AS inserted, m.is_read
+    FROM resolved WHERE missing
+    RETURNING id, conversation_id, is_read
+), updated AS (
+    UPDATE sync_message m
+    SET sender_id = r.sender_id, sender_name = r.sender_name, text = r.text,
+        content_type = r.content_type, attachments = r.attachments, sent_at = r.sent_at,
+        edited_at = r.edited_at, is_deleted = r.is_deleted, is_read = r.is_read
+    FROM resolved r WHERE m.id = r.m_id AND r.differs
+    RETURNING m.id, m.conversation_id
 )
 SELECT conversation_id, array_agg(new_id) FILTER (WHERE new_id IS NOT NULL),
        array_agg(changed_id) FILTER (WHERE changed_id IS NOT NULL), sum(same)::int, sum(unread)::int
 FROM (
-    SELECT conversation_id, CASE WHEN inserted THEN id END AS new_id,
-           CASE WHEN NOT inserted THEN id END AS changed_id, 0 AS same,
-           (inserted AND NOT is_read)::int AS unread
-    FROM written
+    SELECT conversation_id, id AS new_id, NULL::bigint AS changed_id, 0 AS same,
+           (NOT is_read)::int AS unread
+    FROM inserted
+    UNION ALL
+    SELECT conversation_id, NULL, id, 0, 0 FROM updated
     UNION ALL
     SELECT conversation_id, NULL, NULL, (NOT differs)::int,
            CASE WHEN NOT missing AND NOT m_is_read AND is_read THEN -1 ELSE 0 END
@@ -324,10 +322,12 @@ SET cursor = %(cursor)s, sequence = %(sequence)s, last_sync_at = clock_timestamp
 WHERE id = %(account)s
 """
 
-# Primary key of the account, gap_is_open_once. The open gaps are those that the adapter names.
+# Primary key of the account, gap_is_open_once. The open gaps of reading are those that the adapter
+# names; what was not pushed (`hooks:`) is not its to close.
 CLOSE_GAPS = """
 UPDATE sync_gap SET closed_at = now()
 WHERE account_id = %(account)s AND closed_at IS NULL AND NOT key = ANY(%(keys)s)
+  AND NOT starts_with(key, 'hooks:')
 """
 OPEN_GAPS = """
 INSERT INTO sync_gap AS g (account_id, key, scope, newer_end, older_end, reason)
@@ -357,6 +357,24 @@ UPDATE sync_message m SET is_read = true
 WHERE m.direction = 'inbound' AND NOT m.is_read AND m.conversation_id IN (
     SELECT id FROM sync_conversation WHERE account_id = %s AND unread_count > 0
 )
+"""
+
+# Primary key of the conversations; the index (conversation, -sent_at, -id) gives the last message.
+# `upto` null: to its end.
+QUEUE_MARKS = """
+UPDATE sync_conversation c SET untold_read_id = coalesce(%(upto)s::bigint, (
+    SELECT m.id FROM sync_message m WHERE m.conversation_id = c.id
+    ORDER BY m.sent_at DESC, m.id DESC LIMIT 1
+))
+WHERE c.id = ANY(%(ids)s)
+"""
+
+# conversation_read_untold.
+UNTOLD_READ = """
+SELECT c.id, c.external_id, m.id, m.external_id
+FROM sync_conversation c JOIN sync_message m ON m.id = c.untold_read_id
+WHERE c.account_id = %s AND c.untold_read_id IS NOT NULL
+ORDER BY c.id LIMIT %s
 """
 
 # One row for each worker: database id, worker id, whether it may be given accounts, whether it is
@@ -410,7 +428,8 @@ WHERE a.id = m.id AND a.epoch = m.epoch
 
 # account_due for those whose time has come; a claim that an earlier process of the worker took is
 # worth nothing. The epoch rises with each claim: one live check for each account, whatever the
-# broker does with the messages. An account whose login failed waits for a person.
+# broker does with the messages. An account whose login failed waits for a person; one whose server
+# has failed too often waits for the one that tries it (`TRY_SERVERS`).
 CLAIM = """
 UPDATE sync_account a
 SET next_due_at = %(lease_until)s, epoch = a.epoch + 1, claimed_generation = due.generation
@@ -422,6 +441,10 @@ FROM (
     JOIN lifecycle_workerconfig c ON c.id = a.worker_id
     WHERE a.enabled AND a.login_state <> 'failed'
       AND (a.next_due_at <= %(now)s OR a.claimed_generation <> r.generation)
+      AND NOT EXISTS (
+          SELECT FROM sync_platformserver p
+          WHERE p.state <> 'closed' AND p.platform = a.platform AND p.endpoint = a.endpoint
+      )
     ORDER BY a.next_due_at
     LIMIT %(most)s
     FOR NO KEY UPDATE OF a SKIP LOCKED
@@ -430,24 +453,248 @@ WHERE a.id = due.id
 RETURNING a.id, a.epoch, due.worker_id
 """
 
-# Primary key. Claims that could not be sent.
-RELEASE = """
-UPDATE sync_account a SET next_due_at = %(at)s, claimed_generation = NULL
-FROM unnest(%(ids)s::bigint[], %(epochs)s::bigint[]) AS m(id, epoch)
-WHERE a.id = m.id AND a.epoch = m.epoch
+# account_is_there_once. Claims one due account of each server whose breaker has been open for long
+# enough: half open, that one tries.
+TRY_SERVERS = """
+WITH ripe AS (
+    SELECT p.id, p.platform, p.endpoint FROM sync_platformserver p
+    WHERE p.state <> 'closed' AND p.retry_at <= %(now)s
+    FOR UPDATE OF p SKIP LOCKED
+), due AS (
+    SELECT ripe.id AS server, one.* FROM ripe CROSS JOIN LATERAL (
+        SELECT a.id, r.generation, c.worker_id
+        FROM sync_account a
+        JOIN lifecycle_workerruntime r
+          ON r.config_id = a.worker_id AND r.state = 'running' AND r.condemned = ''
+        JOIN lifecycle_workerconfig c ON c.id = a.worker_id
+        WHERE a.platform = ripe.platform AND a.endpoint = ripe.endpoint
+          AND a.enabled AND a.login_state <> 'failed'
+          AND (a.next_due_at <= %(now)s OR a.claimed_generation <> r.generation)
+        ORDER BY a.next_due_at LIMIT 1
+        FOR NO KEY UPDATE OF a SKIP LOCKED
+    ) one
+), tried AS (
+    UPDATE sync_platformserver p
+    SET state = 'half_open', retry_at = %(trial_until)s, updated_at = %(now)s
+    FROM due WHERE p.id = due.server
+)
+UPDATE sync_account a
+SET next_due_at = %(lease_until)s, epoch = a.epoch + 1, claimed_generation = due.generation
+FROM due WHERE a.id = due.id
+RETURNING a.id, a.epoch, due.worker_id
 """
 
-# account_due.
+# Primary key, in its order, so that two who write for many accounts never wait for each other.
+RELEASE = """
+UPDATE sync_account a SET next_due_at = %(at)s, claimed_generation = NULL
+FROM (
+    SELECT a.id FROM sync_account a
+    JOIN unnest(%(ids)s::bigint[], %(epochs)s::bigint[]) AS h(id, epoch)
+      ON a.id = h.id AND a.epoch = h.epoch
+    ORDER BY a.id FOR NO KEY UPDATE OF a
+) held
+WHERE a.id = held.id
+"""
+
+# What waits for the check of `sync_account` beside reading, as an array of `types.Work`.
+# one_login_at_a_time, delivery_pending, reply_pending, conversation_read_untold: each holds only
+# what waits.
+WORK = """
+array_remove(ARRAY[
+    CASE WHEN EXISTS (
+        SELECT FROM sync_loginsession l
+        WHERE l.account_id = sync_account.id AND l.state IN ('pending', 'scanned')
+    ) THEN 'logins' END,
+    CASE WHEN EXISTS (
+        SELECT FROM sync_hookdelivery d
+        WHERE d.account_id = sync_account.id AND d.state = 'pending'
+    ) THEN 'deliveries' END,
+    CASE WHEN EXISTS (
+        SELECT FROM sync_reply r
+        WHERE r.account_id = sync_account.id AND r.state = 'pending'
+          AND r.next_attempt_at <= statement_timestamp()
+    ) THEN 'replies' END,
+    CASE WHEN EXISTS (
+        SELECT FROM sync_conversation c
+        WHERE c.account_id = sync_account.id AND c.untold_read_id IS NOT NULL
+    ) THEN 'marks' END,
+    CASE WHEN sync_account.audit_due_at <= statement_timestamp() THEN 'audits' END
+], NULL)
+"""
+
+# server_is_there_once.
+IS_SERVER_TROUBLED = """
+EXISTS (
+    SELECT FROM sync_platformserver p
+    WHERE p.platform = sync_account.platform AND p.endpoint = sync_account.endpoint
+      AND p.failures > 0
+)
+"""
+
+# Primary key. One row for each account that is still held under its lease's epoch: whether
+# something else had it locked just then, and what work waits for it. An account that is due was
+# asked for: it stays due, for the master to claim anew. One whose check has just reported its end
+# is claimed by nobody.
+RENEW = """
+WITH held AS (
+    SELECT * FROM unnest(%(ids)s::bigint[], %(epochs)s::bigint[], %(synced)s::timestamptz[])
+        AS h(id, epoch, synced_at)
+), free AS (
+    SELECT a.id FROM sync_account a JOIN held h ON a.id = h.id AND a.epoch = h.epoch
+    WHERE a.next_due_at > %(now)s AND a.claimed_generation IS NOT NULL
+    FOR NO KEY UPDATE OF a SKIP LOCKED
+), renewed AS (
+    UPDATE sync_account a
+    SET next_due_at = %(until)s, watched_at = %(now)s,
+        last_sync_at = greatest(a.last_sync_at, h.synced_at)
+    FROM held h WHERE a.id = h.id AND a.id IN (SELECT id FROM free)
+    RETURNING a.id
+)
+SELECT sync_account.id, renewed.id IS NULL AND sync_account.next_due_at > %(now)s, {work},
+       {troubled}
+FROM held
+JOIN sync_account ON sync_account.id = held.id AND sync_account.epoch = held.epoch
+LEFT JOIN renewed ON renewed.id = held.id
+""".replace("{work}", WORK).replace("{troubled}", IS_SERVER_TROUBLED)
+
+# account_due, from its beginning: few accounts wait for a worker or for a server. When the next is
+# due, and when a server may be tried: then, if an account of it is due.
 NEXT_DUE = """
-SELECT min(a.next_due_at) FROM sync_account a
-JOIN lifecycle_workerruntime r
-  ON r.config_id = a.worker_id AND r.state = 'running' AND r.condemned = ''
-WHERE a.enabled AND a.login_state <> 'failed'
+SELECT
+    (SELECT a.next_due_at FROM sync_account a
+     JOIN lifecycle_workerruntime r
+       ON r.config_id = a.worker_id AND r.state = 'running' AND r.condemned = ''
+     WHERE a.enabled AND a.login_state <> 'failed' AND NOT EXISTS (
+         SELECT FROM sync_platformserver p
+         WHERE p.state <> 'closed' AND p.platform = a.platform AND p.endpoint = a.endpoint
+     )
+     ORDER BY a.next_due_at LIMIT 1),
+    (SELECT min(p.retry_at) FROM sync_platformserver p WHERE p.state <> 'closed')
 """
 
 # The oldest first; by account and id, so a batch is a short index range and never a table scan.
 PRUNE_RUNS = """
 DELETE FROM sync_syncrun WHERE id IN (
     SELECT id FROM sync_syncrun WHERE finished_at < %(before)s ORDER BY id LIMIT %(most)s
+)
+"""
+
+# sync_feedentry's index on position, from its end. One row: the floor, and the newest position.
+FEED_ENDS = """
+SELECT coalesce(f.position, 0),
+       greatest((SELECT max(position) FROM sync_feedentry), f.position, 0)
+FROM (SELECT (SELECT position FROM sync_feedfloor WHERE id = 1) AS position) f
+"""
+
+# feed_by_time finds the oldest, the index on position deletes them and all below them. The floor
+# rises in the same statement. Returns how many were deleted.
+PRUNE_FEED = """
+WITH old AS (
+    SELECT max(position) AS position FROM (
+        SELECT position FROM sync_feedentry
+        WHERE created_at < %(before)s ORDER BY created_at LIMIT %(most)s
+    ) oldest
+), gone AS (
+    DELETE FROM sync_feedentry e USING old WHERE e.position <= old.position RETURNING 1
+), floor AS (
+    INSERT INTO sync_feedfloor AS f (id, position)
+    SELECT 1, position FROM old WHERE position IS NOT NULL
+    ON CONFLICT (id) DO UPDATE SET position = greatest(f.position, EXCLUDED.position)
+)
+SELECT count(*) FROM gone
+"""
+
+# What a conversation should say. Message's index (conversation, -sent_at, -id), message_unread.
+_COUNTED = """
+CROSS JOIN LATERAL (
+    SELECT (SELECT count(*) FROM sync_message m WHERE m.conversation_id = c.id) AS messages,
+           (SELECT count(*) FROM sync_message m
+            WHERE m.conversation_id = c.id AND m.direction = 'inbound' AND NOT m.is_read) AS unread
+) n
+"""
+
+# Primary key. Each counter beside its count: unread, messages.
+COUNT_CONVERSATIONS = """
+SELECT c.id, c.account_id, c.unread_count, n.unread, c.messages_total, n.messages
+FROM (
+    SELECT * FROM sync_conversation WHERE id > %(after)s ORDER BY id LIMIT %(most)s
+) c {counted}
+ORDER BY c.id
+""".replace("{counted}", _COUNTED)
+
+# What an account should say. The unique indexes that begin with the account.
+_OF_ACCOUNT = """
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(c.unread_count), 0)::bigint AS unread,
+           coalesce(sum(c.messages_total), 0)::bigint AS messages, count(*) AS conversations,
+           (SELECT count(*) FROM sync_post p WHERE p.account_id = a.id) AS posts,
+           (SELECT count(*) FROM sync_comment k WHERE k.account_id = a.id) AS comments
+    FROM sync_conversation c WHERE c.account_id = a.id
+) n
+"""
+
+# As above: unread, messages, conversations, posts, comments.
+COUNT_ACCOUNTS = """
+SELECT a.id, a.unread_total, n.unread, a.messages_total, n.messages,
+       a.conversations_total, n.conversations, a.posts_total, n.posts,
+       a.comments_total, n.comments
+FROM sync_account a {counted}
+WHERE (a.unread_total, a.messages_total, a.conversations_total, a.posts_total, a.comments_total)
+   <> (n.unread, n.messages, n.conversations, n.posts, n.comments)
+""".replace("{counted}", _OF_ACCOUNT)
+
+# With the account's row locked: counted once more, as nobody writes now.
+REPAIR_CONVERSATIONS = """
+UPDATE sync_conversation r
+SET unread_count = n.unread, messages_total = n.messages, updated_at = now()
+FROM sync_conversation c {counted}
+WHERE r.id = c.id AND c.id = ANY(%(ids)s)
+""".replace("{counted}", _COUNTED)
+REPAIR_ACCOUNT = """
+UPDATE sync_account r
+SET unread_total = n.unread, messages_total = n.messages, conversations_total = n.conversations,
+    posts_total = n.posts, comments_total = n.comments
+FROM sync_account a {counted}
+WHERE r.id = a.id AND a.id = %(account)s
+""".replace("{counted}", _OF_ACCOUNT)
+
+# --- webhooks ---------------------------------------------------------------------------------
+
+# Primary key. Deliveries are inserted under this lock, so that whoever takes FOR UPDATE sees all
+# that were begun before; the locks of batches and claims don't meet it.
+SHARE_ACCOUNT = """
+SELECT 1 FROM sync_account WHERE id = %s FOR KEY SHARE
+"""
+
+# Primary key. Waits for deliveries that are being inserted, and for nothing else that lasts.
+LOCK_OUT_DELIVERIES = """
+SELECT 1 FROM sync_account WHERE id = %s FOR UPDATE
+"""
+
+# delivery_is_there_once, delivery_pending. Returns whether it is new, and whether others waited
+# before it: then the account has been woken already.
+TAKE_DELIVERY = """
+INSERT INTO sync_hookdelivery AS d
+    (account_id, delivery_id, order_key, number, headers, body, state, error, repeats, received_at,
+     processed_at)
+VALUES
+    (%(account)s, %(delivery_id)s, %(order_key)s, %(number)s, %(headers)s, %(body)s, %(state)s,
+     %(error)s, 0, now(), CASE WHEN %(state)s = 'pending' THEN NULL ELSE now() END)
+ON CONFLICT (account_id, delivery_id) DO UPDATE SET repeats = d.repeats + 1
+RETURNING d.xmax = 0, EXISTS (
+    SELECT 1 FROM sync_hookdelivery e WHERE e.account_id = %(account)s AND e.state = 'pending'
+)
+"""
+
+# Primary key.
+WAKE = """
+UPDATE sync_account SET next_due_at = LEAST(next_due_at, %(now)s) WHERE id = %(account)s
+"""
+
+# A scan: once an hour, and it stops at `most` rows.
+PRUNE_DELIVERIES = """
+DELETE FROM sync_hookdelivery WHERE id IN (
+    SELECT id FROM sync_hookdelivery
+    WHERE state <> 'pending' AND received_at < %(before)s ORDER BY id LIMIT %(most)s
 )
 """

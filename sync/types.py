@@ -92,6 +92,16 @@ class AuditOutcome(StrEnum):
     FAILED = "failed"
 
 
+class Work(StrEnum):
+    """What may wait for an account's check beside reading."""
+
+    LOGINS = "logins"
+    DELIVERIES = "deliveries"
+    REPLIES = "replies"
+    MARKS = "marks"  # what was read here, for the platform to know
+    AUDITS = "audits"
+
+
 class BreakerState(StrEnum):
     """Whether a platform's server is asked at all."""
 
@@ -270,6 +280,8 @@ class OutgoingReply:
     conversation_id: str = ""  # external ids
     post_id: str = ""
     parent_id: str = ""
+    answers_id: str = ""  # the last inbound message of the conversation, "" when there is none
+    answers_sender_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

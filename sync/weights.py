@@ -37,6 +37,6 @@ def weight(row: Row) -> int:
             return ROW_OVERHEAD + _size(repr(row))
 
 
-def _size(text: object) -> int:
+def _size(text: str) -> int:
     """Bytes in UTF-8, also of what could not be stored."""
-    return len(str(text).encode(errors="replace"))
+    return len(text) if text.isascii() else len(text.encode(errors="replace"))

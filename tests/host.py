@@ -52,7 +52,7 @@ class Host:
 
     def _answers(self) -> bool:
         try:
-            return bool(self.backend.agent.call("status"))
+            return bool(self.backend.agent.call("status")["zygote_pid"])
         except BackendUnavailable:
             return False
 
@@ -67,13 +67,18 @@ class Host:
         return first
 
     def gone(self, instance: Instance) -> Gone:
-        """Wait for an exit that has not been acknowledged yet."""
+        """Wait for an exit that has not been acknowledged yet, and for the last line of it."""
 
         def look() -> Gone | None:
             ended = self.snapshot().gone
-            return next((gone for gone in ended if gone.instance == instance), None)
+            found = next((gone for gone in ended if gone.instance == instance), None)
+            return found if found and not self._is_kept(instance) else None
 
         return eventually(look, f"{instance} ends")
+
+    def _is_kept(self, instance: Instance) -> bool:
+        rows = self.backend.agent.call("status")["workers"]
+        return any((row["worker_id"], row["generation"]) == _pair(instance) for row in rows)
 
     def keeper_pid(self, worker_id: str) -> int:
         rows = self.backend.agent.call("status")["workers"]
@@ -88,6 +93,10 @@ class Host:
     def lines(self, stream: str = "stdout", tail: int = 100_000) -> list[str]:
         source = self.backend.read_log("worker-1", stream, LogStart(tail=tail))
         return [line.text for line in last_lines(source.pieces(), tail, start=source.start).lines]
+
+
+def _pair(instance: Instance) -> tuple[str, int]:
+    return instance.worker_id, instance.generation
 
 
 def spec(

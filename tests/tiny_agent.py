@@ -1,24 +1,29 @@
 """A real agent whose workers are tiny: everything of the lifecycle but Celery.
 
-`python -m tests.tiny_agent HOME SOCKET`. What a worker does is in its spec's `args`: words, run in
-order.
+`python -m tests.tiny_agent HOME SOCKET`; it starts `python -m tests.tiny_agent zygote …`. Which
+code there is, a test writes into the file `code` of the home; "broken" can't be loaded. What a worker
+does is in its spec's `args`: words, run in order.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import uvloop
+
 from lifecycle.agent import server
+from lifecycle.agent.keeper import Brood
+from lifecycle.agent.layout import Home
 from lifecycle.agent.limits import Room
 from lifecycle.agent.server import Agent, take_agent_lock
-from lifecycle.agent.zygote import fork_zygote
+from lifecycle.agent.zygote import serve
 from lifecycle.types import WorkerSpec
 from tests.benchmarks.supervised import stamps
 
@@ -86,6 +91,27 @@ def _child(word: str) -> None:
         signal.sigwait({signal.SIGTERM})
 
 
+def _daemon() -> None:
+    """A grandchild by fork alone, in a session of its own, that ignores SIGTERM."""
+    if os.fork() == 0:
+        os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.sigwait({signal.SIGUSR1})
+
+
+def _breed() -> None:
+    """Children that fork on and on, each in a session of its own, a few at a time."""
+    if os.fork() == 0:
+        for _ in range(300):
+            if os.fork():
+                os._exit(0)
+            os.setsid()
+            time.sleep(0.01)
+        os._exit(0)
+    for _ in range(5):
+        _daemon()
+
+
 ACTIONS: dict[str, Callable[[str], object]] = {
     "lines": _lines,
     "bytes": lambda value: os.write(1, bytes.fromhex(value)),
@@ -106,6 +132,9 @@ ACTIONS: dict[str, Callable[[str], object]] = {
     "grow": lambda value: (signal.sigwait({signal.SIGUSR2}), ACTIONS["eat"](value)),
     "burn": lambda _: _burn(),
     "child": lambda words: _child(words),
+    "daemon": lambda _: _daemon(),
+    "wait": lambda _: signal.sigwait({signal.SIGUSR2}),
+    "breed": lambda _: _breed(),
 }
 
 
@@ -118,15 +147,29 @@ def _flood() -> None:
         time.sleep(0.0005)
 
 
-def main() -> None:
-    home, socket_path = Path(sys.argv[1]), Path(sys.argv[2])
-    if sys.argv[3:]:
-        server.SPAWN_TIMEOUT_S = float(sys.argv[3])
-    lock = take_agent_lock(socket_path)
+def agent(home: Path, socket_path: Path, *options: str) -> None:
+    if options:
+        server.SPAWN_TIMEOUT_S = float(options[0])
+    _lock = take_agent_lock(socket_path)
+    command = [sys.executable, "-m", "tests.tiny_agent", "zygote", str(home)]
+    uvloop.run(Agent(home, socket_path, command).run())
+
+
+def zygote(home: Path, requests: int, errors: int) -> None:
+    named = home / "code"
+    code = named.read_text() if named.exists() else "code"
+    if code == "broken":
+        raise ImportError("No module named 'broken'")
+    link = socket.socket(fileno=requests)
+    os.set_inheritable(requests, False)
+    os.dup2(errors, 2)
+    os.close(errors)
     room = home / "room"  # made by a test that wants limits
-    zygote_pid, zygote = fork_zygote(home, tiny_worker, lock, Room(room) if room.exists() else None)
-    asyncio.run(Agent(home, socket_path, zygote_pid, zygote).run())
+    serve(Brood(Home(home, Room(room) if room.exists() else None), link, tiny_worker, code))
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1] == "zygote":
+        zygote(Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    else:
+        agent(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])

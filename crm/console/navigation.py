@@ -7,9 +7,12 @@ from typing import Any
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.functional import Promise
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from sync import queries
+from sync.admin.live import feed_position
 
 Item = dict[str, Any]
 
@@ -59,7 +62,12 @@ def sidebar(request: HttpRequest) -> list[Item]:
                 rows(_("Posts"), "article", "sync.post"),
                 rows(_("Comments"), "comment", "sync.comment"),
                 rows(_("Sync runs"), "sync", "sync.syncrun"),
+                rows(_("Outbox"), "outbox", "sync.reply"),
+                rows(_("Webhook deliveries"), "webhook", "sync.hookdelivery"),
                 rows(_("Dead letters"), "mark_email_unread", "sync.deadletter"),
+                rows(_("Audits"), "fact_check", "sync.audit"),
+                rows(_("Gaps"), "contrast", "sync.gap"),
+                rows(_("Logins"), "qr_code_2", "sync.loginsession"),
             ],
         },
         {
@@ -80,9 +88,22 @@ def sidebar(request: HttpRequest) -> list[Item]:
     ]
 
 
-def unread_badge(request: HttpRequest) -> str:
-    """The figure beside Conversations; "" for none, and on polls, which show no sidebar."""
+def unread_badge(request: HttpRequest) -> SafeString | str:
+    """The figure beside Conversations, which also tells `live.js` from where on to follow the feed.
+
+    "" for who may not see it, and on polls, which show no sidebar.
+    """
     if request.headers.get("HX-Request") or not request.user.has_perm("sync.view_conversation"):
         return ""
+    position = feed_position(request)  # before the figure is read
     unread = queries.totals()["unread"]
-    return f"{unread:,}" if unread else ""
+    return format_html(
+        '<span data-unread-total data-feed="{}" data-since="{}" data-login="{}"'
+        ' data-says-offline="{}" data-says-away="{}">{}</span>',
+        reverse("admin:sync_conversation_events"),
+        position,
+        reverse("inbox-summary"),
+        _("No connection to the server; trying again. What is shown may be old."),
+        _("The database can't be reached. What is shown may be old."),
+        f"{unread:,}" if unread else "",
+    )

@@ -41,8 +41,9 @@ def end(processes: list[ProcessRef], patience_s: float) -> None:
     """Wait for processes that were told to end, then SIGKILL them and their groups."""
     for ref in wait_gone(processes, patience_s):
         log.warning("pid %s did not end in time: killed", ref.pid)
+        if process.is_alive(ref):
+            process.kill_group(ref.pid)
         process.send(ref, signal.SIGKILL)
-        process.kill_group(ref.pid)
         wait_gone([ref], patience_s)
 
 

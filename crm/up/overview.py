@@ -6,6 +6,7 @@ import contextlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -16,9 +17,10 @@ from crm.env import Env
 from crm.up import state
 from crm.up.state import PartState, UpState
 from lifecycle.agent import process
+from lifecycle.agent.client import AgentClient
 from lifecycle.agent.layout import Home
 from lifecycle.queries import runtimes
-from lifecycle.types import ProcessRef
+from lifecycle.types import Alive, ProcessRef
 
 UNKNOWN = "unknown"  # the database, which knows, is away
 DATABASE_S = 3
@@ -45,6 +47,7 @@ class Overview:
     running: bool  # whether `up` runs
     database: bool  # whether it answered
     rows: tuple[Row, ...]
+    reload_failure: str = ""  # why the agent could not load the newest code
 
     @property
     def nothing_runs(self) -> bool:
@@ -56,11 +59,12 @@ def overview(env: Env) -> Overview:
     known = state.read(env.home)
     workers = _worker_processes(env.home)
     states = _worker_states(env)
-    parts = list(_part_rows(known, {ref.pid for ref in workers.values()})) if known else []
+    parts = list(_part_rows(known, {one.process.pid for one in workers.values()})) if known else []
     rows = [*parts, *_worker_rows(workers, states)]
     running = known is not None and process.is_alive(known.process)
     url = known.url if known else None
-    return Overview(str(env.home), url, running, states is not None, tuple(rows))
+    failure = AgentClient(env.agent_socket).reload_failure()
+    return Overview(str(env.home), url, running, states is not None, tuple(rows), failure)
 
 
 def _part_rows(known: UpState, workers: set[int]) -> Iterable[Row]:
@@ -82,25 +86,27 @@ def _part_rows(known: UpState, workers: set[int]) -> Iterable[Row]:
 
 
 def _worker_rows(
-    processes: dict[str, ProcessRef], states: dict[str, tuple[str, int]] | None
+    processes: dict[str, Alive], states: dict[str, tuple[str, int]] | None
 ) -> Iterable[Row]:
     for worker_id in sorted({*processes, *(states or {})}):
         now, restarts = (states or {}).get(worker_id, (UNKNOWN, 0))
-        ref = processes.get(worker_id)
-        if ref is None:
+        alive = processes.get(worker_id)
+        if alive is None:
             yield Row(worker_id, "worker", None, now, restarts=restarts)
         else:
-            memory_mb = _memory_mb(_tree(ref.pid))
-            yield Row(worker_id, "worker", ref.pid, now, _uptime_s(ref), memory_mb, restarts)
+            pid = alive.process.pid
+            # Not since its fork: it may have stood by for long.
+            uptime_s = round((datetime.now(UTC) - alive.started_at).total_seconds(), 1)
+            yield Row(worker_id, "worker", pid, now, uptime_s, _memory_mb(_tree(pid)), restarts)
 
 
-def _worker_processes(home: Path) -> dict[str, ProcessRef]:
+def _worker_processes(home: Path) -> dict[str, Alive]:
     """The living workers, as the agent wrote them down; needs neither agent nor database."""
     found = {}
     for spawn in Home(home).spawns():
         recorded = spawn.processes()
         if recorded and process.is_alive(recorded[1].process):
-            found[spawn.instance.worker_id] = recorded[1].process
+            found[spawn.instance.worker_id] = recorded[1]
     return found
 
 

@@ -27,6 +27,7 @@ POLICY = RestartPolicy(
     cap=timedelta(seconds=30),
     max_attempts=None,
     stable=timedelta(seconds=10),
+    window=None,
 )
 MANY_ATTEMPTS = 5
 ROTATION_S = 60.0
@@ -106,7 +107,13 @@ class Supervisor:
             uptime = timedelta(seconds=asyncio.get_running_loop().time() - begun)
             now = datetime.now(UTC)
             decision = decide(
-                POLICY, attempts=attempts, uptime=uptime, exit=exit_, now=now, random=random.random
+                POLICY,
+                attempts=attempts,
+                since=now,
+                uptime=uptime,
+                exit=exit_,
+                now=now,
+                random=random.random,
             )
             if not isinstance(decision, Restart):  # the policy of parts has no other answer
                 raise TypeError(decision)

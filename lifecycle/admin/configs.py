@@ -21,16 +21,14 @@ from unfold.admin import ModelAdmin
 from lifecycle import services
 from lifecycle.admin.worker_page import LEVEL_TONES
 from lifecycle.backends import backends
-from lifecycle.console.forms import ChangedMeanwhile, ServiceAdmin, ServiceForm
+from lifecycle.console.forms import ServiceAdmin, ServiceForm
 from lifecycle.console.ids import row_id
 from lifecycle.console.live import DASH, LiveList, ReadOnlyAdmin, badge, moment
 from lifecycle.errors import LifecycleError
+from lifecycle.logs_duty import KEPT
 from lifecycle.masking import SECRET_FIELDS, masked
 from lifecycle.models import WorkerConfig, WorkerLog
 from lifecycle.types import DeploymentType, Level
-
-NOT_COMPARED = {"id", "version", "spawn_version", "created_at", "updated_at"}
-SHOWN = 80  # characters of a value in a message
 
 
 class ConfigForm(ServiceForm):
@@ -46,26 +44,6 @@ class ConfigForm(ServiceForm):
             if hasattr(config, "_history"):  # an old version, to be put over the present one
                 version = WorkerConfig.objects.values_list("version", flat=True).get(pk=config.pk)
             self.fields["seen"].initial = version
-
-
-def changed_meanwhile(config: WorkerConfig, seen: int) -> ChangedMeanwhile:
-    """What was saved since version `seen`, by whom."""
-    old = config.history.filter(version=seen).order_by("-pk").first()
-    latest = config.history.select_related("history_user").order_by("-pk").first()
-    fields = [field for field in WorkerConfig._meta.fields if field.name not in NOT_COMPARED]  # noqa: SLF001 - public, by Django's documentation
-    pairs = [(f, getattr(old, f.attname, None), getattr(config, f.attname)) for f in fields]
-    changes = [
-        (field.verbose_name, clip(before), clip(now))
-        for field, before, now in pairs
-        if old is not None and before != now
-    ]
-    who = latest.history_user.get_username() if latest and latest.history_user else ""
-    return ChangedMeanwhile(config.version, changes, who)
-
-
-def clip(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 class MaskedChanges(HistoricalRecordContextHelper):  # type: ignore[misc]  # untyped
@@ -96,6 +74,8 @@ class WorkerConfigAdmin(ServiceAdmin, SimpleHistoryAdmin, ModelAdmin):  # type: 
     readonly_fields = ["version", "created_at", "updated_at"]
     history_list_display = ["version"]
     warn_unsaved_form = True
+    change_form_before_template = "console/config_conflict.html"
+    delete_confirmation_template = "console/config_delete.html"
     actions: list[Any] = []
     fieldsets: ClassVar[list[Any]] = [
         (None, {"fields": ["worker_id", "name", "description", ("enabled", "auto_start")]}),
@@ -126,8 +106,8 @@ class WorkerConfigAdmin(ServiceAdmin, SimpleHistoryAdmin, ModelAdmin):  # type: 
                 "fields": [
                     ("auto_restart", "restart_mode"),
                     ("restart_delay_ms", "max_restart_delay_ms"),
-                    ("max_restart_attempts", "stable_after_s"),
-                    "heartbeat_timeout_s",
+                    ("max_restart_attempts", "restart_window_s"),
+                    ("stable_after_s", "heartbeat_timeout_s"),
                 ]
             },
         ),
@@ -208,8 +188,10 @@ class WorkerConfigAdmin(ServiceAdmin, SimpleHistoryAdmin, ModelAdmin):  # type: 
         seen = fields.pop("seen", None)
         if change:
             current = WorkerConfig.objects.get(pk=obj.pk)
-            if seen and seen != current.version:
-                raise changed_meanwhile(current, seen)
+            for name in request.POST.getlist("take"):  # of a conflict: these stay as they are now
+                if name in fields:
+                    fields[name] = getattr(current, name)
+            current.version = seen or current.version
             saved = services.update_config(current, fields, actor)
             _offer_restart(request, saved)
         else:
@@ -248,8 +230,9 @@ class WorkerConfigAdmin(ServiceAdmin, SimpleHistoryAdmin, ModelAdmin):  # type: 
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
+        context = {**(extra_context or {}), "kept_days": KEPT.days}
         try:
-            return super().delete_view(request, object_id, extra_context)
+            return super().delete_view(request, object_id, context)
         except LifecycleError as error:
             back_to = reverse("admin:lifecycle_workerconfig_change", args=[object_id])
             return self._refused(request, error, back_to)

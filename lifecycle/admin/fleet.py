@@ -8,8 +8,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404
+from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -33,7 +32,6 @@ from lifecycle.admin.worker_page import (
     wish_text,
     wishes_now,
 )
-from lifecycle.console.ids import row_id
 from lifecycle.console.live import (
     DASH,
     LIVE_ROWS,
@@ -44,6 +42,7 @@ from lifecycle.console.live import (
     polls,
     span,
     two_lines,
+    visible,
 )
 from lifecycle.errors import BackendError, LifecycleError
 from lifecycle.models import WorkerRuntime
@@ -279,13 +278,7 @@ class WorkerAdmin(LiveList, ReadOnlyAdmin):
 
     def _runtime(self, request: HttpRequest, pk: int | str, operate: bool = False) -> WorkerRuntime:
         """The worker, if the user may see (or operate) it. Raises `PermissionDenied`, `Http404`."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        if operate and not self.has_operate_permission(request):
-            raise PermissionDenied
-        if (found := row_id(pk)) is None:
-            raise Http404
-        return get_object_or_404(queries.runtimes(), pk=found)
+        return visible(self, request, queries.runtimes(), pk, operate)
 
 
 def _downloaded(runtime: WorkerRuntime, stream: str) -> HttpResponse:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, PermissionsMixin
 from django.core.exceptions import PermissionDenied, ValidationError
@@ -21,6 +22,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from lifecycle import queries, services
+from lifecycle.agent.client import AgentClient
 from lifecycle.console.forms import FormBase
 from lifecycle.console.live import (
     LiveList,
@@ -57,14 +59,18 @@ STEPS_SHOWN = 200
 def banner(user: Any) -> dict[str, Any]:
     """Template context of `console/rollout_banner.html`: for who may operate, what runs or is due.
 
-    `rollout` is the one under way, `outdated` the number of workers with an older config.
+    `rollout` is the one under way, `outdated` the number of workers with an older config or code;
+    `reload_failure` says why the newest code could not be loaded.
     """
     if not user.has_perm("lifecycle.operate_worker"):
         return {}
+    shown: dict[str, Any] = {
+        "reload_failure": AgentClient(settings.MUSTER.agent_socket).reload_failure()
+    }
     running = queries.rollouts().filter(state=RolloutState.RUNNING).first()
     if running:
-        return {"rollout": running, "progress": progress_bar(running)}
-    return {"outdated": queries.outdated().count()}
+        return {**shown, "rollout": running, "progress": progress_bar(running)}
+    return {**shown, "outdated": queries.outdated().count()}
 
 
 def progress_bar(rollout: Rollout) -> SafeString:

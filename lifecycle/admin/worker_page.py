@@ -70,7 +70,9 @@ def state_badge(runtime: WorkerRuntime) -> SafeString:
 
 def outdated_badge(runtime: WorkerRuntime) -> SafeString | str:
     """Amber, with the meaning as its tooltip; "" for a worker that is up to date."""
-    meaning = _("It runs with an older config than it has now; a restart brings it up to date.")
+    meaning = _(
+        "It runs with an older config or code than there is now; a restart brings it up to date."
+    )
     return badge(_("outdated"), "amber", meaning) if runtime.is_outdated else ""
 
 
@@ -116,6 +118,7 @@ def _process(runtime: WorkerRuntime) -> list[tuple[Text, object]]:
         (_("Started"), moment(runtime.started_at)),
         (_("Ready"), moment(runtime.ready_at)),
         *([] if up else [(_("Stopped"), moment(runtime.stopped_at))]),
+        (_("Consumes"), ", ".join(runtime.consumed_queues) if up else DASH),
         (_("Generation"), runtime.generation),
     ]
 
@@ -163,9 +166,8 @@ def _load(runtime: WorkerRuntime) -> list[tuple[Text, object]]:
 
 def _exits(runtime: WorkerRuntime) -> list[tuple[Text, object]]:
     limit = runtime.config.max_restart_attempts
-    code = DASH if runtime.exit_code is None else runtime.exit_code
     return [
-        (_("Last exit"), runtime.exit_signal or code),
+        (_("Last exit"), runtime.exit_text or DASH),
         (_("Restarts"), runtime.restart_count),
         (
             _("Attempts since stable"),

@@ -1,7 +1,8 @@
 """The keeper: a tiny process beside each worker, forked from the same preloaded parent.
 
 It holds the worker's lock, moves its output into log files, waits for it, ends what the worker left
-behind, and writes down how it ended. It does not care whether an agent or a master lives.
+behind, and writes down how it ended. It does not care whether an agent or a master lives. How it
+comes to be, see `spare`.
 """
 
 from __future__ import annotations
@@ -10,18 +11,15 @@ import os
 import select
 import signal
 import socket
-import sys
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import NoReturn
 
 from setproctitle import setproctitle
 
-from lifecycle.agent import limits, process
-from lifecycle.agent.layout import STREAMS, SpawnDir
+from lifecycle.agent import process, strays
+from lifecycle.agent.layout import STREAMS, Home, SpawnDir, gone_to
 from lifecycle.agent.limits import Witness
 from lifecycle.agent.output import LogPump
 from lifecycle.agent.protocol import encode
@@ -36,48 +34,76 @@ BREATH_MS = 5
 WorkerMain = Callable[[WorkerSpec], int]
 
 
-def keep(spawn: SpawnDir, replies: socket.socket, worker_main: WorkerMain) -> None:
-    """Live the whole life of one worker; answer on `replies` once it exists, or why it can't."""
-    _become_keeper(spawn)
+@dataclass(frozen=True, slots=True)
+class Brood:
+    """What all keepers of one zygote have in common."""
+
+    home: Home
+    replies: socket.socket
+    worker_main: WorkerMain
+    code: str  # the fingerprint of the code that is imported
+
+
+def keep(brood: Brood, spawn: SpawnDir, pid: int, gate: socket.socket) -> None:
+    """Live the whole life of one worker, the child `pid`, which runs once its gate is opened.
+
+    Answers on `brood.replies` once it exists, or why it can't.
+    """
+    setproctitle(f"muster: keeper of {spawn.instance.worker_id}")
     spec = spawn.spec()
     refusal = _refusal(spec)
-    lock = None
-    if not refusal and spawn.take_keeper_lock():
-        lock = spawn.take_lock(beside_other=spec.replaces is not None)
-    if lock is None:
-        _reply(replies, spawn.instance, refused=refusal, busy=refusal is None)
+    charge = None if refusal else take_charge(spawn, spec, pid, brood.code)
+    if charge is None:
+        _reply(brood, spawn.instance, refused=refusal, busy=refusal is None)
         return
-    started_at = datetime.now(UTC)
-    pumps = _pumps(spawn)
-    if spec.replaces is None:  # of a process before us, whose keeper could not
-        _end_lines(pumps)
-    witness = Witness(spawn.instance, spawn.home.room)
-    gate, open_gate = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(open_gate)
-        _be_worker(spawn, spec, replies, worker_main, gate)
-    os.close(gate)
-    alive = Alive(spawn.instance, process.refer(pid), started_at)
-    spawn.record_instance(process.refer(os.getpid()), alive)
-    os.write(open_gate, b"1")
-    os.close(open_gate)
-    _reply(replies, spawn.instance)
+    lock, alive = charge
+    socket.send_fds(gate, [encode(asdict(spawn.instance))], [lock])
+    gate.close()
+    _reply(brood, spawn.instance)
+    # What it prints meanwhile waits in the pipes.
+    witness, pumps = look_on(spawn, spec)
     pidfd = os.pidfd_open(pid)
     _pump_until_end(pidfd, pumps)
+    # A zombie keeps its number: its group is nobody else's until it is reaped.
+    process.kill_group(pid)
     how = process.exit_of_status(os.waitpid(pid, 0)[1])
-    _end_children(pid)
-    _conclude(spawn, alive, witness.explain(how, alive.process), pumps)
+    _end_children()
+    _conclude(brood, spawn, alive, witness.explain(how, alive.process), pumps)
     os.close(lock)  # from here on the next one may start
-    _tell_end(spawn, replies)
 
 
-def keep_on(spawn: SpawnDir, replies: socket.socket) -> None:
+def take_charge(spawn: SpawnDir, spec: WorkerSpec, pid: int, code: str) -> tuple[int, Alive] | None:
+    """All that must be before the worker's first instruction: its lock, and its pid on record.
+
+    None: somebody else holds a lock. Raises `OSError`.
+    """
+    lock = None
+    if spawn.take_keeper_lock():
+        lock = spawn.take_lock(beside_other=spec.replaces is not None)
+    if lock is None:
+        return None
+    alive = Alive(spawn.instance, process.refer(pid), datetime.now(UTC), code)
+    spawn.record_instance(process.refer(os.getpid()), alive)
+    return lock, alive
+
+
+def look_on(spawn: SpawnDir, spec: WorkerSpec) -> tuple[Witness, list[LogPump]]:
+    """Raises `OSError`."""
+    witness = Witness(spawn.instance, spawn.home.room)
+    pumps = [spawn.pump(stream, spec) for stream in STREAMS]
+    if spec.replaces is None:  # of a process before us, whose keeper could not
+        _end_lines(pumps)
+    return witness, pumps
+
+
+def keep_on(brood: Brood, instance: Instance) -> None:
     """Take the place of a keeper that was killed: same pipes, same log files, same exit record.
 
-    The worker is nobody's child any more; the kernel tells its exit by pidfd (see `process`).
+    The worker is nobody's child any more; the kernel tells its exit by pidfd (see `process`), and
+    its strays are found by what they carry (see `strays`).
     """
-    _become_keeper(spawn)
+    spawn = brood.home.spawn_dir(instance)
+    become_keeper(f"muster: keeper of {instance.worker_id}")
     record = spawn.processes()
     if record is None or not spawn.take_keeper_lock() or spawn.gone():
         return  # another was faster
@@ -85,29 +111,26 @@ def keep_on(spawn: SpawnDir, replies: socket.socket) -> None:
     pidfd = process.open_pidfd(alive.process)
     if pidfd is None:
         return  # it ended meanwhile: the agent has had a pidfd of it for longer, and can tell how
-    pumps = _pumps(spawn)
+    spec = spawn.spec()
+    pumps = [spawn.pump(stream, spec) for stream in STREAMS]
     spawn.record_instance(process.refer(os.getpid()), alive)
     _pump_until_end(pidfd, pumps)
-    process.kill_group(alive.process.pid)
+    strays.end(spawn.path, alive.process)
     how = _told_by_kernel(alive.process, pidfd)
     if how:
-        witness = Witness(spawn.instance, spawn.home.room, from_start=False)
+        witness = Witness(instance, spawn.home.room, from_start=False)
         how = witness.explain(how, alive.process)
-    _conclude(spawn, alive, how or Exit(note="its keeper was killed before it"), pumps)
-    _tell_end(spawn, replies)
+    how = how or Exit(note="its keeper was killed before it")
+    _conclude(brood, spawn, alive, how, pumps)
 
 
-def _become_keeper(spawn: SpawnDir) -> None:
+def become_keeper(title: str) -> None:
     os.setsid()
-    setproctitle(f"muster: keeper of {spawn.instance.worker_id}")
+    setproctitle(title)
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     process.become_subreaper()
-
-
-def _pumps(spawn: SpawnDir) -> list[LogPump]:
-    return [spawn.pump(stream) for stream in STREAMS]
 
 
 def _end_lines(pumps: list[LogPump]) -> None:
@@ -124,26 +147,33 @@ def _told_by_kernel(worker: ProcessRef, pidfd: int) -> Exit | None:
     return None
 
 
-def _conclude(spawn: SpawnDir, alive: Alive, how: Exit, pumps: list[LogPump]) -> None:
-    """The last output, then the exit, on record."""
+def _conclude(brood: Brood, spawn: SpawnDir, alive: Alive, how: Exit, pumps: list[LogPump]) -> None:
+    """Tell the agent, so that the next one is decided meanwhile; then the last output and, on
+    record, the exit.
+
+    The record becomes durable where it is needed: not if the master has the exit on its own disk a
+    moment later. That is the agent's to see; where there is none, ours.
+    """
+    gone = Gone(spawn.instance, how, alive.started_at, datetime.now(UTC))
+    is_told = _tell_end(brood, gone)
     for pump in pumps:
         pump.drain()
     _end_lines(pumps)
-    spawn.record_exit(Gone(spawn.instance, how, alive.started_at, datetime.now(UTC)))
+    spawn.record_exit(gone)
+    if not is_told:
+        spawn.make_exit_durable()
     if spawn.home.room:
         spawn.home.room.remove(spawn.instance)
 
 
-def _tell_end(spawn: SpawnDir, replies: socket.socket) -> None:
-    """Tell the agent, which else learns it from our own end, then make the record durable.
-
-    In this order: nothing is acknowledged before the master has the exit on its own disk, and then
-    the record is not needed any more.
-    """
-    word = {**asdict(spawn.instance), "ended": True}
-    with suppress(OSError):  # the agent died, or hangs: our end will tell
-        replies.send(encode(word), socket.MSG_DONTWAIT)
-    spawn.make_exit_durable()
+def _tell_end(brood: Brood, gone: Gone) -> bool:
+    """False: the agent died, or hangs. Our end will tell."""
+    word = {**asdict(gone.instance), "ended": True, "gone": gone_to(gone)}
+    try:
+        brood.replies.send(encode(word), socket.MSG_DONTWAIT)
+    except OSError:
+        return False
+    return True
 
 
 def _refusal(spec: WorkerSpec) -> str | None:
@@ -156,45 +186,6 @@ def _refusal(spec: WorkerSpec) -> str | None:
     if not os.access(folder, os.R_OK | os.X_OK):
         return f"working_directory {folder} can't be entered"
     return None
-
-
-def _be_worker(
-    spawn: SpawnDir, spec: WorkerSpec, replies: socket.socket, worker_main: WorkerMain, gate: int
-) -> NoReturn:
-    """Never returns: the rest of this process is the worker.
-
-    It does nothing until its pid is on record; when the keeper dies before that, it ends.
-    """
-    code = 1
-    try:
-        replies.close()
-        if not os.read(gate, 1):
-            os._exit(code)
-        os.close(gate)
-        os.setsid()
-        for number in (*IGNORED, signal.SIGCHLD):
-            signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # Python's own default
-        for descriptor, stream in ((1, "stdout"), (2, "stderr")):
-            # Read-write: the worker itself keeps the pipe alive when its keeper dies.
-            opened = os.open(spawn.fifo(stream), os.O_RDWR)
-            os.dup2(opened, descriptor)
-            os.close(opened)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        for file in (sys.stdout, sys.stderr):
-            file.reconfigure(line_buffering=True, write_through=True)  # type: ignore[union-attr]
-        if trouble := limits.apply(spec, spawn.home.room):
-            print(trouble, file=sys.stderr)  # noqa: T201 - for the worker's own log
-        os.environ.update(spec.env)
-        if spec.working_directory:
-            os.chdir(spec.working_directory)
-        code = worker_main(spec)
-    except BaseException:  # noqa: BLE001 - the edge of a forked process: said, then gone
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
 
 
 def _pump_until_end(pidfd: int, pumps: list[LogPump]) -> None:
@@ -212,10 +203,8 @@ def _pump_until_end(pidfd: int, pumps: list[LogPump]) -> None:
             return
 
 
-def _end_children(worker_pid: int) -> None:
-    """Nothing is left behind [L7]: the worker's group, then whatever left the group and so became
-    a child of ours."""
-    process.kill_group(worker_pid)
+def _end_children() -> None:
+    """Nothing is left behind [L7]: whatever left the worker's group became a child of ours."""
     while True:
         for stray in _children():
             try:
@@ -234,8 +223,8 @@ def _children() -> list[int]:
 
 
 def _reply(
-    replies: socket.socket, instance: Instance, *, refused: str | None = None, busy: bool = False
+    brood: Brood, instance: Instance, *, refused: str | None = None, busy: bool = False
 ) -> None:
     word = {**asdict(instance), "ended": False, "refused": refused, "busy": busy}
     with suppress(OSError):  # the agent died while we started: the next one finds instance.json
-        replies.send(encode(word))
+        brood.replies.send(encode(word))

@@ -1,6 +1,7 @@
 """Where the agent keeps things on its host's disk.
 
 <home>/run/workers/<worker_id>/lock.{0,1}       held by keeper and worker while one lives
+<home>/run/workers/.next/                       made ahead for the next spawn
 <home>/run/workers/<worker_id>/<generation>/    one spawn:
     spec.json       what to start, written before the spawn
     instance.json   keeper and worker, written once both exist
@@ -10,7 +11,8 @@
 <home>/logs/workers/<worker_id>/
     {stdout,stderr}.log           what it prints now
     {stdout,stderr}.log.000001 …  what it printed before, oldest first (see `logfiles`)
-    {stdout,stderr}.turns         lock of who writes now: a worker and its successor take turns
+    {stdout,stderr}.turns         lock of who writes now: a worker and its successor take turns;
+                                  in it, the bytes that were lost and not confessed yet
 """
 
 from __future__ import annotations
@@ -43,6 +45,15 @@ class Home:
     def workers(self) -> Path:
         return self.path / "run" / "workers"
 
+    @property
+    def furnished(self) -> Path:
+        """A folder that was made ahead for the next spawn, which renames it."""
+        return self.workers / ".next"
+
+    def make_ahead(self) -> None:
+        with suppress(OSError):  # then the next start makes it
+            _furnish(self.furnished)
+
     def spawn_dir(self, instance: Instance) -> SpawnDir:
         return SpawnDir(self, instance)
 
@@ -54,6 +65,10 @@ class Home:
 
     def log_file(self, worker_id: str, stream: str) -> Path:
         return self.path / "logs" / "workers" / worker_id / f"{stream}.log"
+
+    def logs(self) -> list[Path]:
+        """The logs of all workers that ever were here."""
+        return [turns.with_suffix(".log") for turns in self.path.glob("logs/workers/*/*.turns")]
 
     def spawns(self) -> Iterator[SpawnDir]:
         """Every spawn that is on disk, oldest generation first."""
@@ -77,21 +92,20 @@ class SpawnDir:
 
     def create(self, spec: WorkerSpec) -> None:
         """Everything a keeper needs, before it is forked."""
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for stream in STREAMS:
-            if not self.fifo(stream).exists():
-                os.mkfifo(self.fifo(stream), 0o600)
-            self.home.log_file(self.instance.worker_id, stream).parent.mkdir(
-                parents=True, exist_ok=True
-            )
+        folder, logs = self.path, self.home.log_file(self.instance.worker_id, STREAMS[0]).parent
+        with suppress(OSError):  # there is none, or it is the worker's first
+            self.home.furnished.rename(folder)
+        _furnish(folder)
+        if not logs.is_dir():
+            logs.mkdir(parents=True, exist_ok=True)
         write_json(self.path / "spec.json", asdict(spec))
 
     def fifo(self, stream: str) -> Path:
         return self.path / stream
 
-    def pump(self, stream: str) -> LogPump:
+    def pump(self, stream: str, spec: WorkerSpec) -> LogPump:
         """What moves the output of this spawn; the caller holds the lock of the logs."""
-        log, spec = self.home.log_file(self.instance.worker_id, stream), self.spec()
+        log = self.home.log_file(self.instance.worker_id, stream)
         return LogPump(self.fifo(stream), log, spec.log_max_bytes, spec.log_files)
 
     def spec(self) -> WorkerSpec:
@@ -115,7 +129,7 @@ class SpawnDir:
         write_json(self.path / "exit.json", gone_to(gone))
 
     def make_exit_durable(self) -> None:
-        """The exit record survives a power cut from here on, if nobody has acknowledged it yet."""
+        """The exit record survives a power cut from here on; one that was acknowledged is gone."""
         with suppress(FileNotFoundError):
             descriptor = os.open(self.path / "exit.json", os.O_RDONLY)
             os.fsync(descriptor)
@@ -167,6 +181,14 @@ class SpawnDir:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
+def _furnish(folder: Path) -> None:
+    """Also one that was half made. Raises `OSError`."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for stream in STREAMS:
+        with suppress(FileExistsError):
+            os.mkfifo(folder / stream, 0o600)
+
+
 def _flock(path: Path) -> int | None:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -206,6 +228,7 @@ def alive_to(alive: Alive) -> dict[str, Any]:
         "instance": asdict(alive.instance),
         "process": asdict(alive.process),
         "started_at": alive.started_at.isoformat(),
+        "code": alive.code,
     }
 
 
@@ -214,6 +237,7 @@ def alive_from(data: dict[str, Any]) -> Alive:
         instance=Instance(**data["instance"]),
         process=ProcessRef(**data["process"]),
         started_at=datetime.fromisoformat(data["started_at"]),
+        code=data.get("code", ""),  # a record of an older agent has none
     )
 
 

@@ -132,7 +132,10 @@ def told_exit(process: ProcessRef, pidfd: int | None) -> Exit | None:
 
 
 def kill_group(leader: int) -> None:
-    """SIGKILL to what is left of a process group; nothing left is fine."""
+    """SIGKILL to what is left of a process group; nothing left is fine.
+
+    The caller knows that the number is the leader's still: it lives, or is a child not reaped yet.
+    """
     with suppress(ProcessLookupError):
         os.killpg(leader, signal.SIGKILL)
 

@@ -16,6 +16,8 @@ import json
 from typing import Any
 
 LONGEST_LINE = 4 * 1024 * 1024
+# Between agent, zygote and keepers.
+MESSAGE_BYTES = 64 * 1024
 
 
 def encode(message: dict[str, Any]) -> bytes:

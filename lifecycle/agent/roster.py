@@ -7,12 +7,14 @@ import logging
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from lifecycle.agent import process
+from lifecycle.agent import output, process, strays
 from lifecycle.agent.layout import STREAMS, Home, SpawnDir, alive_to, gone_to
+from lifecycle.errors import BackendUnavailable
 from lifecycle.types import Alive, Exit, Gone, Instance, ProcessRef
 
 log = logging.getLogger(__name__)
@@ -21,6 +23,10 @@ log = logging.getLogger(__name__)
 SOFT_SHUTDOWN_SHARE = 0.2
 RECORD_POLL_S = 0.1
 EXIT_POLLS = 30
+# An exit that the master has by then on its own disk needs not be on ours.
+DURABLE_AFTER_S = 1.0
+CONCLUSION_S = 5.0
+CONCLUDE_AGAIN_S = 1.0
 
 Notify = Callable[[dict[str, Any]], None]
 ReplaceKeeper = Callable[[Instance], None]
@@ -41,6 +47,10 @@ class Kept:
     ladder: asyncio.Task[None] | None = None
     kill_at: float = float("inf")
     exit_polls: int = 0
+    # What its keeper told before it wrote that down, and whether the master has it by then.
+    gone: Gone | None = None
+    is_acknowledged: bool = False
+    concluded: asyncio.Event = field(default_factory=asyncio.Event)
 
     def is_exit_told(self) -> bool:
         """Whether the kernel tells by now how the worker ended, or won't: it does so once the
@@ -59,12 +69,16 @@ class Roster:
         self.notify = notify
         self.replace_keeper = replace_keeper
         self.kept: dict[Instance, Kept] = {}
+        self.unconfessed: set[Path] = set()  # logs of which some may have lost output
 
     def take_over(self) -> None:
         """Find what an earlier agent left: living workers are watched again, the dead reported."""
         for spawn in list(self.home.spawns()):
             if spawn.gone() is None:
                 self.adopt(spawn)
+            else:
+                spawn.make_exit_durable()
+        self.unconfessed.update(self.home.logs())
 
     def adopt(self, spawn: SpawnDir) -> Kept | None:
         """Watch the keeper of a spawn, or record that it ended unseen.
@@ -98,11 +112,31 @@ class Roster:
         else:
             loop.add_reader(kept.keeper_fd, self._ended, kept)
 
-    def ended(self, instance: Instance) -> None:
-        """Its keeper says so, a little before it ends itself."""
-        kept = self.kept.get(instance)
-        if kept:
-            self._ended(kept)
+    def told(self, gone: Gone) -> None:
+        """Its keeper says so, while it moves the last output and writes the exit down. It ends when
+        that is done."""
+        kept = self.kept.get(gone.instance)
+        if kept and kept.gone is None:
+            kept.gone = gone
+            self._tell(gone)
+
+    def _tell(self, gone: Gone) -> None:
+        self.notify({"event": "gone", **gone_to(gone)})
+        log.info("worker ended: %s: %s", gone.instance, gone.exit)
+
+    async def concluded(self, worker_id: str) -> None:
+        """Wait until the keepers of those that have ended are done: until then they hold locks.
+
+        Raises `BackendUnavailable`.
+        """
+        for kept in list(self.kept.values()):
+            if kept.gone and kept.alive.instance.worker_id == worker_id:
+                try:
+                    await asyncio.wait_for(kept.concluded.wait(), CONCLUSION_S)
+                except TimeoutError:
+                    raise BackendUnavailable(
+                        f"the keeper of {kept.alive.instance} is not done with it"
+                    ) from None
 
     def _ended(self, kept: Kept) -> None:
         if self.kept.get(kept.alive.instance) is not kept:
@@ -118,15 +152,27 @@ class Roster:
         if spawn.gone() is None and not kept.is_exit_told():
             asyncio.get_running_loop().call_later(RECORD_POLL_S, self._ended, kept)
             return
-        gone = spawn.gone() or self._conclude_for_keeper(spawn, kept)
+        try:
+            gone = spawn.gone() or self._conclude_for_keeper(spawn, kept)
+        except OSError:  # the disk is full: what its keeper could not do, we can't either
+            log.exception("the end of %s can't be written down yet", kept.alive.instance)
+            asyncio.get_running_loop().call_later(CONCLUDE_AGAIN_S, self._ended, kept)
+            return
+        self.kept.pop(kept.alive.instance, None)
+        if kept.gone is None:
+            self._tell(gone)
+        kept.concluded.set()
+        if kept.is_acknowledged:
+            spawn.remove()
+        else:
+            loop = asyncio.get_running_loop()
+            loop.call_later(DURABLE_AFTER_S, spawn.make_exit_durable)
         if kept.ladder:
             kept.ladder.cancel()
         for descriptor in (kept.worker_fd, *kept.pipes):
             if descriptor is not None:
                 os.close(descriptor)
-        self.kept.pop(kept.alive.instance, None)
-        self.notify({"event": "gone", **gone_to(gone)})
-        log.info("worker ended: %s: %s", kept.alive.instance, gone.exit)
+        self.unconfessed.update(self._logs_of(kept.alive.instance))
 
     def _keep_on(self, kept: Kept, spawn: SpawnDir) -> None:
         """The keeper was killed, the worker lives: give it a new one, and watch that."""
@@ -142,45 +188,60 @@ class Roster:
 
     def _conclude_for_keeper(self, spawn: SpawnDir, kept: Kept) -> Gone:
         """Keeper and worker were killed together: do the keeper's last duties."""
-        process.kill_group(kept.alive.process.pid)
+        strays.end(spawn.path, kept.alive.process)
         for stream in STREAMS:
-            pump = spawn.pump(stream)
+            pump = spawn.pump(stream, spawn.spec())
             pump.drain()
             pump.end_line()
             pump.close()
         how = process.told_exit(kept.alive.process, kept.worker_fd)
-        gone = Gone(
+        gone = kept.gone or Gone(
             spawn.instance,
             how or Exit(note="its keeper was killed with it"),
             kept.alive.started_at,
             datetime.now(UTC),
         )
         spawn.record_exit(gone)
-        spawn.make_exit_durable()
         return gone
 
+    def _logs_of(self, instance: Instance) -> list[Path]:
+        return [self.home.log_file(instance.worker_id, stream) for stream in STREAMS]
+
+    def confess_losses(self) -> None:
+        """Say in the logs of workers that have ended what a full disk took from them, if nobody
+        who came after them has: where there is no room yet, the next time."""
+        running = {log for one in self.kept for log in self._logs_of(one)}
+        self.unconfessed = {log for log in self.unconfessed if output.lost_of(log)}
+        for path in self.unconfessed - running:  # else their keepers do
+            end = output.LogEnd(path)
+            end.end_line()
+            end.close()
+
     def unacknowledged(self) -> list[Gone]:
-        """Ends on disk that nobody acknowledged; one that is just being written down is not yet."""
+        """Ends that were told or are on disk, and that nobody acknowledged."""
         ended = (spawn.gone() for spawn in self.home.spawns() if spawn.instance not in self.kept)
-        return [gone for gone in ended if gone]
+        told = (kept.gone for kept in self.kept.values() if not kept.is_acknowledged)
+        return [gone for gone in (*told, *ended) if gone]
 
     def acknowledge(self, instance: Instance) -> None:
         """The master has committed this exit: forget it."""
-        spawn = self.home.spawn_dir(instance)
-        if spawn.gone() is not None:
+        spawn, kept = self.home.spawn_dir(instance), self.kept.get(instance)
+        if kept and kept.gone:
+            kept.is_acknowledged = True
+        elif kept is None and spawn.gone() is not None:
             spawn.remove()
 
     def snapshot(self) -> dict[str, Any]:
         return {
             "event": "snapshot",
-            "alive": [alive_to(kept.alive) for kept in self.kept.values()],
+            "alive": [alive_to(kept.alive) for kept in self.kept.values() if kept.gone is None],
             "gone": [gone_to(gone) for gone in self.unacknowledged()],
         }
 
     def stop(self, instance: Instance, *, graceful: bool, timeout_s: float) -> bool:
         """Begin to stop, or hasten a stop that is under way. False when it does not run."""
         kept = self.kept.get(instance)
-        if kept is None:
+        if kept is None or kept.gone:
             return False
         kill_at = asyncio.get_running_loop().time() + (timeout_s if graceful else 0.0)
         if kept.ladder and kill_at >= kept.kill_at:

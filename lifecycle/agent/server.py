@@ -7,19 +7,19 @@ import fcntl
 import logging
 import os
 import signal
-import socket
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from lifecycle.agent import sampling
-from lifecycle.agent.layout import Home, alive_to, spec_from
+from lifecycle.agent.layout import Home, alive_to, gone_from, spec_from
+from lifecycle.agent.logremoval import log_verbs
 from lifecycle.agent.logserver import send_log
 from lifecycle.agent.protocol import LONGEST_LINE, decode, encode
 from lifecycle.agent.roster import Roster
-from lifecycle.agent.zygote import MESSAGE_BYTES
+from lifecycle.agent.zygotes import Zygotes
 from lifecycle.errors import BackendUnavailable, LifecycleError, SpawnRefused
 from lifecycle.types import Instance, WorkerSpec
 
@@ -28,33 +28,34 @@ log = logging.getLogger(__name__)
 SPAWN_TIMEOUT_S = 10.0
 SIGN_OF_LIFE_S = 5.0
 SAMPLE_S = 10.0
-WATCHER_BACKLOG = 10_000
+# What makes the next start fast waits for so long, not to make this one slow.
+IDLE_S = 0.1
+WATCHER_BACKLOG_BYTES = 16 * 1024 * 1024
 
 
 class Agent:
     """One host's agent."""
 
-    def __init__(
-        self, home: Path, socket_path: Path, zygote_pid: int, zygote: socket.socket
-    ) -> None:
+    def __init__(self, home: Path, socket_path: Path, zygote_command: Sequence[str]) -> None:
+        """`zygote_command` runs `zygote.serve`; two descriptors are appended: its socket, and where
+        its errors go once it is there."""
         self.home = Home(home)
         self.socket_path = socket_path
-        self.zygote_pid = zygote_pid
-        self.zygote = zygote
+        self.zygotes = Zygotes(zygote_command, self._on_word, self._on_code, self._on_death)
         self.roster = Roster(self.home, self._publish, self._replace_keeper)
-        self.watchers: set[asyncio.Queue[dict[str, Any]]] = set()
+        self.watchers: set[asyncio.StreamWriter] = set()
         self.spawning: dict[Instance, asyncio.Future[dict[str, Any]]] = {}
         self.ending = asyncio.Event()
+        self._reload_task: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT. Raises `BackendUnavailable` when the zygote died."""
+        """Serve until SIGTERM or SIGINT. SIGHUP loads the code anew."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.ending.set)
+        loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+        self.zygotes.begin()
         self.roster.take_over()
-        self.zygote.setblocking(False)
-        loop.add_reader(self.zygote.fileno(), self._on_zygote)
-        loop.add_reader(os.pidfd_open(self.zygote_pid), self._zygote_died)
         self.socket_path.unlink(missing_ok=True)
         server = await asyncio.start_unix_server(self._serve, self.socket_path, limit=LONGEST_LINE)
         self.socket_path.chmod(0o600)
@@ -69,24 +70,29 @@ class Agent:
         self.socket_path.unlink(missing_ok=True)
         log.info("agent ends; its workers go on", extra={"workers": len(self.roster.kept)})
 
-    # --- the zygote ---
+    # --- zygotes and keepers ---
 
-    def _zygote_died(self) -> None:
-        """Seen by its pidfd: keepers hold its end of the socket, too."""
-        log.error("the zygote died; the agent starts afresh, workers go on")
-        self.ending.set()
+    def _on_hangup(self) -> None:
+        self._reload_task = asyncio.create_task(self._load_anew())
 
-    def _on_zygote(self) -> None:
+    async def _load_anew(self) -> None:
+        with suppress(BackendUnavailable):  # said by the zygotes
+            await self.zygotes.replace()
+
+    def _on_code(self, code: str) -> None:
+        self._publish({"event": "code", "code": code})
+
+    def _on_death(self) -> None:
+        for waiting in self.spawning.values():
+            if not waiting.done():
+                waiting.set_exception(ConnectionError("it died"))
+
+    def _on_word(self, word: dict[str, Any]) -> None:
         """A keeper's word, about a worker that was to start or has ended."""
-        packet = self.zygote.recv(MESSAGE_BYTES)
-        if not packet:
-            asyncio.get_running_loop().remove_reader(self.zygote.fileno())
-            return
-        word = decode(packet)
         instance = Instance(word["worker_id"], word["generation"])
         waiting = self.spawning.get(instance)
         if word["ended"]:
-            self.roster.ended(instance)
+            self.roster.told(gone_from(word["gone"]))
         elif waiting and not waiting.done():
             waiting.set_result(word)
         elif not word["refused"] and not word["busy"]:
@@ -101,11 +107,13 @@ class Agent:
     async def _spawn(self, spec: WorkerSpec) -> dict[str, Any]:
         """Fork a keeper and its worker. Raises `SpawnRefused`, `BackendUnavailable`."""
         instance = spec.instance
+        await self.roster.concluded(instance.worker_id)
         if kept := self.roster.kept.get(instance):
             return alive_to(kept.alive)
         for other in self.roster.kept:
             if other.worker_id == instance.worker_id and other.generation != spec.replaces:
-                self._publish(self.roster.snapshot())  # who asks does not know it
+                # Who asks does not know it.
+                self._publish({**self.roster.snapshot(), "code": self.zygotes.code})
                 raise BackendUnavailable(f"{instance.worker_id} still runs as {other}")
         spawn = self.home.spawn_dir(instance)
         if spawn.gone() is not None:
@@ -121,7 +129,11 @@ class Agent:
         adopted = self.roster.kept.get(instance) or self.roster.adopt(spawn)
         if adopted is None:
             raise BackendUnavailable(f"{instance} left no record")
-        log.info("worker started: %s pid %s", instance, adopted.alive.process.pid)
+        loop = asyncio.get_running_loop()
+        loop.call_later(IDLE_S, self.home.make_ahead)
+        loop.call_soon(  # once it is answered
+            log.info, "worker started: %s pid %s", instance, adopted.alive.process.pid
+        )
         return alive_to(adopted.alive)
 
     async def _ask_for(self, spec: WorkerSpec) -> dict[str, Any]:
@@ -133,21 +145,19 @@ class Agent:
             if waiting is None:
                 self.home.spawn_dir(instance).create(spec)
                 waiting = self.spawning[instance] = asyncio.get_running_loop().create_future()
-                self._ask_zygote(instance, keep_on=False)
+                await asyncio.wait_for(self.zygotes.ask(instance), SPAWN_TIMEOUT_S)
             return await asyncio.wait_for(asyncio.shield(waiting), SPAWN_TIMEOUT_S)
         except (OSError, TimeoutError) as error:
-            raise BackendUnavailable(f"the zygote did not start {instance}: {error!r}") from error
+            why = self.zygotes.failure or repr(error)
+            raise BackendUnavailable(f"the zygote did not start {instance}: {why}") from error
         finally:
             self.spawning.pop(instance, None)
 
     def _replace_keeper(self, instance: Instance) -> None:
         try:
-            self._ask_zygote(instance, keep_on=True)
-        except OSError:
-            log.exception("the zygote does not answer; %s has no keeper yet", instance)
-
-    def _ask_zygote(self, instance: Instance, *, keep_on: bool) -> None:
-        self.zygote.send(encode({**asdict(instance), "keep_on": keep_on}))
+            self.zygotes.ask_keeper(instance)
+        except OSError as error:
+            log.warning("%s has no keeper yet: %s", instance, error)
 
     # --- verbs ---
 
@@ -165,10 +175,15 @@ class Agent:
         self.roster.acknowledge(Instance(**request["instance"]))
         return {}
 
+    async def _reload(self, _request: dict[str, Any]) -> dict[str, Any]:
+        return {"code": await self.zygotes.replace()}
+
     async def _status(self, _request: dict[str, Any]) -> dict[str, Any]:
         return {
             "pid": os.getpid(),
-            "zygote_pid": self.zygote_pid,
+            "zygote_pid": self.zygotes.pid,
+            "code": self.zygotes.code,
+            "reload_failure": self.zygotes.failure,
             "workers": [
                 {
                     "worker_id": instance.worker_id,
@@ -207,7 +222,9 @@ class Agent:
             "start": self._start,
             "stop": self._stop,
             "acknowledge": self._acknowledge,
+            "reload": self._reload,
             "status": self._status,
+            **log_verbs(self.home),
         }
         try:
             return {"ok": await verbs[request["verb"]](request)}
@@ -219,27 +236,27 @@ class Agent:
             return {"error": "bad_request", "message": f"{type(error).__name__}: {error}"}
 
     async def _watch(self, writer: asyncio.StreamWriter) -> None:
-        events: asyncio.Queue[dict[str, Any]] = asyncio.Queue(WATCHER_BACKLOG)
-        self.watchers.add(events)
+        """Tell this connection all that happens, until it is closed."""
+        self._tell(writer, {**self.roster.snapshot(), "code": self.zygotes.code})
+        self.watchers.add(writer)
         try:
-            message = self.roster.snapshot()
-            while True:
-                writer.write(encode(message))
-                await writer.drain()
-                try:
-                    message = await asyncio.wait_for(events.get(), SIGN_OF_LIFE_S)
-                except TimeoutError:
-                    message = {"event": "alive"}
+            while not writer.is_closing():
+                await asyncio.sleep(SIGN_OF_LIFE_S)
+                self._tell(writer, {"event": "alive"})
         finally:
-            self.watchers.discard(events)
+            self.watchers.discard(writer)
 
     def _publish(self, event: dict[str, Any]) -> None:
-        """To every watcher; one that is hopelessly behind is let go and will ask for a snapshot."""
-        for events in list(self.watchers):
-            try:
-                events.put_nowait(event)
-            except asyncio.QueueFull:
-                self.watchers.discard(events)
+        for writer in list(self.watchers):
+            self._tell(writer, event)
+
+    @staticmethod
+    def _tell(writer: asyncio.StreamWriter, event: dict[str, Any]) -> None:
+        """At once, not when its task is next. One that is hopelessly behind is let go, and will
+        ask for a snapshot."""
+        writer.write(encode(event))
+        if writer.transport.get_write_buffer_size() > WATCHER_BACKLOG_BYTES:
+            writer.transport.abort()
 
     async def _sample(self) -> None:
         usage = sampling.Usage()
@@ -249,13 +266,14 @@ class Agent:
             samples = await asyncio.to_thread(usage.sample, workers)
             if samples:
                 self._publish({"event": "samples", "samples": samples})
+            self.roster.confess_losses()
 
 
 def take_agent_lock(socket_path: Path) -> int:
     """One agent per home: the operating system holds the lock. Raises `BackendUnavailable`."""
     path = socket_path.with_suffix(".lock")
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

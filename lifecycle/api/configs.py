@@ -107,7 +107,7 @@ class WorkerConfigViewSet(GenericViewSet[WorkerConfig]):
         if old is None:
             message = _("There is no version %(version)s of this config.") % {"version": wanted}
             raise ValidationError({"version": message}, code="unknown_version")
-        restored = services.update_config(config, _settings(old), actor(request))
+        restored = services.update_config(config, services.settings_of(old), actor(request))
         shown = bodies.WorkerConfigSerializer(restored, context=self.get_serializer_context())
         return Response(shown.data)
 
@@ -116,10 +116,3 @@ class WorkerConfigViewSet(GenericViewSet[WorkerConfig]):
     def summary(self, request: Request) -> Response:
         """How many configs there are, of which kinds, and what they can take."""
         return Response(bodies.ConfigSummarySerializer(queries.config_summary()).data)
-
-
-def _settings(old: Any) -> dict[str, Any]:
-    """What people can set in a config, as it was in a kept version."""
-    fixed = {"worker_id", "version", "created_at", "updated_at"}
-    names = (name for name in bodies.WorkerConfigSerializer.Meta.fields if name not in fixed)
-    return {name: getattr(old, name) for name in names}

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 EVENT_STREAM = "text/event-stream"
 WAITING = "muster.event_stream"
+SEND_S = 30.0  # so long a reader may take nothing
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -38,6 +39,7 @@ class EventStream(HttpResponse):
         self["X-Accel-Buffering"] = "no"  # nginx: pass each event on at once
         self.events = events
         self.abandon = close
+        self.slot: object = None  # held for as long as this is
         self.scope: Scope = getattr(request, "scope", {})  # none under the test client
 
 
@@ -58,6 +60,7 @@ async def serve(response: EventStream, receive: Receive, send: Send) -> None:
     try:
         await asyncio.wait({body, gone}, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        response.slot = None
         for task in (body, gone):
             task.cancel()
             with suppress(asyncio.CancelledError):
@@ -69,9 +72,13 @@ async def _send_all(events: AsyncGenerator[bytes], start: Scope, send: Send) -> 
     try:
         async with aclosing(events):
             async for chunk in events:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                async with asyncio.timeout(SEND_S):
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
     except BackendUnavailable as error:
         log.info("an event stream ends; its reader will come again: %s", error)
+    except TimeoutError:  # the server closes the connection, as the answer has no end
+        log.info("an event stream ends: its reader took nothing for %s s", SEND_S)
+        return
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

@@ -59,7 +59,7 @@ HEALTHY = OpenApiExample(
         "healthy": True,
         "status": "running",
         "reason": "",
-        "checks": {"heartbeat": "ok", "memory": "ok", "cpu": "ok", "tasks": "ok"},
+        "checks": dict.fromkeys(["heartbeat", "consuming", "memory", "cpu", "tasks"], "ok"),
     },
 )
 OVERVIEW = OpenApiExample(

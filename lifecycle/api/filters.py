@@ -39,7 +39,9 @@ class WorkerConfigFilter(Filters):
 class WorkerFilter(Filters):
     state = filters.MultipleChoiceFilter(choices=STATES)
     desired_state = filters.ChoiceFilter(choices=WISHES)
-    outdated = true_or_false(method="in_step", help_text="Runs with an older config than its own.")
+    outdated = true_or_false(
+        method="in_step", help_text="Runs with an older config or code than there is now."
+    )
     deployment_type = filters.ChoiceFilter(
         field_name="config__deployment_type", choices=DEPLOYMENT_TYPES
     )

@@ -37,7 +37,7 @@ class BeginSerializer(Strict):
         help_text="Restarted in this order.",
     )
     outdated = serializers.BooleanField(
-        required=False, help_text="True: all workers that run with an older config than theirs."
+        required=False, help_text="True: all workers that run with an older config or code."
     )
     max_surge = serializers.IntegerField(
         default=1,

@@ -52,8 +52,8 @@ class WorkerConfigSerializer(Strict, serializers.ModelSerializer[WorkerConfig]):
             *("max_accounts", "max_memory_mb", "cpu_cores", "pool", "concurrency", "queues"),
             *("env_variables", "command_args", "working_directory", "deployment_options"),
             *("auto_start", "auto_restart", "restart_mode", "restart_delay_ms"),
-            *("max_restart_delay_ms", "max_restart_attempts", "stable_after_s"),
-            *("heartbeat_timeout_s", "log_max_mb", "log_files", "enabled"),
+            *("max_restart_delay_ms", "max_restart_attempts", "restart_window_s"),
+            *("stable_after_s", "heartbeat_timeout_s", "log_max_mb", "log_files", "enabled"),
             *("version", "created_at", "updated_at"),
         ]
 
@@ -139,7 +139,8 @@ class StatusSerializer(serializers.Serializer[Any]):
     desired_state = serializers.ChoiceField(WISHES)
     reason = serializers.CharField(help_text="Why it is so, where there is more to say.")
     outdated = serializers.BooleanField(
-        help_text="It runs with an older config than it has now; a restart brings it up to date."
+        help_text="It runs with an older config or code than there is now; "
+        "a restart brings it up to date."
     )
     successor_process_id = serializers.IntegerField(
         allow_null=True, help_text="The new process of a restart, until it takes over."
@@ -158,6 +159,16 @@ class StatusSerializer(serializers.Serializer[Any]):
     last_heartbeat_at = serializers.DateTimeField(allow_null=True)
     cpu_usage = serializers.FloatField(help_text="% of one core.")
     memory_usage_mb = serializers.FloatField()
+    consumed_queues = serializers.ListField(
+        child=serializers.CharField(), help_text="As of the last heartbeat."
+    )
+    missing_queues = serializers.ListField(
+        child=serializers.CharField(), help_text="It should consume them and does not."
+    )
+    unfetched_queues = serializers.ListField(
+        child=serializers.CharField(),
+        help_text="Not empty, and it fetches nothing although it has free slots.",
+    )
     assigned_accounts = serializers.IntegerField()
     max_accounts = serializers.IntegerField()
     active_tasks = serializers.IntegerField()
@@ -170,6 +181,7 @@ class StatusSerializer(serializers.Serializer[Any]):
     restart_at = serializers.DateTimeField(allow_null=True, help_text="When it will be restarted.")
     exit_code = serializers.IntegerField(allow_null=True)
     exit_signal = serializers.CharField()
+    exit_text = serializers.CharField(help_text="The last exit as people say it.")
     worker_version = serializers.CharField()
     python_version = serializers.CharField()
     celery_version = serializers.CharField()
@@ -216,7 +228,7 @@ class BatchSerializer(Strict):
     worker_ids = serializers.ListField(
         child=serializers.CharField(max_length=200), min_length=1, max_length=MAX_BATCH
     )
-    options = RestartSerializer(required=False)
+    options = RestartSerializer(required=False, help_text="Of a stop or restart.")
 
     def validate(self, given: dict[str, Any]) -> dict[str, Any]:
         if given["action"] != "restart" and "replace" in given.get("options", {}):
@@ -248,6 +260,7 @@ class BatchAnswerSerializer(serializers.Serializer[Any]):
 
 class ChecksSerializer(serializers.Serializer[Any]):
     heartbeat = serializers.CharField()
+    consuming = serializers.CharField(help_text="Whether it consumes all of its queues.")
     memory = serializers.CharField()
     cpu = serializers.CharField()
     tasks = serializers.CharField()

@@ -26,8 +26,9 @@ from lifecycle.api.base import EventsOrError, NoBody, actor
 from lifecycle.api.errors import answer
 from lifecycle.api.event_stream import EVENT_STREAM, EventStream
 from lifecycle.api.filters import WorkerFilter
+from lifecycle.api.followers import followers
 from lifecycle.backends.base import LogStart
-from lifecycle.errors import LifecycleError, Rejected
+from lifecycle.errors import LifecycleError, Rejected, UnknownWorker
 from lifecycle.logs import reading
 from lifecycle.models import WorkerConfig, WorkerRuntime
 from lifecycle.types import Level, State
@@ -169,9 +170,12 @@ class WorkerViewSet(GenericViewSet[WorkerRuntime]):
         found = query.validated_data
         config = queries.runtime(worker_id).config
         start = LogStart(after=found.get("after"), tail=found["tail"])
+        slot = followers.take(request.user.pk)
         source = reading.open_followed(config, found["stream"], start)
         events = reading.server_sent(source, reading.redactor(config))
-        return EventStream(request._request, events, source.close)  # noqa: SLF001 - it has no other
+        response = EventStream(request._request, events, source.close)  # noqa: SLF001 - it has no other
+        response.slot = slot
+        return response
 
     @extend_schema(
         parameters=[bodies.MetricsQuerySerializer],
@@ -199,7 +203,13 @@ class WorkerViewSet(GenericViewSet[WorkerRuntime]):
         verb = body.validated_data["action"]
         options = _options(body.validated_data.get("options"), restarts=verb == "restart")
         ids = dict.fromkeys(body.validated_data["worker_ids"])
-        results = [_one(verb, worker_id, actor(request), options) for worker_id in ids]
+        known = queries.known_workers(ids)
+        results = [
+            _one(verb, worker_id, actor(request), options)
+            if worker_id in known
+            else _failed(worker_id, UnknownWorker(worker_id))
+            for worker_id in ids
+        ]
         failed = sum(not result["success"] for result in results)
         found = {
             "success": not failed,
@@ -279,8 +289,12 @@ def _one(verb: str, worker_id: str, who: str, options: dict[str, Any]) -> dict[s
             case _:
                 wished = services.request_restart(worker_id, who, **options)
     except LifecycleError as error:
-        failure = {"code": answer(error)[1], "detail": str(error)}
-        nothing = {"worker_id": worker_id, "success": False, "changed": False, "status": None}
-        return {**nothing, "error": failure}
+        return _failed(worker_id, error)
     done = {"worker_id": worker_id, "success": True, "changed": wished.changed}
     return {**done, "status": wished.state, "error": None}
+
+
+def _failed(worker_id: str, error: LifecycleError) -> dict[str, Any]:
+    failure = {"code": answer(error)[1], "detail": str(error)}
+    nothing = {"worker_id": worker_id, "success": False, "changed": False, "status": None}
+    return {**nothing, "error": failure}

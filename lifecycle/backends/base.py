@@ -17,6 +17,7 @@ class Snapshot:
 
     alive: tuple[Alive, ...]
     gone: tuple[Gone, ...]  # ends that were not acknowledged yet
+    code: str = ""  # what a new instance would run, see `Alive`; "": not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,14 @@ class Sampled:
     samples: tuple[tuple[Instance, float, float], ...]
 
 
-BackendEvent = Snapshot | Alive | Gone | Sampled
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """From now on new instances run this code."""
+
+    code: str
+
+
+BackendEvent = Snapshot | Alive | Gone | Sampled | Loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +77,7 @@ class Backend(Protocol):
     def stop(self, instance: Instance, *, graceful: bool, timeout_s: float) -> bool:
         """Begin to stop, or hasten a stop that is under way. False: it does not run."""
 
-    def watch(self) -> Iterator[Snapshot | Alive | Gone | Sampled]:
+    def watch(self) -> Iterator[BackendEvent]:
         """A snapshot, then what happens. Raises `BackendUnavailable` when the tie is cut."""
 
     def acknowledge(self, instance: Instance) -> None:
@@ -80,3 +88,15 @@ class Backend(Protocol):
 
     def follow_log(self, worker_id: str, stream: str, start: LogStart) -> LogSource:
         """The same, and what is printed from now on. Raises `BackendUnavailable`."""
+
+    def logged_workers(self) -> dict[str, float]:
+        """Workers that have log files, and when each wrote its last line (s of the epoch).
+
+        Raises `BackendUnavailable`.
+        """
+
+    def remove_logs(self, worker_id: str) -> bool:
+        """Remove a worker's log files; False: there were none. Safe to repeat.
+
+        Raises `BackendUnavailable`, also while a process of that worker is known.
+        """

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from lifecycle.agent.client import AgentClient
 from lifecycle.agent.layout import alive_from, gone_from
 from lifecycle.agent.logclient import LogFeed
-from lifecycle.backends.base import BackendEvent, LogStart, Sampled, Snapshot
+from lifecycle.backends.base import BackendEvent, Loaded, LogStart, Sampled, Snapshot
 from lifecycle.types import Alive, DeploymentType, Instance, WorkerSpec
 
 
@@ -44,6 +44,13 @@ class LocalBackend:
     def follow_log(self, worker_id: str, stream: str, start: LogStart) -> LogFeed:
         return self.agent.open_log("follow", worker_id=worker_id, stream=stream, **_wire(start))
 
+    def logged_workers(self) -> dict[str, float]:
+        found: dict[str, float] = self.agent.call("logged_workers")["workers"]
+        return found
+
+    def remove_logs(self, worker_id: str) -> bool:
+        return bool(self.agent.call("remove_logs", worker_id=worker_id)["removed"])
+
 
 def _wire(start: LogStart) -> dict[str, Any]:
     return {
@@ -59,11 +66,14 @@ def _event(message: dict[str, Any]) -> BackendEvent | None:
             return Snapshot(
                 tuple(alive_from(row) for row in message["alive"]),
                 tuple(gone_from(row) for row in message["gone"]),
+                message.get("code", ""),
             )
         case "started":
             return alive_from(message)
         case "gone":
             return gone_from(message)
+        case "code":
+            return Loaded(message["code"])
         case "samples":
             return Sampled(
                 tuple(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
@@ -10,7 +11,8 @@ from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext
 
-from lifecycle.errors import LifecycleError
+from lifecycle.conflict import Conflict
+from lifecycle.errors import LifecycleError, OutOfDate
 
 if TYPE_CHECKING:
     FormBase = forms.ModelForm[Any]
@@ -44,9 +46,14 @@ class ServiceForm(FormBase):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if isinstance(self.refusal, ChangedMeanwhile):
-            posted: Any = self.data.copy()  # type: ignore[attr-defined]  # a QueryDict
-            posted[self.add_prefix("seen")] = self.refusal.seen
-            self.data = posted
+            self._has_seen(self.refusal.seen)
+        elif isinstance(self.refusal, OutOfDate):
+            self._has_seen(self.refusal.conflict.current)
+
+    def _has_seen(self, seen: object) -> None:
+        posted: Any = self.data.copy()  # type: ignore[attr-defined]  # a QueryDict
+        posted[self.add_prefix("seen")] = seen
+        self.data = posted
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
@@ -61,6 +68,12 @@ class ServiceForm(FormBase):
     def input_of(self, name: str) -> str | None:
         """The input that a service's field stands for."""
         return None if name == NON_FIELD_ERRORS else name
+
+
+def shown(value: object) -> str:
+    """A value of a field as its input shows it."""
+    plain = isinstance(value, str | int | float) and not isinstance(value, bool)
+    return str(value) if plain else json.dumps(value, ensure_ascii=False)
 
 
 class ServiceAdmin(AdminBase):
@@ -81,7 +94,22 @@ class ServiceAdmin(AdminBase):
             return super().changeform_view(request, object_id, form_url, extra_context)
         except (ValidationError, LifecycleError) as error:
             request.refusal = error  # type: ignore[attr-defined]
+            if isinstance(error, OutOfDate):
+                extra_context = {**(extra_context or {}), **self.side_by_side(error.conflict)}
             return super().changeform_view(request, object_id, form_url, extra_context)
+
+    def side_by_side(self, conflict: Conflict) -> dict[str, Any]:
+        """Context of `console/config_conflict.html`."""
+        rows = [
+            {
+                "field": found.field,
+                "label": self.model._meta.get_field(found.field).verbose_name,  # noqa: SLF001 - public, by Django's documentation
+                "yours": shown(found.yours),
+                "current": shown(found.current),
+            }
+            for found in conflict.differences
+        ]
+        return {"conflict": conflict, "conflict_rows": rows}
 
     def get_form(
         self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any

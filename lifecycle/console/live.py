@@ -8,10 +8,13 @@ and scroll position stay as they are.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.contrib import admin, messages
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.core.exceptions import PermissionDenied
+from django.db.models import Model, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.utils import formats, timezone
 from django.utils.cache import patch_vary_headers
@@ -22,7 +25,10 @@ from django.utils.translation import gettext as _
 from django_htmx.http import trigger_client_event
 from unfold.admin import ModelAdmin
 
+from lifecycle.console.ids import row_id
+
 Text = str | Promise
+M = TypeVar("M", bound=Model)
 
 if TYPE_CHECKING:
     AdminBase = admin.ModelAdmin[Any]
@@ -51,6 +57,22 @@ class LiveList(AdminBase):
             response.template_name = "console/live_rows.html"
         patch_vary_headers(response, ["HX-Target"])
         return response
+
+
+def visible(
+    page: Any, request: HttpRequest, rows: QuerySet[M], pk: object, operate: bool = False
+) -> M:
+    """The row that an address names, if the user may see it (or operate on it).
+
+    Raises `PermissionDenied`, `Http404`.
+    """
+    if not page.has_view_permission(request):
+        raise PermissionDenied
+    if operate and not page.has_operate_permission(request):
+        raise PermissionDenied
+    if (found := row_id(pk)) is None:
+        raise Http404
+    return get_object_or_404(rows, pk=found)
 
 
 class ReadOnlyAdmin(ModelAdmin):  # type: ignore[misc]  # unfold is untyped

@@ -5,23 +5,28 @@ one transaction: the row is locked, the transition table asked, the row and its 
 the channel `muster_lifecycle` notified with the worker's id when the transaction commits.
 """
 
-from lifecycle.services.configs import create_config, delete_config, update_config
+from lifecycle.services.configs import create_config, delete_config, settings_of, update_config
 from lifecycle.services.facts import (
     claim_start,
+    code_loaded,
     condemned,
     exited,
-    heartbeat,
-    ready,
     set_assigned_accounts,
     settled,
-    shutting_down,
+    spawn_delayed,
     spawn_refused,
     spawned,
     stopping,
-    task_failed,
 )
 from lifecycle.services.metrics import sampled
 from lifecycle.services.replacement import called_off, claim_succession
+from lifecycle.services.reports import (
+    consumption_changed,
+    heartbeat,
+    ready,
+    shutting_down,
+    task_failed,
+)
 from lifecycle.services.rollouts import (
     abort_rollout,
     advance_rollout,
@@ -48,7 +53,9 @@ __all__ = [
     "claim_start",
     "claim_succession",
     "clear_wishes_without_auto_start",
+    "code_loaded",
     "condemned",
+    "consumption_changed",
     "create_config",
     "delete_config",
     "exited",
@@ -61,8 +68,10 @@ __all__ = [
     "request_stop",
     "sampled",
     "set_assigned_accounts",
+    "settings_of",
     "settled",
     "shutting_down",
+    "spawn_delayed",
     "spawn_refused",
     "spawned",
     "stopping",

@@ -7,7 +7,8 @@ from typing import Any
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from lifecycle.errors import LostRace, Rejected
+from lifecycle.conflict import Conflict, differences
+from lifecycle.errors import OutOfDate, Rejected
 from lifecycle.models import WorkerConfig, WorkerRuntime
 from lifecycle.services.rows import locked, notify, record
 from lifecycle.states import WITH_PROCESS
@@ -17,6 +18,9 @@ from lifecycle.types import Wish
 SPAWN_FIELDS = frozenset(
     {"pool", "concurrency", "queues", "env_variables", "command_args", "working_directory"}
     | {"max_memory_mb", "cpu_cores"}  # as far as the kernel enforces them
+)
+NOT_SET_BY_PEOPLE = frozenset(
+    {"id", "worker_id", "version", "spawn_version", "created_at", "updated_at"}
 )
 
 
@@ -39,7 +43,8 @@ def create_config(fields: dict[str, Any], actor: str) -> WorkerConfig:
 def update_config(config: WorkerConfig, fields: dict[str, Any], actor: str) -> WorkerConfig:
     """Change a config; what already runs keeps its old one until it is restarted.
 
-    Raises `ValidationError`; `LostRace` when somebody else saved in between.
+    `config.version` is the version that was edited. Raises `ValidationError`; `OutOfDate`, with
+    both versions, when somebody else saved in between.
     """
     if fields.get("worker_id", config.worker_id) != config.worker_id:
         raise Rejected(
@@ -48,7 +53,7 @@ def update_config(config: WorkerConfig, fields: dict[str, Any], actor: str) -> W
     with transaction.atomic():
         current = WorkerConfig.objects.select_for_update().get(pk=config.pk)
         if current.version != config.version:
-            raise LostRace(f"version {config.version} is out of date, current is {current.version}")
+            raise _out_of_date(current, config.version, fields)
         changed = {name for name, value in fields.items() if getattr(current, name) != value}
         for name, value in fields.items():
             setattr(config, name, value)
@@ -58,12 +63,33 @@ def update_config(config: WorkerConfig, fields: dict[str, Any], actor: str) -> W
             config.spawn_version += 1
         config.save()
         runtime = WorkerRuntime.objects.select_for_update().get(pk=config.pk)
-        record(runtime, "configured", f"config changed: {', '.join(sorted(fields))}", actor)
+        said = ", ".join(sorted(changed)) or "nothing"
+        record(runtime, "configured", f"config changed: {said}", actor)
         if not config.enabled and runtime.desired_state == Wish.RUNNING:
             runtime.desired_state = Wish.STOPPED.value
             runtime.save(update_fields=["desired_state"])
         notify(config.worker_id)
     return config
+
+
+def _out_of_date(current: WorkerConfig, edited: int, fields: dict[str, Any]) -> OutOfDate:
+    old = current.history.filter(version=edited).order_by("-pk").first()
+    latest = current.history.select_related("history_user").order_by("-pk").first()
+    who = latest.history_user.get_username() if latest and latest.history_user else ""
+    found = differences(settings_of(old) if old else {}, fields, settings_of(current))
+    said = _("Version %(edited)s is out of date, version %(current)s is current.") % {
+        "edited": edited,
+        "current": current.version,
+    }
+    if who and edited < current.version:
+        said += " " + _("%(who)s changed this while you edited it.") % {"who": who}
+    return OutOfDate(said, Conflict(edited, current.version, who, found))
+
+
+def settings_of(version: Any) -> dict[str, Any]:
+    """What people can set in a config, as it is in this one or was in a kept version of it."""
+    names = (field.name for field in WorkerConfig._meta.fields)  # noqa: SLF001 - public, by Django's documentation
+    return {name: getattr(version, name) for name in names if name not in NOT_SET_BY_PEOPLE}
 
 
 def delete_config(config: WorkerConfig, actor: str) -> None:

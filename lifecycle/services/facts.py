@@ -1,4 +1,4 @@
-"""Facts: what the master sees of a worker, and what the worker says of itself."""
+"""Facts: what the master sees of a worker. What the worker says of itself is in `reports`."""
 
 from __future__ import annotations
 
@@ -7,30 +7,26 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from django.db import connection
-from django.db.models import F
-from django.db.models.functions import Now
 from django.utils import timezone
 
 from lifecycle.errors import LostRace
 from lifecycle.models import WorkerConfig, WorkerRuntime
 from lifecycle.policy import GiveUp, LeaveStopped, Restart, RestartPolicy, decide
-from lifecycle.services.replacement import call_off, forget_successor, retired, take_over
+from lifecycle.services.replacement import call_off, forget_successor, retired
 from lifecycle.services.rows import (
     CHANNEL,
     Role,
     belonging,
     claim,
     current,
+    forget_attempts,
     locked,
     move,
-    notify,
     record,
     reset,
 )
 from lifecycle.states import WITH_PROCESS
-from lifecycle.types import Alive, Event, Gone, Instance, Level, RestartMode, State
-
-# --- seen by the master ---
+from lifecycle.types import Alive, DeploymentType, Event, Gone, Instance, Level, RestartMode, State
 
 
 def claim_start(worker_id: str, generation: int) -> WorkerConfig:
@@ -51,6 +47,7 @@ def _claim_start(runtime: WorkerRuntime, generation: int) -> None:
     runtime.exit_code, runtime.exit_signal = None, ""
     runtime.active_tasks = 0
     runtime.is_stuck, runtime.condemned = False, ""
+    runtime.consumed_queues, runtime.missing_queues, runtime.unfetched_queues = [], [], []
     if again:
         runtime.restart_count += 1
         runtime.last_restart_at = timezone.now()
@@ -64,10 +61,14 @@ SPAWNED = """
                 THEN %(pid)s ELSE r.process_id END,
             started_at = CASE WHEN r.generation = %(generation)s
                 THEN %(started_at)s ELSE r.started_at END,
+            code_version = CASE WHEN r.generation = %(generation)s
+                THEN %(code)s ELSE r.code_version END,
             successor_process_id = CASE WHEN r.successor_generation = %(generation)s
                 THEN %(pid)s ELSE r.successor_process_id END,
             successor_started_at = CASE WHEN r.successor_generation = %(generation)s
-                THEN %(started_at)s ELSE r.successor_started_at END
+                THEN %(started_at)s ELSE r.successor_started_at END,
+            successor_code_version = CASE WHEN r.successor_generation = %(generation)s
+                THEN %(code)s ELSE r.successor_code_version END
         FROM lifecycle_workerconfig c
         WHERE c.id = r.config_id AND c.worker_id = %(worker_id)s
             AND %(generation)s IN (r.generation, r.successor_generation, r.retiring_generation)
@@ -94,6 +95,7 @@ def spawned(alive: Alive) -> None:
                 "generation": alive.instance.generation,
                 "pid": alive.process.pid,
                 "started_at": alive.started_at,
+                "code": alive.code,
             },
         )
         if cursor.fetchone() is None:
@@ -111,6 +113,19 @@ def spawn_refused(instance: Instance, why: str) -> None:
             call_off(runtime, why)
         else:
             move(runtime, Event.REFUSED, why, level=Level.ERROR)
+
+
+def code_loaded(deployment_type: DeploymentType, code: str) -> None:
+    """What a new process of this deployment type would run. Safe to repeat; rows that have it
+    already are not written."""
+    stale = WorkerRuntime.objects.filter(config__deployment_type=deployment_type)
+    stale.exclude(loaded_code=code).update(loaded_code=code)
+
+
+def spawn_delayed(instance: Instance, why: str) -> None:
+    """The worker can't be started now, and will be tried again. Raises `LostRace`."""
+    with belonging(instance) as (runtime, _role):
+        runtime.reason = why[:1000]
 
 
 def stopping(instance: Instance, cause: str) -> tuple[bool, int]:
@@ -131,9 +146,7 @@ def condemned(instance: Instance, cause: str) -> bool:
         if runtime.condemned or runtime.state not in (State.STARTING, State.RUNNING):
             return False
         runtime.condemned = runtime.reason = cause[:500]
-        runtime.save()
         record(runtime, "condemned", f"to be replaced: {cause}", "master", level=Level.WARNING)
-        notify(instance.worker_id)
         return True
 
 
@@ -173,8 +186,9 @@ def _current_exited(runtime: WorkerRuntime, gone: Gone, random: Callable[[], flo
     runtime.stopping_since = None
     runtime.active_tasks, runtime.memory_usage_mb, runtime.cpu_usage = 0, 0, 0
     runtime.exit_code, runtime.exit_signal = gone.exit.code, gone.exit.signal_name
+    runtime.exit_text = str(gone.exit)[:500]
     if asked:
-        runtime.restart_attempts = 0
+        forget_attempts(runtime)
         move(runtime, Event.EXITED, f"stopped: {gone.exit}", reason="")
         return
     if runtime.condemned:
@@ -217,13 +231,15 @@ def _apply_policy(runtime: WorkerRuntime, gone: Gone, random: Callable[[], float
     match decide(
         policy_of(runtime.config),
         attempts=runtime.restart_attempts,
+        since=runtime.attempts_since,
         uptime=gone.uptime,
         exit=gone.exit,
         now=now,
         random=random,
     ):
-        case Restart(at=at, attempts=attempts):
+        case Restart(at=at, attempts=attempts, since=since):
             runtime.restart_at, runtime.restart_attempts = at, attempts
+            runtime.attempts_since = since
             runtime.reason = _restart_reason(gone, at, now)
         case GiveUp(reason=reason):
             move(runtime, Event.GIVE_UP, reason, level=Level.ERROR)
@@ -243,67 +259,5 @@ def policy_of(config: WorkerConfig) -> RestartPolicy:
         cap=timedelta(milliseconds=config.max_restart_delay_ms),
         max_attempts=config.max_restart_attempts,
         stable=timedelta(seconds=config.stable_after_s),
+        window=timedelta(seconds=config.restart_window_s) or None,
     )
-
-
-# --- said by the worker ---
-
-
-def ready(instance: Instance, versions: dict[str, str]) -> None:
-    """The worker consumes its queues. `versions`: worker, python, celery.
-
-    A successor that is ready takes its worker's place.
-    """
-    with belonging(instance) as (runtime, role):
-        if role is Role.RETIRING:
-            raise LostRace(f"{instance} retires already")
-        runtime.ready_at = timezone.now()
-        runtime.last_heartbeat_at = Now()
-        runtime.worker_version = versions["worker"]
-        runtime.python_version = versions["python"]
-        runtime.celery_version = versions["celery"]
-        if role is Role.SUCCESSOR:
-            take_over(runtime)
-        else:
-            move(runtime, Event.READY, "ready", reason="", actor=instance.worker_id)
-
-
-def heartbeat(
-    instance: Instance,
-    *,
-    active_tasks: int,
-    tasks_done: int,
-    errors: int,
-    reason: str,
-    is_stuck: bool = False,
-) -> bool:
-    """One statement, no log row, no notification. False when the instance is not the current one.
-
-    `tasks_done` and `errors` count what happened since the last heartbeat; `reason` says what the
-    worker waits for ("" for nothing); `is_stuck` that its main loop hangs.
-    """
-    return bool(
-        WorkerRuntime.objects.filter(
-            config__worker_id=instance.worker_id, generation=instance.generation
-        ).update(
-            last_heartbeat_at=Now(),  # the database's clock, which is also asked for its age
-            reason=reason,
-            is_stuck=is_stuck,
-            active_tasks=active_tasks,
-            tasks_total=F("tasks_total") + tasks_done,
-            error_count=F("error_count") + errors,
-        )
-    )
-
-
-def task_failed(instance: Instance, error: str) -> None:
-    """The last error of a task, for the worker's page."""
-    WorkerRuntime.objects.filter(
-        config__worker_id=instance.worker_id, generation=instance.generation
-    ).update(last_error=error[:2000], last_error_at=timezone.now())
-
-
-def shutting_down(instance: Instance, how: str) -> None:
-    """The worker says that it drains; the state is the master's to change."""
-    with belonging(instance) as (runtime, _role):
-        record(runtime, "draining", f"worker is shutting down ({how})", instance.worker_id)

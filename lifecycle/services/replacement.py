@@ -6,7 +6,7 @@ from django.utils import timezone
 
 from lifecycle.errors import LostRace
 from lifecycle.models import WorkerConfig, WorkerRuntime
-from lifecycle.services.rows import claim, locked, notify, record
+from lifecycle.services.rows import claim, forget_attempts, locked, record
 from lifecycle.types import Gone, Level, State
 
 
@@ -19,9 +19,7 @@ def claim_succession(worker_id: str, generation: int) -> WorkerConfig:
         runtime.successor_generation = runtime.wanted_generation = generation
         runtime.successor_spawn_version = runtime.config.spawn_version
         runtime.reason = "restarting: the new process starts beside the old one"
-        runtime.save()
         record(runtime, "succeeding", f"starting generation {generation} beside this one", "master")
-        notify(worker_id)
         return runtime.config
 
 
@@ -38,15 +36,15 @@ def take_over(runtime: WorkerRuntime) -> None:
     runtime.process_id = runtime.successor_process_id
     runtime.started_at = runtime.successor_started_at
     runtime.spawn_version = runtime.successor_spawn_version
+    runtime.code_version = runtime.successor_code_version
     runtime.active_tasks, runtime.is_stuck, runtime.condemned = 0, False, ""
-    runtime.restart_attempts = 0
+    runtime.missing_queues, runtime.unfetched_queues = [], []
+    forget_attempts(runtime)
     runtime.restart_count += 1
     runtime.last_restart_at = timezone.now()
     runtime.reason = ""
     _clear_successor(runtime)
-    runtime.save()
     record(runtime, "replaced", f"ready; generation {old} retires", runtime.config.worker_id)
-    notify(runtime.config.worker_id)
 
 
 def call_off(runtime: WorkerRuntime, why: str) -> None:
@@ -54,9 +52,7 @@ def call_off(runtime: WorkerRuntime, why: str) -> None:
     runtime.last_error, runtime.last_error_at = why, timezone.now()
     runtime.reason = f"restart called off: {why}"[:1000]
     forget_successor(runtime)
-    runtime.save()
     record(runtime, "called_off", runtime.reason, "master", level=Level.ERROR)
-    notify(runtime.config.worker_id)
 
 
 def called_off(worker_id: str, why: str) -> None:
@@ -68,7 +64,7 @@ def called_off(worker_id: str, why: str) -> None:
 
 
 def forget_successor(runtime: WorkerRuntime) -> None:
-    """A successor that lives is a stray from now on, and is ended. The caller saves."""
+    """A successor that lives is a stray from now on, and is ended. The caller holds the lock."""
     if runtime.successor_generation is not None:
         runtime.wanted_generation = runtime.generation
         _clear_successor(runtime)
@@ -77,10 +73,8 @@ def forget_successor(runtime: WorkerRuntime) -> None:
 def retired(runtime: WorkerRuntime, gone: Gone) -> None:
     """The old instance has ended: the replacement is complete. The caller holds the lock."""
     runtime.retiring_generation = runtime.retiring_process_id = runtime.retiring_since = None
-    runtime.save()
     message = f"generation {gone.instance.generation} has retired: {gone.exit}"
     record(runtime, "retired", message, "master")
-    notify(runtime.config.worker_id)
 
 
 def _clear_successor(runtime: WorkerRuntime) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
@@ -17,6 +18,9 @@ from lifecycle.rolling import STEP_PATIENCE, Begin, Conclude, Decision, Finish, 
 from lifecycle.services.rows import notify
 from lifecycle.services.wishes import request_restart
 from lifecycle.types import RolloutState, State, StepState, Wish
+
+# Longer than any step may take: steps that a rollout left under way longer ago are not looked at.
+LEFT_OVER = timedelta(hours=2)
 
 
 def begin_rollout(
@@ -63,7 +67,7 @@ def begin_rollout(
 
 
 def outdated_workers() -> list[str]:
-    """Workers that run with an older config than theirs is now."""
+    """Workers that run with an older config or code than there is now."""
     return list(outdated().values_list("config__worker_id", flat=True))
 
 
@@ -92,19 +96,26 @@ def advance_rollout(now: datetime) -> bool:
 
 
 def _steps(rollout: Rollout) -> list[Step]:
-    """One query, whatever the number of steps."""
+    """Its steps, and those that an aborted one left under way. One query."""
     patience = STEP_PATIENCE + timedelta(milliseconds=rollout.timeout_ms)
+    under_way = Q(
+        state=StepState.SKIPPED, target_generation__isnull=False, finished_at__gt=Now() - LEFT_OVER
+    )
+    rows = RolloutStep.objects.filter(Q(rollout=rollout) | under_way)
     steps = []
-    for row in rollout.steps.select_related("config__runtime"):
+    for row in rows.select_related("config__runtime").order_by("pk"):
         runtime = row.config.runtime
+        is_leftover = row.rollout_id != rollout.pk
+        # A worker that was starting when the rollout began has as long as one that it restarts.
+        since = row.started_at or rollout.created_at
         steps.append(
             Step(
                 step_id=row.pk,
                 worker_id=row.config.worker_id,
-                state=StepState(row.state),
+                state=StepState.RUNNING if is_leftover else StepState(row.state),
                 is_surge=row.is_surge,
                 target_generation=row.target_generation,
-                deadline=row.started_at + patience if row.started_at else None,
+                deadline=since + patience,
                 enabled=row.config.enabled,
                 wish=Wish(runtime.desired_state),
                 worker_state=State(runtime.state),
@@ -113,6 +124,7 @@ def _steps(rollout: Rollout) -> list[Step]:
                 is_retiring=runtime.retiring_generation is not None,
                 # A heartbeat of what goes on may have overwritten why the restart did not.
                 reason=runtime.reason or runtime.last_error,
+                is_leftover=is_leftover,
             )
         )
     return steps
@@ -128,7 +140,7 @@ def _carry_out(rollout: Rollout, decision: Decision) -> None:
                 replace_first=is_surge,
             )
             runtime = runtime_of(worker_id)
-            # A worker that is only starting needs no restart: its present generation will do.
+            # One that is down starts up to date: it has only to run again.
             target = max(runtime.wanted_generation, runtime.generation)
             RolloutStep.objects.filter(pk=step_id).update(
                 state=StepState.RUNNING,

@@ -1,7 +1,7 @@
 """One locked row, one step, one log row: what every service is made of.
 
-Steps are gathered on the locked row and written together when the block ends: one UPDATE, one
-INSERT of log rows, one notification, however many steps a transaction takes.
+What changes on the locked row, and its log rows, are written together when the block ends: one
+statement (`row_sql`), however many steps a transaction takes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from django.db import connection, transaction
 
 from lifecycle.errors import LostRace, UnknownWorker
 from lifecycle.models import WorkerLog, WorkerRuntime
+from lifecycle.services.row_sql import read_locked, write
 from lifecycle.states import advance
 from lifecycle.types import Event, Instance, Level, State
 
@@ -28,25 +29,19 @@ def notify(worker_id: str) -> None:
 
 @contextmanager
 def locked(worker_id: str) -> Iterator[WorkerRuntime]:
-    """The runtime row, locked for one transaction. Raises `UnknownWorker`."""
-    with transaction.atomic():
-        rows = WorkerRuntime.objects.select_related("config").select_for_update(of=("self",))
-        try:
-            runtime = rows.get(config__worker_id=worker_id)
-        except WorkerRuntime.DoesNotExist:
-            raise UnknownWorker(worker_id) from None
+    """The runtime row, locked for one transaction; what the block changes on it is written.
+
+    Raises `UnknownWorker`.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        runtime = read_locked(cursor, worker_id)
+        if runtime is None:
+            raise UnknownWorker(worker_id)
+        before = dict(vars(runtime))
         runtime.gathered = []
         yield runtime
-        _write_gathered(runtime)
-
-
-def _write_gathered(runtime: WorkerRuntime) -> None:
-    if runtime.has_moved:
-        runtime.save()
-        notify(runtime.config.worker_id)
-    if runtime.gathered:
-        WorkerLog.objects.bulk_create(runtime.gathered)
-    runtime.gathered, runtime.has_moved = None, False
+        write(cursor, runtime, before, CHANNEL)
+        runtime.gathered = None
 
 
 class Role(Enum):
@@ -89,10 +84,15 @@ def claim(runtime: WorkerRuntime, generation: int) -> None:
 
 def reset(runtime: WorkerRuntime, actor: str) -> None:
     """A person's word ends a crash or an error and forgets the restart attempts."""
-    runtime.restart_attempts = 0
+    forget_attempts(runtime)
     if runtime.state in (State.CRASHED, State.ERROR):
         runtime.restart_at = None
         move(runtime, Event.RESET, "reset", actor=actor, reason="")
+
+
+def forget_attempts(runtime: WorkerRuntime) -> None:
+    """The restart policy begins anew. The caller holds the lock."""
+    runtime.restart_attempts, runtime.attempts_since = 0, None
 
 
 def move(
@@ -109,7 +109,6 @@ def move(
     before = State(runtime.state)
     runtime.state = advance(before, event).value
     runtime.reason = (message if reason is None else reason)[:1000]
-    runtime.has_moved = True
     record(runtime, event, message, actor or "master", level=level, before=before)
 
 

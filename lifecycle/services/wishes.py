@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from lifecycle import queries
 from lifecycle.errors import Rejected
 from lifecycle.models import WorkerRuntime
-from lifecycle.services.rows import locked, notify, record, reset
+from lifecycle.services.rows import locked, record, reset
 from lifecycle.states import WITH_PROCESS
 from lifecycle.types import State, Wish
 
@@ -134,6 +134,4 @@ def _require_enabled(runtime: WorkerRuntime) -> None:
 
 def _wish(runtime: WorkerRuntime, wish: Wish, actor: str, message: str) -> None:
     runtime.desired_state = wish.value
-    runtime.save()
     record(runtime, "wish", message, actor)
-    notify(runtime.config.worker_id)

@@ -1,5 +1,25 @@
 """Accounts, the inbox, and what was received, in the admin."""
 
-from sync.admin import accounts, assignment, inbox, records
+from sync.admin import (
+    accounts,
+    assignment,
+    deadletters,
+    hooks,
+    inbox,
+    logins,
+    posts,
+    records,
+    replies,
+)
 
-__all__ = ["accounts", "assignment", "inbox", "records"]
+__all__ = [
+    "accounts",
+    "assignment",
+    "deadletters",
+    "hooks",
+    "inbox",
+    "logins",
+    "posts",
+    "records",
+    "replies",
+]

@@ -22,9 +22,13 @@ from unfold.admin import ModelAdmin
 
 from lifecycle.console.forms import ServiceAdmin
 from lifecycle.console.live import LiveList, age, answer, badge, moment, two_lines
-from sync import queries, services
+from sync import queries, services, store
+from sync.admin.conversation_page import marked_text
 from sync.admin.forms import AccountForm, credential_fields
-from sync.admin.inbox import PlatformFilter, face, platform_label
+from sync.admin.hooks import is_pushed, panel
+from sync.admin.inbox import PlatformFilter
+from sync.admin.looks import count, face, platform_label
+from sync.admin.proof import AccountProof
 from sync.errors import Rejected
 from sync.models import Account
 from sync.platforms import registry
@@ -57,7 +61,7 @@ class AccountPlatformFilter(PlatformFilter):
 
 
 @admin.register(Account)
-class AccountAdmin(ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
+class AccountAdmin(AccountProof, ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
     """Accounts are written through `sync.services` alone; credentials are never shown back."""
 
     form = AccountForm
@@ -75,7 +79,7 @@ class AccountAdmin(ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
     list_fullwidth = True
     list_per_page = 50
     warn_unsaved_form = True
-    actions = ["check_selected", "enable_selected", "disable_selected"]
+    actions = ["check_selected", "read_selected", "enable_selected", "disable_selected"]
     FACTS = [
         "state",
         "worker",
@@ -88,7 +92,7 @@ class AccountAdmin(ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
         "comments_total",
         "unread_total",
     ]
-    readonly_fields = FACTS
+    readonly_fields = [*FACTS, "webhook"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Account]:
         return queries.accounts()
@@ -140,10 +144,12 @@ class AccountAdmin(ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
         return moment(account.last_sync_at)
 
     @admin.display(description=_("unread"), ordering="unread_total")
-    def unread(self, account: Account) -> SafeString | str:
-        if not account.unread_total:
-            return ""
-        return format_html('<span class="m-count">{}</span>', account.unread_total)
+    def unread(self, account: Account) -> SafeString:
+        return count("account", account.pk, account.unread_total)
+
+    @admin.display(description=_("pushed by the platform"))
+    def webhook(self, account: Account) -> SafeString:
+        return panel(account)
 
     @admin.display(description="")
     def buttons(self, account: Account) -> SafeString:
@@ -157,7 +163,14 @@ class AccountAdmin(ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
 
     def get_fieldsets(self, request: HttpRequest, obj: Account | None = None) -> Any:
         editable = self.has_change_permission(request, obj) if obj else True
-        place = ["platform", "identifier", "endpoint", "name", ("interval_s", "enabled")]
+        place = [
+            "platform",
+            "identifier",
+            "endpoint",
+            "name",
+            ("interval_s", "audit_interval_s"),
+            "enabled",
+        ]
         inputs = [
             name
             for platform in registry().values()
@@ -173,6 +186,7 @@ class AccountAdmin(ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
                 else []
             ),
             *([(_("State"), {"fields": self.FACTS})] if obj else []),
+            *([(_("Webhook"), {"fields": ["webhook"]})] if obj and is_pushed(obj) else []),
             *([(None, {"fields": ["seen"], "classes": ["hidden"]})] if obj and editable else []),
         ]
 
@@ -247,6 +261,11 @@ class AccountAdmin(ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
             "%(n)d account is checked now.", "%(n)d accounts are checked now.", len(chosen)
         )
         messages.success(request, text % {"n": len(chosen)})
+
+    @admin.action(description=_("Mark all messages read"), permissions=["operate"])
+    def read_selected(self, request: HttpRequest, rows: QuerySet[Account]) -> None:
+        marked = sum(store.mark_all_read(pk) for pk in list(rows.values_list("pk", flat=True)))
+        messages.success(request, marked_text(marked))
 
     @admin.action(description=_("Enable"), permissions=["change"])
     def enable_selected(self, request: HttpRequest, rows: QuerySet[Account]) -> None:

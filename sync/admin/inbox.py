@@ -1,47 +1,28 @@
-"""The inbox: conversations with their unread counts, and the page of one conversation."""
+"""The inbox: conversations with their unread counts, live by the feed."""
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import Q, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
-from django.views.decorators.http import require_POST
+from django.utils.translation import ngettext
 from unfold.decorators import action
 
-from lifecycle.console.ids import row_id
-from lifecycle.console.live import DASH, LiveList, ReadOnlyAdmin, answer, moment, polls, two_lines
+from lifecycle.console.live import DASH, LiveList, ReadOnlyAdmin, moment, polls, two_lines
 from sync import queries, store
-from sync.models import Conversation, Message
+from sync.admin.conversation_page import ConversationPage, marked_text
+from sync.admin.live import feed_position, stream
+from sync.admin.looks import face, platform_label
+from sync.models import Conversation
 from sync.platforms import registry
-
-PAGE = 50  # messages shown at first, and by each click on "older"
-LONGEST = 500  # messages that one poll shows at most
-
-
-def platform_label(name: str) -> str:
-    """How people call a platform; its name if the adapter is no longer installed."""
-    platform = registry().get(name)
-    return platform.label if platform else name
-
-
-def face(text: str) -> SafeString:
-    """A round initial in a colour of its own, so that rows are told apart at a glance."""
-    hue = int(hashlib.sha256(text.encode()).hexdigest()[:4], 16) % 360
-    initial = next((c for c in text if c.isalnum()), "?").upper()
-    return format_html(
-        '<span class="m-face" style="--hue:{}" aria-hidden="true">{}</span>', hue, initial
-    )
 
 
 class UnreadFilter(admin.SimpleListFilter):
@@ -72,8 +53,11 @@ class PlatformFilter(admin.SimpleListFilter):
 
 
 @admin.register(Conversation)
-class ConversationAdmin(LiveList, ReadOnlyAdmin):
+class ConversationAdmin(ConversationPage, LiveList, ReadOnlyAdmin):
     """Newest first. Opening one does not mark it read: somebody else may have to answer."""
+
+    change_list_template = "console/inbox.html"
+    list_before_template = "console/unread_bar.html"
 
     list_display = ["who", "said", "when", "unread", "account_name"]
     list_filter = [UnreadFilter, PlatformFilter, "account"]
@@ -94,8 +78,10 @@ class ConversationAdmin(LiveList, ReadOnlyAdmin):
     @admin.display(description=_("conversation"))
     def who(self, row: Conversation) -> SafeString:
         return format_html(
-            '<span class="m-who {}">{}<span class="m-two"><b>{}</b><small>{}</small></span></span>',
+            '<span class="m-who {}" data-conversation="{}">{}'
+            '<span class="m-two"><b>{}</b><small>{}</small></span></span>',
             "m-unread" if row.unread_count else "m-read",
+            row.pk,
             face(str(row)),
             str(row),
             ngettext("%(n)d message", "%(n)d messages", row.messages_total)
@@ -154,113 +140,37 @@ class ConversationAdmin(LiveList, ReadOnlyAdmin):
     def _say(self, request: HttpRequest, marked: int) -> None:
         messages.success(request, marked_text(marked))
 
-    # --- the page of one conversation ---
+    # --- live ---
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view
-        read = view(require_POST(self.read_view))
         return [
-            path("<int:pk>/read/", read, name="sync_conversation_read"),
-            path("<int:pk>/older/", view(self.older_view), name="sync_conversation_older"),
+            path("events/", view(self.events_view), name="sync_conversation_events"),
+            path("unread/", view(self.unread_view), name="sync_conversation_unread"),
             *super().get_urls(),
         ]
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """The latest messages; polled as `live-chat` with `?since=<first shown message>`."""
-        conversation = self._conversation(request, object_id)
-        shown = since(conversation, request.GET.get("since", "")) or latest(conversation)
-        context: dict[str, Any] = {
-            "conversation": conversation,
-            "shown": [(message, moment(message.sent_at)) for message in shown],
-            "last_id": shown[-1].pk if shown else "",
-        }
-        if polls(request, "live-chat"):
-            return TemplateResponse(request, "console/chat.html", context)
-        context |= {
-            **self.admin_site.each_context(request),
-            "title": str(conversation),
-            "opts": self.opts,
-            "original": conversation,
-            "face": face(str(conversation)),
-            "platform": platform_label(conversation.account.platform),
-            "first_id": shown[0].pk if shown else "",
-            "has_older": bool(shown) and len(shown) == PAGE,
-            "may_operate": self.has_operate_permission(request),
-        }
-        return TemplateResponse(request, "console/conversation.html", context)
+        feed_position(request)
+        bar = {} if polls(request, "live-rows") else {"bar": queries.unread_bar()}
+        response = super().changelist_view(request, bar | (extra_context or {}))
+        if isinstance(response, TemplateResponse) and response.context_data:
+            response.context_data["is_plain"] = is_plain(request)
+        return response
 
-    def older_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """A page of messages before `?before=<message>`, with the button for the next one."""
-        conversation = self._conversation(request, pk)
-        first = message_of(conversation, request.GET.get("before", ""))
-        if first is None:
-            raise Http404
-        earlier = Q(sent_at__lt=first.sent_at) | Q(sent_at=first.sent_at, pk__lt=first.pk)
-        rows = newest_last(queries.messages(conversation.pk).filter(earlier), PAGE)
-        context = {
-            "conversation": conversation,
-            "shown": [(message, moment(message.sent_at)) for message in rows],
-            "first_id": rows[0].pk if rows else "",
-            "has_older": len(rows) == PAGE,
-        }
-        return TemplateResponse(request, "console/chat_older.html", context)
+    def events_view(self, request: HttpRequest) -> HttpResponseBase:
+        """What comes, for the admin's open pages; see `sync.admin.live`."""
+        return stream(request, self)
 
-    def read_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Mark read up to the message that the person saw last: later ones stay unread."""
-        conversation = self._conversation(request, pk)
-        if not self.has_operate_permission(request):
-            raise PermissionDenied
-        last = request.POST.get("up_to", "")
-        back_to = reverse("admin:sync_conversation_change", args=[pk])
-        message = message_of(conversation, last)
-        if last and message is None:
-            text = gettext("There is no message %(id)s in this conversation.") % {"id": last[:50]}
-            return answer(request, messages.ERROR, text, back_to)
-        if message or "up_to" not in request.POST:  # not given: to the end, as over the API
-            marked = store.mark_read(conversation.pk, message.pk if message else None)
-        else:  # nothing was shown, so nothing was seen
-            marked = 0
-        return answer(request, messages.SUCCESS, marked_text(marked), back_to)
-
-    def _conversation(self, request: HttpRequest, pk: int | str) -> Conversation:
+    def unread_view(self, request: HttpRequest) -> HttpResponse:
+        """The figures above the list, when there are other platforms or accounts than before."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        if (found := row_id(pk)) is None:
-            raise Http404
-        return get_object_or_404(queries.conversations(), pk=found)
+        return TemplateResponse(request, "console/unread_bar.html", {"bar": queries.unread_bar()})
 
 
-def marked_text(marked: int) -> str:
-    if not marked:
-        return gettext("There was nothing unread.")
-    return ngettext("%(n)d message marked read.", "%(n)d messages marked read.", marked) % {
-        "n": marked
-    }
-
-
-def message_of(conversation: Conversation, pk: str) -> Message | None:
-    found = row_id(pk)
-    return queries.messages(conversation.pk).filter(pk=found).first() if found else None
-
-
-def since(conversation: Conversation, first_id: str) -> list[Message]:
-    """The messages from the first shown one on, so that a poll never shortens the page."""
-    first = message_of(conversation, first_id)
-    if first is None:
-        return []
-    later = Q(sent_at__gt=first.sent_at) | Q(sent_at=first.sent_at, pk__gte=first.pk)
-    return newest_last(queries.messages(conversation.pk).filter(later), LONGEST)
-
-
-def latest(conversation: Conversation) -> list[Message]:
-    return newest_last(queries.messages(conversation.pk), PAGE)
-
-
-def newest_last(rows: QuerySet[Message], limit: int) -> list[Message]:
-    return list(rows.order_by("-sent_at", "-pk")[:limit])[::-1]
+def is_plain(request: HttpRequest) -> bool:
+    """The first page of everything, newest first: the page itself knows where a row belongs."""
+    return not any(name for name in request.GET if name != "_changelist_filters")

@@ -1,10 +1,11 @@
-"""Accounts, their receipts and their dead letters over HTTP."""
+"""Accounts, their receipts, logins, gaps and audits over HTTP."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
 from django.db.models import QuerySet
+from django.utils import timezone
 from drf_spectacular.utils import extend_schema
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -15,10 +16,17 @@ from rest_framework.viewsets import ViewSet
 from lifecycle.api.base import NoBody, actor
 from lifecycle.balance import Strategy
 from sync import queries, services, store
+from sync.api import ledger_bodies, request_bodies
 from sync.api import serializers as bodies
 from sync.api.base import Rows
-from sync.api.filters import AccountFilter, DeadLetterFilter, SyncRunFilter
-from sync.models import Account, DeadLetter, SyncRun
+from sync.api.filters import (
+    AccountFilter,
+    AuditFilter,
+    GapFilter,
+    LoginSessionFilter,
+    SyncRunFilter,
+)
+from sync.models import Account, SyncRun
 
 OPERATE = {"POST": "sync.operate_account"}
 
@@ -84,6 +92,71 @@ class AccountViewSet(Rows[Account]):
         account.refresh_from_db(fields=["unread_total"])
         return Response({"read": read, "unread": account.unread_total})
 
+    @extend_schema(
+        methods=["POST"], request=NoBody, responses={201: request_bodies.LoginSessionSerializer}
+    )
+    @extend_schema(methods=["GET"], responses=request_bodies.LoginSessionSerializer(many=True))
+    @action(
+        detail=True,
+        methods=["get", "post"],
+        url_path="login-sessions",
+        serializer_class=request_bodies.LoginSessionSerializer,
+        filterset_class=LoginSessionFilter,
+        orderings={"newest": "-pk"},
+        permissions={"GET": "sync.view_loginsession", "POST": "sync.operate_account"},
+    )
+    def login_sessions(self, request: Request, pk: str) -> Response:
+        """The account's logins; POST asks its worker for one. 409 while another is under way."""
+        account = self.get_object()
+        if request.method == "GET":
+            return self._listed(queries.login_sessions().filter(account=account))
+        NoBody(data=request.data).is_valid(raise_exception=True)
+        session = services.ask_login(account.pk, actor(request), timezone.now())
+        where = reverse("login-session-detail", [session.pk], request=request)
+        return Response(self.get_serializer(session).data, 201, headers={"Location": where})
+
+    @extend_schema(responses=ledger_bodies.GapSerializer(many=True))
+    @action(
+        detail=True,
+        serializer_class=ledger_bodies.GapSerializer,
+        filterset_class=GapFilter,
+        orderings={"newest": "-pk"},
+        permissions={"GET": "sync.view_gap"},
+    )
+    def gaps(self, request: Request, pk: str) -> Response:
+        """What the platform has and we don't (yet), with both ends; closed ones included."""
+        return self._listed(queries.gaps(self.get_object().pk))
+
+    @extend_schema(
+        methods=["POST"],
+        request=ledger_bodies.NewAuditSerializer,
+        responses={202: ledger_bodies.AuditSerializer},
+    )
+    @extend_schema(methods=["GET"], responses=ledger_bodies.AuditSerializer(many=True))
+    @action(
+        detail=True,
+        methods=["get", "post"],
+        serializer_class=ledger_bodies.AuditSerializer,
+        filterset_class=AuditFilter,
+        orderings={"newest": "-pk"},
+        permissions={"GET": "sync.view_audit", "POST": "sync.operate_account"},
+    )
+    def audits(self, request: Request, pk: str) -> Response:
+        """Comparisons of the platform's ids with ours; POST has the account compared now."""
+        account = self.get_object()
+        if request.method == "GET":
+            return self._listed(queries.audits(account.pk))
+        body = ledger_bodies.NewAuditSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        audit = services.ask_audit(
+            account.pk, actor(request), timezone.now(), full=body.validated_data["full"]
+        )
+        return Response(self.get_serializer(audit).data, 202)
+
+    def _listed(self, found: QuerySet[Any]) -> Response:
+        rows = self.paginate_queryset(self.filter_queryset(found))
+        return self.get_paginated_response(self.get_serializer(rows, many=True).data)
+
     def _shown(self, account: Account) -> Any:
         """As a later GET shows it: with what the database filled in."""
         return self.get_serializer(self.get_queryset().get(pk=account.pk)).data
@@ -131,19 +204,3 @@ class SyncRunViewSet(Rows[SyncRun]):
     serializer_class = bodies.SyncRunSerializer
     filterset_class = SyncRunFilter
     permissions: ClassVar[dict[str, str]] = {"GET": "sync.view_syncrun"}
-
-
-class DeadLetterViewSet(Rows[DeadLetter]):
-    """Records that could not be stored, with the reason."""
-
-    filterset_class = DeadLetterFilter
-    permissions: ClassVar[dict[str, str]] = {"GET": "sync.view_deadletter"}
-
-    def get_queryset(self) -> QuerySet[DeadLetter]:
-        rows = DeadLetter.objects.all()
-        return rows.defer("raw") if self.action == "list" else rows
-
-    def get_serializer_class(self) -> type[bodies.DeadLetterSerializer]:
-        if self.action == "list":
-            return bodies.DeadLetterSerializer
-        return bodies.DeadLetterDetailSerializer

@@ -9,8 +9,10 @@ from django_filters import rest_framework as filters
 
 from lifecycle.api.filters import Filters, true_or_false
 from sync.models.accounts import LOGIN_STATES
-from sync.models.ledger import OUTCOMES
+from sync.models.deliveries import DELIVERY_STATES
+from sync.models.ledger import AUDIT_OUTCOMES, DEAD_LETTER_STATES, OUTCOMES, RAW_SHAPES
 from sync.models.records import DIRECTIONS
+from sync.models.requests import LOGIN_SESSION_STATES, REPLY_STATES
 
 Rows = QuerySet[Any]
 
@@ -102,6 +104,43 @@ class SyncRunFilter(Filters):
     since = filters.IsoDateTimeFilter(field_name="finished_at", lookup_expr="gte")
 
 
+class ReplyFilter(Filters):
+    account = number("account_id")
+    conversation = number("conversation_id")
+    post = number("post_id")
+    state = filters.MultipleChoiceFilter(choices=REPLY_STATES)
+    created_by = filters.CharFilter()
+    since = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gte")
+
+
+class LoginSessionFilter(Filters):
+    account = number("account_id")
+    state = filters.MultipleChoiceFilter(choices=LOGIN_SESSION_STATES)
+
+
+class GapFilter(Filters):
+    open = true_or_false(method="is_open", help_text="Not yet closed by backfill.")
+
+    def is_open(self, rows: Rows, _name: str, yes: bool) -> Rows:
+        return rows.filter(closed_at__isnull=yes)
+
+
+class AuditFilter(Filters):
+    outcome = filters.ChoiceFilter(choices=AUDIT_OUTCOMES)
+
+
 class DeadLetterFilter(Filters):
     account = number("account_id")
+    platform = filters.CharFilter(field_name="account__platform")
     kind = filters.CharFilter()
+    state = filters.MultipleChoiceFilter(choices=DEAD_LETTER_STATES)
+    shape = filters.ChoiceFilter(choices=RAW_SHAPES)
+    since = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gte")
+    error = filters.CharFilter(lookup_expr="icontains", help_text="Part of the error.")
+
+
+class HookDeliveryFilter(Filters):
+    account = number("account_id")
+    platform = filters.CharFilter(field_name="account__platform")
+    state = filters.ChoiceFilter(choices=DELIVERY_STATES)
+    since = filters.IsoDateTimeFilter(field_name="received_at", lookup_expr="gte")

@@ -23,13 +23,16 @@ from sync.api.filters import (
     MessageFilter,
     PostFilter,
 )
+from sync.api.replies import Answerable
+from sync.live.expanding import unread
 from sync.models import Comment, Conversation, Message, Post
 from sync.platforms import registry
 
 
-class ConversationViewSet(Rows[Conversation]):
+class ConversationViewSet(Answerable[Conversation]):
     """Conversations of all accounts, the latest first."""
 
+    answered = "conversation"
     serializer_class = bodies.ConversationSerializer
     filterset_class = ConversationFilter
     orderings: ClassVar[dict[str, str]] = {"latest": "-last_message_at", "unread": "-unread_count"}
@@ -77,9 +80,10 @@ class MessageViewSet(Rows[Message]):
     permissions: ClassVar[dict[str, str]] = {"GET": "sync.view_message"}
 
 
-class PostViewSet(Rows[Post]):
+class PostViewSet(Answerable[Post]):
     """What accounts published, the newest first."""
 
+    answered = "post"
     queryset = Post.objects.all()
     serializer_class = bodies.PostSerializer
     filterset_class = PostFilter
@@ -87,9 +91,10 @@ class PostViewSet(Rows[Post]):
     permissions: ClassVar[dict[str, str]] = {"GET": "sync.view_post"}
 
 
-class CommentViewSet(Rows[Comment]):
+class CommentViewSet(Answerable[Comment]):
     """Comments on posts, the last stored first."""
 
+    answered = "comment"
     queryset = Comment.objects.all()
     serializer_class = bodies.CommentSerializer
     filterset_class = CommentFilter
@@ -106,6 +111,21 @@ class InboxViewSet(ViewSet):
         """Totals over all accounts."""
         return Response(bodies.TotalsSerializer(queries.totals()).data)
 
+    @extend_schema(responses=bodies.UnreadSerializer)
+    @action(detail=False)
+    def unread(self, request: Request) -> Response:
+        """Unread messages: all, by platform, and of each account that has some."""
+        accounts = queries.accounts_with_unread().values_list("pk", flat=True)
+        return Response(bodies.UnreadSerializer(unread(set(accounts))).data)
+
+    @extend_schema(request=bodies.ReadAllSerializer, responses=bodies.ReadSerializer)
+    @action(detail=False, methods=["post"], permissions={"POST": "sync.operate_account"})
+    def read(self, request: Request) -> Response:
+        """Mark every message of every account read."""
+        bodies.ReadAllSerializer(data=request.data).is_valid(raise_exception=True)
+        read = store.mark_all_read()
+        return Response({"read": read, "unread": queries.totals()["unread"]})
+
 
 class PlatformViewSet(ViewSet):
     permissions: ClassVar[dict[str, str]] = {"GET": "sync.view_account"}
@@ -119,6 +139,10 @@ class PlatformViewSet(ViewSet):
                 "label": str(platform.label),
                 "needs_endpoint": platform.needs_endpoint,
                 "can_wait": platform.can_wait,
+                "replies_to": sorted(platform.replies_to),
+                "longest_reply": platform.longest_reply,
+                "lists_ids": platform.lists_ids,
+                "asks_person": platform.asks_person,
                 "credentials": platform.credentials.model_json_schema(),
             }
             for _name, platform in sorted(registry().items())

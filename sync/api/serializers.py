@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
@@ -13,7 +14,6 @@ from sync.models import (
     Account,
     Comment,
     Conversation,
-    DeadLetter,
     Message,
     Post,
     SyncRun,
@@ -46,13 +46,15 @@ class AccountSerializer(Strict, serializers.ModelSerializer[Account]):
     class Meta:
         model = Account
         written: ClassVar[list[str]] = [
-            *("name", "platform", "identifier", "endpoint", "credentials", "enabled", "interval_s")
+            *("name", "platform", "identifier", "endpoint", "credentials", "enabled", "interval_s"),
+            "audit_interval_s",
         ]
         read_only_fields: ClassVar[list[str]] = [
             *("id", "worker_id", "no_worker_because", "epoch", "sequence", "next_due_at"),
             *("login_state", "last_sync_at", "last_error", "last_error_at", "error_count"),
             *("conversations_total", "messages_total", "posts_total", "comments_total"),
-            *("unread_total", "created_at", "updated_at"),
+            *("unread_total", "complete_until", "audit_due_at", "backlog"),
+            *("created_at", "updated_at"),
         ]
         fields: ClassVar[list[str]] = ["id", *written, *read_only_fields[1:]]
         # "There once" is the service's and the database's to say: a PATCH of one part of the key
@@ -143,35 +145,31 @@ class SyncRunSerializer(serializers.ModelSerializer[SyncRun]):
         read_only_fields = fields
 
 
-class DeadLetterSerializer(serializers.ModelSerializer[DeadLetter]):
-    class Meta:
-        model = DeadLetter
-        fields: ClassVar[list[str]] = [
-            *("id", "account", "kind", "external_id", "error", "created_at")
-        ]
-        read_only_fields = fields
-
-
-class DeadLetterDetailSerializer(DeadLetterSerializer):
-    """With the record as it came, for those who operate accounts."""
-
-    raw = serializers.SerializerMethodField()
-
-    class Meta(DeadLetterSerializer.Meta):
-        fields: ClassVar[list[str]] = [*DeadLetterSerializer.Meta.fields, "raw"]
-        read_only_fields = fields
-
-    @extend_schema_field({**ANYTHING, "nullable": True})
-    def get_raw(self, letter: DeadLetter) -> dict[str, Any] | None:
-        if not self.context["request"].user.has_perm("sync.operate_account"):
-            return None
-        return dict(letter.raw)
-
-
 class UpToSerializer(Strict):
     up_to = serializers.IntegerField(
         required=False, min_value=1, help_text="Id of the last message that was read; default: all."
     )
+
+
+class UnreadSerializer(serializers.Serializer[Any]):
+    """Unread messages now."""
+
+    total = serializers.IntegerField()
+    platforms = serializers.DictField(child=serializers.IntegerField())
+    accounts = serializers.DictField(
+        child=serializers.IntegerField(), help_text="By id; of an event: those that it speaks of."
+    )
+
+
+class ReadAllSerializer(Strict):
+    """A word against marking everything read by mistake."""
+
+    confirm = serializers.BooleanField(help_text="Must be true.")
+
+    def validate_confirm(self, yes: bool) -> bool:
+        if not yes:
+            raise serializers.ValidationError(_("Confirm with true."), code="unconfirmed")
+        return yes
 
 
 class ReadSerializer(serializers.Serializer[Any]):
@@ -191,6 +189,13 @@ class PlatformSerializer(serializers.Serializer[Any]):
     label = serializers.CharField()  # type: ignore[assignment]  # a field, not the property
     needs_endpoint = serializers.BooleanField()
     can_wait = serializers.BooleanField(help_text="News arrive at once.")
+    replies_to = serializers.ListField(
+        child=serializers.CharField(),
+        help_text="What can be replied to: conversation, post, comment.",
+    )
+    longest_reply = serializers.IntegerField(help_text="Characters.")
+    lists_ids = serializers.BooleanField(help_text="Can be audited.")
+    asks_person = serializers.BooleanField(help_text="A login takes somebody: QR image or OAuth.")
     credentials = serializers.DictField(help_text="JSON schema of an account's `credentials`.")
 
 

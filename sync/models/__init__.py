@@ -11,9 +11,9 @@ from sync.models.accounts import (
     Assignment,
     PlatformServer,
 )
-from sync.models.deliveries import HookDelivery
-from sync.models.feed import FeedEntry
-from sync.models.ledger import Audit, DeadLetter, Gap, SyncRun
+from sync.models.deliveries import HookDelivery, HookEndpoint
+from sync.models.feed import FeedEntry, FeedFloor
+from sync.models.ledger import Audit, DeadLetter, Gap, SeenVersion, SyncRun
 from sync.models.records import Comment, Conversation, Message, Post, RecordVersion
 from sync.models.requests import OPEN_LOGIN, LoginSession, Reply
 
@@ -31,13 +31,16 @@ __all__ = [
     "Conversation",
     "DeadLetter",
     "FeedEntry",
+    "FeedFloor",
     "Gap",
     "HookDelivery",
+    "HookEndpoint",
     "LoginSession",
     "Message",
     "PlatformServer",
     "Post",
     "RecordVersion",
     "Reply",
+    "SeenVersion",
     "SyncRun",
 ]

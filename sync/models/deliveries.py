@@ -26,6 +26,8 @@ class HookDelivery(models.Model):
     )
     delivery_id = models.CharField(_("delivery id"), max_length=200)
     order_key = models.CharField(max_length=500, blank=True)
+    # The platform's own running number, where it has one: a jump is a gap.
+    number = models.PositiveBigIntegerField(_("number"), null=True)
     headers = models.JSONField(_("headers"), default=dict)  # without secrets
     body = models.BinaryField(_("body"))
     state = models.CharField(
@@ -57,3 +59,43 @@ class HookDelivery(models.Model):
 
     def __str__(self) -> str:
         return f"{self.account_id}: {self.delivery_id}"
+
+
+class HookEndpoint(models.Model):
+    """What came to an account's webhook address, counted; there once something did [S13].
+
+    Counts are of requests. They are gathered in memory and written once a second: a web process
+    that is killed forgets a second of them, and never a delivery.
+    """
+
+    account = models.OneToOneField(
+        Account,
+        on_delete=models.CASCADE,
+        primary_key=True,
+        related_name="hook_endpoint",
+        verbose_name=_("account"),
+    )
+    accepted = models.PositiveBigIntegerField(_("accepted"), default=0)
+    repeated = models.PositiveBigIntegerField(_("repeats"), default=0)
+    rejected = models.PositiveBigIntegerField(_("bad signature"), default=0)
+    malformed = models.PositiveBigIntegerField(_("malformed"), default=0)
+    too_large = models.PositiveBigIntegerField(_("too large"), default=0)
+    throttled = models.PositiveBigIntegerField(_("throttled"), default=0)
+    unavailable = models.PositiveBigIntegerField(_("not taken, database away"), default=0)
+    last_rejected_at = models.DateTimeField(_("last rejected"), null=True)
+    last_rejection = models.CharField(_("last rejection"), max_length=300, blank=True)
+    # Signed deliveries that were turned away because the account was disabled, and no gap yet.
+    missed = models.PositiveBigIntegerField(_("turned away while disabled"), default=0)
+    missed_since = models.DateTimeField(null=True)
+    missed_until = models.DateTimeField(null=True)
+    # The highest number that was processed, and when.
+    number = models.PositiveBigIntegerField(null=True)
+    number_at = models.DateTimeField(null=True)
+
+    class Meta:
+        verbose_name = _("webhook address")
+        verbose_name_plural = _("webhook addresses")
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.account_id}: {self.accepted}"

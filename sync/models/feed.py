@@ -32,3 +32,19 @@ class FeedEntry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.position}: {self.changes}"
+
+
+class FeedFloor(models.Model):
+    """How far the feed was pruned: whoever stands below this position has to reload. One row."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    position = models.PositiveBigIntegerField(_("position"), default=0)
+
+    class Meta:
+        verbose_name = _("feed floor")
+        verbose_name_plural = _("feed floors")
+        default_permissions = ()
+        constraints = [models.CheckConstraint(condition=models.Q(id=1), name="one_feed_floor")]
+
+    def __str__(self) -> str:
+        return str(self.position)

@@ -10,7 +10,8 @@ from django.utils.translation import gettext_lazy as _
 from lifecycle.encryption import EncryptedJSONField
 from lifecycle.models import choices, one_of
 from sync.models.accounts import Account
-from sync.types import AuditOutcome, DeadLetterState, RawShape, RunOutcome
+from sync.models.records import RECORD_KINDS
+from sync.types import AuditOutcome, DeadLetterState, RawShape, RecordKind, RunOutcome
 
 OUTCOMES = choices(RunOutcome, _("committed"), _("failed"))
 RAW_SHAPES = choices(RawShape, _("as the platform sent it"), _("our record"))
@@ -78,6 +79,8 @@ class DeadLetter(models.Model):
         _("shape"), max_length=16, choices=RAW_SHAPES, default=RawShape.PLATFORM.value
     )
     raw = EncryptedJSONField(_("raw"))
+    # What a person made of it: {"kind": …, "record": {…}} in our record's shape; replayed instead.
+    fixed = EncryptedJSONField(_("repaired record"), null=True)
     size = models.PositiveBigIntegerField(_("bytes"), default=0)
     error = models.TextField(_("error"))
     state = models.CharField(
@@ -157,6 +160,8 @@ class Audit(models.Model):
     outdated = models.PositiveBigIntegerField(_("outdated"), default=0)
     vanished = models.PositiveBigIntegerField(_("gone from the platform"), default=0)
     repaired = models.PositiveBigIntegerField(_("repaired"), default=0)
+    # How far it came: {"<kind>/<scope>": the lower end of the last window that is done}.
+    progress = models.JSONField(default=dict, editable=False)
     error = models.TextField(_("error"), blank=True)
     asked_by = models.CharField(
         _("asked by"), max_length=150, blank=True, help_text=_("Empty: by schedule.")
@@ -177,3 +182,38 @@ class Audit(models.Model):
 
     def __str__(self) -> str:
         return f"{self.account_id}: {self.outcome}"
+
+
+class SeenVersion(models.Model):
+    """The platform's own text for the version that we hold of a record, as an audit found it [S9].
+
+    Kept for platforms whose lists tell versions, so that the next audit need not fetch the record
+    to know that it is still the same.
+    """
+
+    account = models.ForeignKey(
+        Account,
+        on_delete=models.CASCADE,
+        db_index=False,
+        related_name="+",
+        verbose_name=_("account"),
+    )
+    kind = models.CharField(_("kind"), max_length=16, choices=RECORD_KINDS)
+    record_id = models.PositiveBigIntegerField(_("record"))
+    version = models.TextField(_("version"))
+
+    class Meta:
+        verbose_name = _("seen version")
+        verbose_name_plural = _("seen versions")
+        default_permissions = ()
+        constraints = [
+            models.UniqueConstraint(
+                fields=["account", "kind", "record_id"], name="version_is_seen_once"
+            ),
+            models.CheckConstraint(
+                condition=one_of("kind", RecordKind), name="seen_version_kind_is_known"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.record_id}: {self.version}"

@@ -34,6 +34,8 @@ class Conversation(models.Model):
     last_sender_name = models.CharField(_("last sender"), max_length=500, blank=True)
     messages_total = models.PositiveBigIntegerField(_("messages"), default=0)
     unread_count = models.PositiveIntegerField(_("unread"), default=0)
+    # Read by us up to this message, and the platform has still to be told.
+    untold_read_id = models.PositiveBigIntegerField(null=True, editable=False)
     created_at = models.DateTimeField(_("created"), db_default=Now())
     updated_at = models.DateTimeField(_("updated"), db_default=Now())
 
@@ -51,7 +53,12 @@ class Conversation(models.Model):
                 F("last_message_at").desc(nulls_last=True),
                 F("id").desc(),
                 name="conversation_latest",
-            )
+            ),
+            models.Index(
+                fields=["account"],
+                condition=Q(untold_read_id__isnull=False),
+                name="conversation_read_untold",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -62,6 +69,7 @@ class Message(models.Model):
     account = models.ForeignKey(
         Account,
         on_delete=models.CASCADE,
+        db_constraint=False,  # the conversation's account: checked once
         db_index=False,
         related_name="+",
         verbose_name=_("account"),
@@ -147,6 +155,7 @@ class Comment(models.Model):
     account = models.ForeignKey(
         Account,
         on_delete=models.CASCADE,
+        db_constraint=False,  # the post's account: checked once
         db_index=False,
         related_name="+",
         verbose_name=_("account"),
@@ -193,6 +202,7 @@ class RecordVersion(models.Model):
     account = models.ForeignKey(
         Account,
         on_delete=models.CASCADE,
+        db_constraint=False,  # the record's account: checked once
         db_index=False,
         related_name="+",
         verbose_name=_("account"),

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import ClassVar
 
 from pydantic import BaseModel
@@ -25,8 +25,10 @@ from sync.types import (
     Refused,
 )
 
-# Tells the people who asked for a login how it goes; raises `LoginCancelled` when they gave it up.
-Tell = Callable[[LoginStep], Awaitable[None]]
+# Tells the people who asked for a login how it goes, and returns what they have answered so far
+# (for OAuth `{"code": …, "state": …}`), None while that is nothing. Raises `LoginCancelled` when
+# they gave it up or the time is over. May be called again and again with the same step.
+Tell = Callable[[LoginStep], Awaitable[Mapping[str, object] | None]]
 
 
 class Connection(ABC):
@@ -103,10 +105,21 @@ class Delivery:
 
     delivery_id: str  # the same for a repeat of it
     order_key: str = ""  # deliveries with one key are processed in order of arrival
+    number: int | None = None  # the platform's running number, if it has one: a jump is a gap
+    recipient: str = ""  # the identifier of the account it is for, if it says so
 
 
 class Hooks(ABC):
     """How a platform pushes to us [S13]. Pure: no request is made, `now` is given."""
+
+    kept_headers: ClassVar[frozenset[str]] = frozenset()  # stored with a delivery; lower case
+    is_numbered: ClassVar[bool] = False  # deliveries carry a running number
+    # Numbers start anywhere after a silence of this length; None: they never do.
+    numbers_restart_after: ClassVar[timedelta | None] = None
+
+    @abstractmethod
+    def setup(self, account: AccountRef, url: str) -> Sequence[tuple[str, str]]:
+        """What a person enters at the platform: (where, what). Secrets are named, not shown."""
 
     @abstractmethod
     def answer(self, account: AccountRef, request: HookRequest) -> bytes | None:
@@ -138,6 +151,7 @@ class Platform(ABC):
 
     can_wait: ClassVar[bool] = False  # `read` can wait for news (long poll, push)
     replies_to: ClassVar[frozenset[RecordKind]] = frozenset()  # CONVERSATION, POST, COMMENT
+    longest_reply: ClassVar[int] = 10_000  # characters
     sends_once: ClassVar[bool] = False  # `send` is idempotent by its key
     lists_ids: ClassVar[bool] = False  # `list_ids` and `fetch` work
     marks_read: ClassVar[bool] = False

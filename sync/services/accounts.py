@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from lifecycle.balance import Strategy
-from sync import platforms
+from sync import feed, platforms
 from sync.errors import Rejected, UnknownPlatform
 from sync.models import Account, Assignment
 from sync.platforms.base import Platform
@@ -74,6 +74,7 @@ def delete_account(account: Account) -> None:
         locked = Account.objects.select_for_update().filter(pk=account.pk).first()
         if locked is not None:
             locked.delete()
+            feed.append(account.pk, {"account": {"changed": [account.pk]}})
             notify(account.pk)
 
 

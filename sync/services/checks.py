@@ -11,16 +11,19 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Case, F, Value, When
+from django.db.models.expressions import RawSQL
+from django.db.models.functions import Greatest
 
-from lifecycle.types import Pool
-from sync import schedule
+from sync import schedule, sql
 from sync.models import Account, SyncRun
+from sync.services.leases import LEASE_S
 from sync.services.rows import held, notify, report, stale
-from sync.types import AccountRef, Lease, LoginState, RunOutcome
+from sync.types import AccountRef, Lease, LoginState, RunOutcome, Work
 
-# A check reads for 45 s at most and then waits for one answer; whoever takes longer has lost it.
-RUN_LEASE_S = 90.0
 LONGEST_ERROR = 2000
+# The master looks by itself every 5 s, and plans for what is due later.
+SOON = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +35,10 @@ class Run:
     worker_id: str
     cursor: str
     sequence: int
-    interval_s: int
-    wait_s: float  # for news, where the adapter can
+    backlog: int | None
+    pace: schedule.Pace
+    work: frozenset[Work]  # that waits beside reading
+    is_server_troubled: bool = False  # it failed others; that it answers is news
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +52,20 @@ class Problem:
 
 
 def begin_run(lease: Lease, now: datetime) -> Run:
-    """Take up a check that was claimed for us. Raises `StaleEpoch` when it is no longer ours."""
+    """Take up a check that was claimed for us. Raises `StaleEpoch` when it is no longer ours.
+
+    What is asked for before this is seen here, what is asked for later makes the account due.
+    """
     rows = Account.objects.filter(pk=lease.account_id, epoch=lease.epoch, enabled=True)
-    if not rows.update(next_due_at=now + timedelta(seconds=RUN_LEASE_S)):
+    if not rows.update(next_due_at=now + timedelta(seconds=LEASE_S), watched_at=now):
         raise stale(lease)
-    account = rows.select_related("worker__runtime").first()
+    waiting = rows.select_related("worker").annotate(
+        work=RawSQL(sql.WORK, []),  # noqa: S611
+        is_server_troubled=RawSQL(sql.IS_SERVER_TROUBLED, []),  # noqa: S611
+    )
+    account = waiting.first()
     if account is None:
         raise stale(lease)
-    worker = account.worker
     return Run(
         lease=lease,
         ref=AccountRef(
@@ -65,17 +76,24 @@ def begin_run(lease: Lease, now: datetime) -> Run:
             credentials=account.credentials,
             session=account.session,
         ),
-        worker_id=worker.worker_id if worker else "",
+        worker_id=account.worker.worker_id if account.worker else "",
         cursor=account.cursor,
         sequence=account.sequence,
-        interval_s=account.interval_s,
-        wait_s=schedule.wait_s(
+        backlog=account.backlog,
+        pace=schedule.Pace(
             account.interval_s,
-            blocking=worker is None or worker.pool != Pool.THREADS,
-            accounts=worker.runtime.assigned_accounts if worker else 1,
-            slots=worker.concurrency if worker and worker.pool != Pool.SOLO else 1,
+            account.stalled_after_s,
+            account.current_interval_s,
+            (now - account.last_news_at).total_seconds() if account.last_news_at else None,
         ),
+        is_server_troubled=account.is_server_troubled,
+        work=frozenset(map(Work, account.work)),
     )
+
+
+def caught_up(lease: Lease, now: datetime) -> None:
+    """The platform has told all that is new, and is waited on. Raises `StaleEpoch`."""
+    report(lease, last_sync_at=now, error_count=0)
 
 
 def record_login(lease: Lease, state: LoginState, session: dict[str, object] | None = None) -> None:
@@ -113,8 +131,8 @@ def record_failure(
             schedule.Failure(account.error_count, problem.needs_person, problem.retry_after_s),
             random,
         )
-        if isinstance(decision, schedule.DueAt):
-            account.next_due_at = decision.at
+        if isinstance(decision, schedule.DueAt) and account.next_due_at > now:
+            account.next_due_at = decision.at  # else somebody asked for a check meanwhile
         account.save(
             update_fields=[
                 "error_count",
@@ -136,8 +154,30 @@ def record_failure(
     return decision
 
 
-def finish_run(lease: Lease, decision: schedule.DueAt) -> None:
-    """The check is over and the account free to be claimed again. Raises `StaleEpoch`."""
+def finish_run(
+    lease: Lease,
+    decision: schedule.DueAt,
+    now: datetime,
+    synced_at: datetime | None,
+    interval_s: float | None = None,
+) -> None:
+    """The check is over and the account free to be claimed again: when it says, or at once where
+    somebody asked for that meanwhile. Raises `StaleEpoch`.
+
+    `synced_at`: when the platform said that this is all; `interval_s`: the one that now counts.
+    """
+    values: dict[str, Any] = {
+        "claimed_generation": None,
+        "watched_at": now,
+        "next_due_at": Case(
+            When(next_due_at__lte=now, then=F("next_due_at")), default=Value(decision.at)
+        ),
+    }
+    if interval_s is not None:
+        values["current_interval_s"] = interval_s
+    if synced_at is not None:
+        values |= {"last_sync_at": Greatest("last_sync_at", Value(synced_at)), "error_count": 0}
     with transaction.atomic():
-        report(lease, next_due_at=decision.at, claimed_generation=None)
-        notify(lease.account_id)
+        report(lease, **values)
+        if decision.at < now + SOON:
+            notify(lease.account_id)

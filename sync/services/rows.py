@@ -42,6 +42,14 @@ def held(lease: Lease) -> Iterator[Account]:
         yield account
 
 
+@contextmanager
+def locked(account_id: int) -> Iterator[Account]:
+    """The account's row, locked for what a person changes. Raises `Account.DoesNotExist`."""
+    with transaction.atomic():
+        rows = Account.objects.select_for_update(no_key=True).defer("credentials", "session")
+        yield rows.get(pk=account_id)
+
+
 def stale(lease: Lease) -> StaleEpoch:
     epochs = Account.objects.filter(pk=lease.account_id).values_list("epoch", flat=True)
     return StaleEpoch(lease.account_id, lease.epoch, epochs.first())

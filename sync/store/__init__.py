@@ -8,6 +8,14 @@ conversation or post, so that no record waits for another; the real one fills it
 """
 
 from sync.store.ingest import ingest, ingest_batch
-from sync.store.marks import mark_all_read, mark_read
+from sync.store.marks import Untold, mark_all_read, mark_read, told, untold
 
-__all__ = ["ingest", "ingest_batch", "mark_all_read", "mark_read"]
+__all__ = [
+    "Untold",
+    "ingest",
+    "ingest_batch",
+    "mark_all_read",
+    "mark_read",
+    "told",
+    "untold",
+]

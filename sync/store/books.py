@@ -59,7 +59,7 @@ def _raw(text: str) -> dict[str, Any]:
     """The raw record as the JSON object that the encrypted field takes."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {"text": text}
     return value if isinstance(value, dict) else {"value": value}
 

@@ -71,9 +71,10 @@ def ingest_batch(
     sums: list[Receipt] = []
     largest = bounds().size
     pieces = list(bounded(batch))
-    for number, piece in enumerate(pieces, start=1):
+    for number, (piece, size) in enumerate(pieces, start=1):
         done = within if number == len(pieces) else None
-        receipt = ingest(lease, after_sequence, merge(piece, largest), worker_id, done)
+        merged = merge(piece, size, largest if size > largest else None)
+        receipt = ingest(lease, after_sequence, merged, worker_id, done)
         after_sequence = receipt.sequence
         sums.append(receipt)
     return Receipt(

@@ -1,14 +1,32 @@
-"""Marking what was read."""
+"""Marking what was read: counters, the feed, and what the platform has still to be told [S10].
+
+The platform is told by the account's check (`sync.errands.marks`); until then the conversation's
+row says up to which message. Only the newest such mark counts.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from django.db import connection, transaction
+from django.db.backends.utils import CursorWrapper
 from django.db.models import F
 from django.db.models.functions import Now
 
-from sync import feed, sql
+from sync import feed, platforms, sql
 from sync.models import Account, Conversation
 from sync.types import RecordKind
+
+
+@dataclass(frozen=True, slots=True)
+class Untold:
+    """A conversation that was read up to a message, of which the platform doesn't know yet."""
+
+    conversation_id: int
+    conversation: str  # external ids
+    message_id: int
+    message: str
 
 
 def mark_read(conversation_id: int, up_to_message_id: int | None = None) -> int:
@@ -28,7 +46,7 @@ def mark_read(conversation_id: int, up_to_message_id: int | None = None) -> int:
                 unread_count=F("unread_count") - marked, updated_at=Now()
             )
             Account.objects.filter(pk=account_id).update(unread_total=F("unread_total") - marked)
-            feed.append(account_id, {RecordKind.CONVERSATION: {"read": [conversation_id]}})
+            _tell(cursor, account_id, [conversation_id], up_to_message_id)
     return marked
 
 
@@ -43,6 +61,20 @@ def mark_all_read(account_id: int | None = None) -> int:
     return sum(_mark_account_read(pk) for pk in list(accounts.values_list("pk", flat=True)))
 
 
+def untold(account_id: int, most: int = 100) -> list[Untold]:
+    """What the account's platform has still to be told, the longest known conversations first."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql.UNTOLD_READ, [account_id, most])
+        return [Untold(*row) for row in cursor.fetchall()]
+
+
+def told(mark: Untold) -> None:
+    """The platform knows of this mark, or never will; a newer one stays."""
+    Conversation.objects.filter(pk=mark.conversation_id, untold_read_id=mark.message_id).update(
+        untold_read_id=None
+    )
+
+
 def _mark_account_read(account_id: int) -> int:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(sql.LOCK_ACCOUNT, [account_id])
@@ -53,5 +85,16 @@ def _mark_account_read(account_id: int) -> int:
             read = list(unread.order_by("pk").values_list("pk", flat=True))
             unread.update(unread_count=0, updated_at=Now())
             Account.objects.filter(pk=account_id).update(unread_total=0)
-            feed.append(account_id, {RecordKind.CONVERSATION: {"read": read}})
+            _tell(cursor, account_id, read)
     return marked
+
+
+def _tell(
+    cursor: CursorWrapper, account_id: int, read: Sequence[int], up_to: int | None = None
+) -> None:
+    """People by the feed, and the platform if it takes such marks."""
+    feed.append(account_id, {RecordKind.CONVERSATION: {"read": read}})
+    name = Account.objects.values_list("platform", flat=True).get(pk=account_id)
+    platform = platforms.registry().get(name)
+    if platform is not None and platform.marks_read:
+        cursor.execute(sql.QUEUE_MARKS, {"ids": list(read), "upto": up_to})

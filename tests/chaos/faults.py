@@ -5,6 +5,7 @@ Targets are named, never pids: who bears the name is looked up when the blow fal
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
@@ -14,6 +15,7 @@ PARTS = ("master", "agent", "zygote", "web", "valkey", "postgres")
 OF_A_WORKER = ("main", "keeper", "pool")
 CLOCK_OFFSETS_S = (-7200, -40, 0, 90, 7200)
 LONGEST_DELAY_S = 1.5
+LONG_FREEZE_S = (10, 25)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,14 @@ class Kill:
 
     target: str  # a part, or main, keeper or pool
     worker_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KillTogether:
+    """SIGKILL to all of these at one moment: a worker, its keeper, and who looks after both."""
+
+    targets: tuple[str, ...]
+    worker_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +66,7 @@ class Wish:
     graceful: bool = True
 
 
-Fault = Kill | Freeze | FillDisk | SetClock | Wish
+Fault = Kill | KillTogether | Freeze | FillDisk | SetClock | Wish
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +78,7 @@ class Timed:
 def plan(seed: int, number: int) -> tuple[Timed, ...]:
     """The faults of one round, in the order of their time."""
     random = Random(f"{seed}/{number}")
-    kind = random.choices(
-        (_part, _pair, _worker, _keeper_and_main, _frozen, _disk, _clock, _wishes, _storm),
-        weights=(4, 2, 4, 2, 3, 1, 1, 4, 2),
-    )[0]
+    kind = random.choices(list(WEIGHTS), weights=list(WEIGHTS.values()))[0]
     faults = kind(random)
     if kind is not _wishes and random.random() < 0.4:
         faults += _wishes(random)
@@ -103,15 +110,31 @@ def _keeper_and_main(random: Random) -> list[Fault]:
     return [Kill("keeper", worker_id), Kill("main", worker_id)]
 
 
-def _frozen(random: Random) -> list[Fault]:
-    hold_s = round(random.uniform(0.5, 5), 1)
+def _at_once(random: Random) -> list[Fault]:
+    """Nobody is left who could see the worker end."""
+    others = random.choice((("agent",), ("agent", "master"), ("agent", "zygote")))
+    return [KillTogether((*others, "keeper", "main"), random.choice(WORKERS))]
+
+
+def _frozen_long(random: Random) -> list[Fault]:
+    """Longer than most time limits that something may have run into."""
+    return _frozen(random, LONG_FREEZE_S)
+
+
+def _frozen(random: Random, between_s: tuple[float, float] = (0.5, 5)) -> list[Fault]:
+    hold_s = round(random.uniform(*between_s), 1)
     target = random.choice((*PARTS, *OF_A_WORKER))
     worker_id = random.choice(WORKERS) if target in OF_A_WORKER else ""
     return [Freeze(target, hold_s, worker_id)]
 
 
 def _disk(random: Random) -> list[Fault]:
-    return [FillDisk(round(random.uniform(1, 4), 1))]
+    """While there is no room, those end who know what was lost."""
+    faults: list[Fault] = [FillDisk(round(random.uniform(1, 4), 1))]
+    for worker_id in random.sample(WORKERS, random.choice((0, 1, 2, len(WORKERS)))):
+        targets = random.choice((("main",), ("keeper",), ("keeper", "main")))
+        faults += [Kill(target, worker_id) for target in targets]
+    return faults
 
 
 def _clock(random: Random) -> list[Fault]:
@@ -134,3 +157,18 @@ def _storm(random: Random) -> list[Fault]:
     faults: list[Fault] = [Kill(part) for part in random.sample(("master", "agent", "web"), 2)]
     faults += [Kill("main", worker_id) for worker_id in random.sample(WORKERS, 3)]
     return faults + _wishes(random)
+
+
+WEIGHTS: dict[Callable[[Random], list[Fault]], int] = {
+    _part: 4,
+    _pair: 2,
+    _worker: 4,
+    _keeper_and_main: 2,
+    _at_once: 2,
+    _frozen: 3,
+    _frozen_long: 1,
+    _disk: 2,
+    _clock: 1,
+    _wishes: 4,
+    _storm: 2,
+}

@@ -16,6 +16,8 @@ from pathlib import Path
 
 from celery import shared_task
 
+from lifecycle.agent import process
+
 LINES_AT_ONCE = 5
 PAUSE_S = 0.05
 FILLING = "." * 30
@@ -27,6 +29,23 @@ def nap(seconds: float, done: str) -> None:
     time.sleep(seconds)
     with Path(done).open("ab") as file:
         file.write(b".")
+
+
+def _tick(number: int, seconds: float, journal: str) -> None:
+    """Say in one journal for all that this process begins, and that it has done, this number."""
+    me = process.refer(os.getpid())
+    journal_fd = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        for event in ("begins", "ends"):
+            os.write(journal_fd, f"{number} {event} {me.pid} {me.started_ticks}\n".encode())
+            if event == "begins":
+                time.sleep(seconds)
+    finally:
+        os.close(journal_fd)
+
+
+tick = shared_task(ignore_result=True, name="chaos.tick")(_tick)
+tick_late = shared_task(ignore_result=True, acks_late=True, name="chaos.tick_late")(_tick)
 
 
 def write_for_ever(tallies: Path, worker_id: str) -> None:

@@ -17,8 +17,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from lifecycle.types import State
 from tests.chaos import invariants, sight
-from tests.chaos.faults import Fault, Kill, Timed, Wish, plan
+from tests.chaos.faults import Fault, Freeze, Kill, KillTogether, Timed, Wish, plan
 from tests.chaos.world import World, world
 
 pytestmark = pytest.mark.e2e
@@ -32,6 +33,8 @@ SETTLE_S = 30.0
 POLL_S = 0.2
 # `up` restarts a part at once after a run of this length, else it backs off: not what is tested.
 STABLE_S = 10.0
+# A main process that is frozen for longer may miss its heartbeats, and is replaced then.
+MISSED_S = 15.0
 
 
 def say(text: str) -> None:
@@ -58,12 +61,18 @@ class Chaos:
         self._wait_for_stable_parts(faults)
         before = self._rows()
         say(f"round {number}: " + "; ".join(f"{one.at_s} {one.fault}" for one in faults))
+        self.there.work.flow()
         self._carry_out(faults)
         self.there.wait_for_clicks()
-        settled_s, left = self._settle()
+        self.there.work.stop()
+        settled_s, left = self._settle(all_tasks=keeps_tasks(faults))
         self.slowest_s = max(self.slowest_s, settled_s)
         found = left + self.there.line_violations() + self._history()
+        found = excuse_unseen(found, faults)
         found += invariants.disturbed(before, self._rows(), touched(faults))
+        if keeps_tasks(faults):
+            found += self.there.work.twice()
+        self.there.work.forgive()  # what this round has lost is said, or is no wonder
         for what in found:
             say(f"VIOLATION in round {number}: {what}")
         self.violations += [f"round {number}: {what}" for what in found]
@@ -87,26 +96,29 @@ class Chaos:
             if callable(ends):
                 todo.append((time.monotonic() - begun + holds[order], order, ends))
 
-    def _settle(self) -> tuple[float, list[str]]:
-        """Seconds until all holds, and what does not after the time is up."""
+    def _settle(self, *, all_tasks: bool) -> tuple[float, list[str]]:
+        """Seconds until all holds, and what does not after the time is up. `all_tasks`: each that
+        was sent must be done, not only those that a living process has begun."""
         begun = time.monotonic()
         holding = 0
         while True:
             self._never_twice()
-            left = self._unsettled()
+            left = self._unsettled(all_tasks)
             holding = 0 if left else holding + 1
             passed_s = time.monotonic() - begun
             if holding == 2 or passed_s > SETTLE_S:
                 return passed_s, left
             threading.Event().wait(POLL_S)
 
-    def _unsettled(self) -> list[str]:
+    def _unsettled(self, all_tasks: bool) -> list[str]:
         try:
             with self.there.system.database() as connection:
                 seen = sight.look(self.there.system, connection)
         except psycopg.Error as error:
             return [f"the database is away: {error}"]
-        return invariants.unsettled(seen) + self.there.lines_behind()
+        anybody = any(row.state is State.RUNNING for row in seen.rows.values())
+        tasks = self.there.work.undone(all_of_them=all_tasks and anybody)
+        return invariants.unsettled(seen) + self.there.lines_behind() + tasks
 
     def _never_twice(self) -> None:
         for what in invariants.twice(sight.mains(self.there.system.home)):
@@ -124,7 +136,7 @@ class Chaos:
             return sight.rows(connection)
 
     def _wait_for_stable_parts(self, faults: tuple[Timed, ...]) -> None:
-        names = {part_of(one.fault) for one in faults} - {""}
+        names = {name for one in faults for name in parts_of(one.fault)}
 
         def young() -> bool:
             return any(self.there.part_age_s(name) < STABLE_S for name in names)
@@ -134,11 +146,16 @@ class Chaos:
             threading.Event().wait(POLL_S)
 
 
-def part_of(fault: Fault) -> str:
-    """The part of `up` that this fault ends, "" for none."""
-    if isinstance(fault, Kill) and not fault.worker_id:
-        return "agent" if fault.target == "zygote" else fault.target
-    return ""
+def parts_of(fault: Fault) -> set[str]:
+    """The parts of `up` that this fault ends."""
+    match fault:
+        case Kill(target=target, worker_id=""):
+            targets = {target}
+        case KillTogether(targets=together):
+            targets = set(together) - {"keeper", "main"}
+        case _:
+            return set()
+    return {"agent" if target == "zygote" else target for target in targets}
 
 
 def touched(faults: tuple[Timed, ...]) -> set[str]:
@@ -150,7 +167,32 @@ def touched(faults: tuple[Timed, ...]) -> set[str]:
                 found |= set(worker_ids)
             case Kill(target="main", worker_id=worker_id):
                 found.add(worker_id)
+            case KillTogether(worker_id=worker_id):
+                found.add(worker_id)
+            case Freeze(target="main", worker_id=worker_id, hold_s=hold_s) if hold_s > MISSED_S:
+                found.add(worker_id)
     return found
+
+
+def keeps_tasks(faults: tuple[Timed, ...]) -> bool:
+    """No worker is killed and the broker is left alone: no task may be lost or doubled."""
+    for one in faults:
+        match one.fault:
+            case Kill(target="main" | "pool" | "valkey") | Freeze(target="valkey"):
+                return False
+            case KillTogether() | Wish(graceful=False):
+                return False
+            case Freeze(target="main", hold_s=hold_s) if hold_s > MISSED_S:
+                return False
+    return True
+
+
+def excuse_unseen(found: list[str], faults: tuple[Timed, ...]) -> list[str]:
+    """Killed together with keeper and agent: nobody was there to see the exit."""
+    alone = {one.fault.worker_id for one in faults if isinstance(one.fault, KillTogether)}
+    return [
+        what for what in found if not ("exit unknown" in what and what.partition(" ")[0] in alone)
+    ]
 
 
 @pytest.fixture(scope="module")

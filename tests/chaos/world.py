@@ -17,11 +17,13 @@ from typing import Any
 import httpx
 import psutil
 
+from crm.env import Env
 from lifecycle.agent import process
 from lifecycle.types import ProcessRef
 from tests.chaos import fleet, sight
-from tests.chaos.faults import Fault, FillDisk, Freeze, Kill, SetClock, Wish
+from tests.chaos.faults import Fault, FillDisk, Freeze, Kill, KillTogether, SetClock, Wish
 from tests.chaos.ledger import Ledger
+from tests.chaos.work import Work
 from tests.e2e.system import System
 
 FAKETIME = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
@@ -102,6 +104,8 @@ class World:
         self._readers = {w: LogReader(self.log_of(w)) for w in fleet.WORKERS}
         self._clicks, self._clicking = ThreadPoolExecutor(4), list[Future[None]]()
         self._token = ""
+        broker = Env.model_construct(home=self.system.home, broker_url=None).resolved_broker_url
+        self.work = Work(broker, root / "journal")
 
     # --- up and down ---
 
@@ -125,6 +129,7 @@ class World:
             self.system.running_worker(worker_id)
 
     def tear_down(self) -> None:
+        self.work.close()
         self._clicks.shutdown(cancel_futures=True)
         self.system.kill_everything()
         if self.has_own_disk:
@@ -146,6 +151,8 @@ class World:
             case Kill(target, worker_id):
                 for ref in self._who(target, worker_id):
                     self.kills += process.send(ref, signal.SIGKILL)
+            case KillTogether(targets, worker_id):
+                self._kill_together(targets, worker_id)
             case Freeze(target, _hold_s, worker_id):
                 return self._freeze(self._who(target, worker_id, whole=True))
             case FillDisk():
@@ -160,6 +167,16 @@ class World:
         """Every operator has an answer, or has given up: no wish comes after this."""
         wait(self._clicking)
         self._clicking.clear()
+
+    def _kill_together(self, targets: tuple[str, ...], worker_id: str) -> None:
+        """Nobody is left to read its pipe: what was in there is gone with the kernel's buffer."""
+        refs = [
+            ref
+            for target in targets
+            for ref in self._who(target, worker_id if target in ("keeper", "main") else "")
+        ]
+        self.kills += sum(process.send(ref, signal.SIGKILL) for ref in refs)
+        self.ledgers[worker_id].forgive(self._tallies(worker_id))
 
     def _freeze(self, frozen: list[ProcessRef]) -> Callable[[], None]:
         for ref in frozen:
@@ -231,7 +248,7 @@ class World:
         former = {}
         for pid in keepers:
             with suppress(ProcessLookupError):
-                former[pid] = resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, -1))
+                former[pid] = resource.prlimit(pid, resource.RLIMIT_FSIZE, (64, -1))
 
         def lift() -> None:
             for pid, limit in former.items():
@@ -247,7 +264,7 @@ class World:
         found = []
         for worker_id, ledger in self.ledgers.items():
             tallies = self._tallies(worker_id)
-            ledger.feed(self._readers[worker_id].new())
+            ledger.feed(self._readers[worker_id].new(), tallies)
             found += ledger.behind(tallies)
         return found
 

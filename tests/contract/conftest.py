@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import socket
+import ssl
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import uvicorn
 
 from crm.demo.install import install
 from crm.demo.synapse import Synapse
+from tests.contract.certificates import make_certificate
+from tests.contract.dovecot import Dovecot
+from tests.contract.email_stage import Post
+from tests.contract.smtp_server import Relay, SmtpServer
 from tests.fake.process import FakeServer
+from tests.waiting import eventually
 
 CACHE = Path(os.environ.get("MUSTER_TEST_CACHE") or "~/.cache/muster").expanduser()
 
@@ -26,6 +36,50 @@ def homeserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synapse]:
     python = install(CACHE / "synapse", print)
     with Synapse(tmp_path_factory.mktemp("synapse"), python) as running:
         yield running
+
+
+@pytest.fixture
+def web(transactional_db: None) -> Iterator[str]:
+    """Our application under uvicorn, in this process and on the test's database."""
+    from crm.asgi import application
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        application, lifespan="off", log_config=None, timeout_graceful_shutdown=3
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
+    thread.start()
+    try:
+        eventually(lambda: server.started)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(15)
+        assert not thread.is_alive()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """For servers on loopback: the certificate, and its key."""
+    return make_certificate(tmp_path_factory.mktemp("certificate"))
+
+
+@pytest.fixture(scope="session")
+def post(certificate: tuple[Path, Path]) -> Iterator[Post]:
+    """A running Dovecot with an SMTP server before it."""
+    dovecot = Dovecot(*certificate)
+    relay = Relay(dovecot.lmtp_port)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*certificate)
+    smtp = SmtpServer(relay, context)
+    try:
+        dovecot.start()
+        smtp.start()
+        yield Post(dovecot, relay, smtp)
+        smtp.stop()
+    finally:
+        dovecot.close()
 
 
 @pytest.fixture(scope="session")

@@ -269,7 +269,7 @@ def test_a_start_that_comes_late_is_taken_in(host: Host) -> None:
     host.kill_agent()
     host.start_agent("0.2")
     events = host.backend.watch()
-    assert next(events) == Snapshot((), ())
+    assert next(events) == Snapshot((), (), "code")
     zygote = zygote_pid(host)
     os.kill(zygote, signal.SIGSTOP)
     for _ in range(2):

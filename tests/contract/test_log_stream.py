@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
 import signal
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,12 +12,12 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-import uvicorn
 from django.db import connection
 
 from lifecycle.agent.logfiles import rotated
 from lifecycle.logs import reading
 from tests.host import Host, eventually, running_host, spec
+from tests.sse import Events
 
 CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
 STREAM = "/api/v1/workers/worker-1/logs/stream"
@@ -31,27 +28,6 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     with running_host() as made:
         monkeypatch.setattr("lifecycle.logs.reading.backend_for", lambda _config: made.backend)
         yield made
-
-
-@pytest.fixture
-def web(transactional_db: None) -> Iterator[str]:
-    """Our application under uvicorn, in this process and on the test's database."""
-    from crm.asgi import application
-
-    listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        application, lifespan="off", log_config=None, timeout_graceful_shutdown=3
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
-    thread.start()
-    try:
-        eventually(lambda: server.started, "uvicorn listens")
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(15)
-        assert not thread.is_alive()
 
 
 @pytest.fixture
@@ -70,29 +46,8 @@ def client(
         yield made
 
 
-class Stream:
-    """Reads events off one response."""
-
-    def __init__(self, response: httpx.Response) -> None:
-        self.response = response
-        self.chunks = response.iter_text()
-        self.text = ""
-        self.last = ""
-        self.comments = 0
-
-    def events(self) -> Iterator[tuple[str, Any]]:
-        while True:
-            while "\n\n" in self.text:
-                block, _, self.text = self.text.partition("\n\n")
-                fields = dict(line.split(": ", 1) for line in block.split("\n"))
-                self.last = fields.get("id", self.last)
-                self.comments += "" in fields
-                if "data" in fields:
-                    yield fields.get("event", "message"), json.loads(fields["data"])
-            chunk = next(self.chunks, None)
-            if chunk is None:
-                return
-            self.text += chunk
+class Stream(Events):
+    """Lines off one response."""
 
     def lines(self, count: int) -> list[str]:
         """So many lines, or what there is when the stream ends before."""

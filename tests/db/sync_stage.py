@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any, ClassVar
@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from django.db.models import Count, F, Q
 from pydantic import BaseModel
 
+from sync.duties import AssignmentDuty, ChecksDuty
 from sync.models import Account, Comment, Conversation, Message, Post
 from sync.platforms.base import Connection, Platform, Tell
 from sync.types import (
@@ -32,6 +33,19 @@ numbers = count(1)
 def make_account(**fields: Any) -> Account:
     values = {"platform": "tiny", "identifier": f"@tiny-{next(numbers)}:test", **fields}
     return Account.objects.create(**values)
+
+
+class AccountsDuty:
+    """Both duties for accounts, one after the other, as the leading master runs them."""
+
+    name = "accounts"
+    channels = ChecksDuty.channels
+
+    def __init__(self) -> None:
+        self._assignment, self._checks = AssignmentDuty(), ChecksDuty()
+
+    def run(self, now: datetime) -> datetime:
+        return min(self._assignment.run(now), self._checks.run(now))
 
 
 def lease(account: Account) -> Lease:
@@ -167,15 +181,16 @@ class TinyConnection(Connection):
 
     async def read(self, cursor: str, wait_s: float) -> AsyncIterator[Batch]:
         self.platform.reads.append((cursor, wait_s))
-        async for batch in self.platform.on_read(cursor, wait_s):
-            yield batch
+        async with aclosing(self.platform.on_read(cursor, wait_s)) as batches:
+            async for batch in batches:
+                yield batch
 
 
 async def accept(_account: AccountRef) -> None:
     return None
 
 
-async def nothing(_cursor: str, _wait_s: float) -> AsyncIterator[Batch]:
+async def nothing(_cursor: str, _wait_s: float) -> AsyncGenerator[Batch, None]:
     none: tuple[Batch, ...] = ()
     for batch in none:
         yield batch
@@ -195,7 +210,7 @@ class TinyPlatform(Platform):
         self.opened = self.closed = 0
         self.reads: list[tuple[str, float]] = []
         self.on_login: Callable[[AccountRef], Any] = accept
-        self.on_read: Callable[[str, float], AsyncIterator[Batch]] = nothing
+        self.on_read: Callable[[str, float], AsyncGenerator[Batch, None]] = nothing
 
     @asynccontextmanager
     async def connect(self, account: AccountRef) -> AsyncIterator[TinyConnection]:
@@ -206,11 +221,11 @@ class TinyPlatform(Platform):
             self.closed += 1
 
 
-def script(*steps: Batch | Exception) -> Callable[[str, float], AsyncIterator[Batch]]:
+def script(*steps: Batch | Exception) -> Callable[[str, float], AsyncGenerator[Batch, None]]:
     """An `on_read` that yields or raises the steps in order, over however many reads."""
     left = list(steps)
 
-    async def read(_cursor: str, _wait_s: float) -> AsyncIterator[Batch]:
+    async def read(_cursor: str, _wait_s: float) -> AsyncGenerator[Batch, None]:
         while left:
             step = left.pop(0)
             if isinstance(step, Exception):
@@ -220,11 +235,12 @@ def script(*steps: Batch | Exception) -> Callable[[str, float], AsyncIterator[Ba
     return read
 
 
-def waiting(started: Any) -> Callable[[str, float], AsyncIterator[Batch]]:
+def waiting(started: Any) -> Callable[[str, float], AsyncGenerator[Batch, None]]:
     """An `on_read` that waits for news that never come; `started` is set once it waits."""
 
-    async def read(_cursor: str, wait_s: float) -> AsyncIterator[Batch]:
-        started.set()
+    async def read(_cursor: str, wait_s: float) -> AsyncGenerator[Batch, None]:
+        if wait_s:
+            started.set()
         await asyncio.sleep(wait_s)
         none: tuple[Batch, ...] = ()
         for batch in none:

@@ -75,8 +75,12 @@ def test_two_people_edit_one_config(
     answer = client.post(change_page(config), given)
     text = answer.content.decode()
     assert answer.status_code == 200
-    assert "changed this while you edited it" in text
-    assert "10 → 77" in text
+    assert "Version 1 is out of date, version 2 is current." in text
+    rows = {row["field"]: (row["yours"], row["current"]) for row in answer.context["conflict_rows"]}
+    assert (rows["name"], rows["max_accounts"]) == (("mine", ""), ("12", "77"))
+    assert rows["auto_restart"] == ("false", "true")  # a box that was not ticked
+    assert len(rows) == 3
+    assert 'name="take" value="max_accounts"' in text
     assert 'value="mine"' in text
     config.refresh_from_db()
     assert (config.max_accounts, config.version) == (77, 2)
@@ -85,6 +89,27 @@ def test_two_people_edit_one_config(
     assert client.post(change_page(config), given).status_code == 302
     config.refresh_from_db()
     assert (config.name, config.max_accounts, config.version) == ("mine", 12, 3)
+
+
+def test_of_a_conflict_single_fields_can_be_taken_over(
+    client: Client, administrator: User, make_config: MakeConfig
+) -> None:
+    config = make_config()
+    client.force_login(administrator)
+    theirs = {"max_accounts": 77, "env_variables": {"A": "1"}}
+    services.update_config(WorkerConfig.objects.get(), theirs, "somebody")
+    given = filled(name="mine", max_accounts=12, seen=1)
+    answer = client.post(change_page(config), given)
+    given["seen"] = answer.context["adminform"].form["seen"].value()
+    given["take"] = ["max_accounts", "env_variables"]
+    services.update_config(WorkerConfig.objects.get(), {"description": "a third"}, "x")
+    answer = client.post(change_page(config), given)  # and out of date once more
+    assert answer.context["conflict"].current == 3
+    given["seen"] = answer.context["adminform"].form["seen"].value()
+    assert client.post(change_page(config), given).status_code == 302
+    config.refresh_from_db()
+    assert (config.name, config.max_accounts, config.env_variables) == ("mine", 77, {"A": "1"})
+    assert (config.description, config.version) == ("", 4)
 
 
 def test_a_type_that_can_not_be_started_is_said(client: Client, administrator: User) -> None:
@@ -123,3 +148,14 @@ def test_a_wish_answers_with_what_comes_next(
     services.claim_start("w", 1)
     assert api_client.post("/api/v1/workers/w/stop").json()["status"] == "stopping"
     assert api_client.post("/api/v1/workers/w/restart").json()["status"] == "starting"
+
+
+def test_who_deletes_is_told_how_long_the_log_files_stay(
+    client: Client, administrator: User, make_config: MakeConfig
+) -> None:
+    config = make_config()
+    client.force_login(administrator)
+    page = reverse("admin:lifecycle_workerconfig_delete", args=[config.pk])
+    assert "stay on its host for 7 days" in client.get(page).content.decode()
+    assert client.post(page, {"post": "yes"}).status_code == 302
+    assert not WorkerConfig.objects.exists()

@@ -52,6 +52,7 @@ def filled(**changed: object) -> dict[str, object]:
         "restart_mode": "always",
         "max_restart_delay_ms": 300_000,
         "stable_after_s": 60,
+        "restart_window_s": 3600,
         "heartbeat_timeout_s": 30,
         "log_max_mb": 10,
         "log_files": 5,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from rest_framework.test import APIClient
 
+from lifecycle.api import followers
 from lifecycle.api.event_stream import EventStream
 from lifecycle.backends.base import LogStart
 from lifecycle.logs.lines import Place
@@ -169,6 +171,41 @@ def test_where_a_follower_goes_on(api_client: APIClient, logs: Any, printed: Pri
     api_client.get(f"{WORKERS}/w/logs/stream?after=4:5", headers={"Last-Event-ID": "6:7"})
     starts = [start for _, _, start in printed.asked]
     assert [start.after for start in starts] == [Place(4, 5), Place(6, 7)]
+
+
+@pytest.fixture
+def _nobody_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lifecycle.api.workers.followers", followers.Followers())
+
+
+@pytest.mark.usefixtures("_nobody_follows")
+def test_nobody_follows_without_end(
+    api: Maker, viewer: Any, operator: Any, make_config: Maker, printed: PrintedLog
+) -> None:
+    make_config(worker_id="w")
+    address = f"{WORKERS}/w/logs/stream"
+    held = [api(viewer).get(address) for _ in range(followers.MOST_OF_ONE)]
+    assert {answer.status_code for answer in held} == {200}
+    refused = api(viewer).get(address)
+    assert errors_of(refused, 429) == {None: "too_many_followers"}
+    assert f"{followers.MOST_OF_ONE} logs" in detail_of(refused)
+    assert refused["Retry-After"]
+    assert api(operator).get(address).status_code == 200
+    held.pop()  # a stream that ended, or was never sent: nothing refers to its answer any more
+    gc.collect()
+    assert api(viewer).get(address).status_code == 200
+
+
+@pytest.mark.usefixtures("_nobody_follows")
+def test_all_users_together_are_limited_too(
+    api: Maker, viewer: Any, operator: Any, logs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(followers, "MOST", 1)
+    held = api(viewer).get(f"{WORKERS}/w/logs/stream")
+    refused = api(operator).get(f"{WORKERS}/w/logs/stream")
+    assert held.status_code == 200
+    assert errors_of(refused, 503) == {None: "too_many_followers"}
+    assert refused["Retry-After"]
 
 
 # --- rotation as it is configured --------------------------------------------------------------

@@ -56,10 +56,50 @@ def test_an_edit_that_is_out_of_date_is_409_with_both_versions(
     make_config(worker_id="worker-1")
     api_client.patch(f"{CONFIGS}/worker-1", {"name": "first"}, format="json")
     late = api_client.patch(f"{CONFIGS}/worker-1", {"name": "late", "version": 1}, format="json")
-    assert errors_of(late, 409) == {None: "try_again"}
-    assert "1" in detail_of(late)
-    assert "2" in detail_of(late)
+    assert errors_of(late, 409) == {None: "out_of_date"}
+    assert detail_of(late).startswith("Version 1 is out of date, version 2 is current.")
     assert WorkerConfig.objects.get().name == "first"
+
+
+def test_both_versions_are_data_and_hide_their_secrets(
+    api: Maker, api_client: APIClient, administrator: Any, make_config: Maker
+) -> None:
+    make_config(worker_id="w", env_variables={"API_TOKEN": "s3cr3t-1"})
+    theirs = {
+        "queues": ["news"],
+        "max_accounts": 7,
+        "env_variables": {"API_TOKEN": "s3cr3t-2", "TZ": "UTC"},
+    }
+    api(administrator).patch(f"{CONFIGS}/w", theirs, format="json")
+    mine = {"version": 1, "name": "mine", "max_accounts": 7}
+    late = api_client.patch(f"{CONFIGS}/w", mine, format="json")
+    assert errors_of(late, 409) == {None: "out_of_date"}
+    assert late.json()["conflict"] == {
+        "yours": 1,
+        "current": 2,
+        "changed_by": "administrator",
+        "fields": {
+            "name": {"yours": "mine", "current": ""},
+            "queues": {"yours": ["default"], "current": ["news"]},
+            "env_variables": {
+                "yours": {"API_TOKEN": "********"},
+                "current": {"API_TOKEN": "********", "TZ": "UTC"},
+            },
+        },
+    }
+    assert "s3cr3t" not in late.content.decode()
+    again = api_client.patch(f"{CONFIGS}/w", {**mine, "version": 2}, format="json")
+    assert (again.status_code, again.json()["version"]) == (200, 3)
+
+
+def test_a_version_that_never_was_is_out_of_date_too(
+    api_client: APIClient, make_config: Maker
+) -> None:
+    make_config(worker_id="w")
+    answer = api_client.patch(f"{CONFIGS}/w", {"name": "n", "version": 9}, format="json")
+    assert errors_of(answer, 409) == {None: "out_of_date"}
+    conflict = answer.json()["conflict"]
+    assert (conflict["yours"], conflict["current"], list(conflict["fields"])) == (9, 1, ["name"])
 
 
 def test_the_worker_id_stays(api_client: APIClient, make_config: Maker) -> None:
@@ -268,10 +308,15 @@ def test_health_names_each_check(api_client: APIClient, make_config: Maker) -> N
     run("w")
     healthy = api_client.get(f"{WORKERS}/w/health").json()
     assert healthy["healthy"] is True
-    assert healthy["checks"] == dict.fromkeys(["heartbeat", "memory", "cpu", "tasks"], "ok")
+    assert healthy["checks"] == dict.fromkeys(
+        ["heartbeat", "consuming", "memory", "cpu", "tasks"], "ok"
+    )
 
 
 # --- batch -----------------------------------------------------------------------------------
+
+
+BAD_IDS = {f"worker_ids.{n}" for n in range(4)}
 
 
 def batch(client: APIClient, **body: Any) -> Any:
@@ -324,11 +369,51 @@ def test_batch_passes_its_options_on(api_client: APIClient, make_config: Maker) 
         ({}, {"action", "worker_ids"}),
         ({"action": "stop", "worker_ids": ["a"], "options": {"now": True}}, {"options.now"}),
         ({"action": "stop", "worker_ids": ["a"], "options": {"timeout": -1}}, {"options.timeout"}),
+        ({"action": "stop", "worker_ids": ["a"], "options": None}, {"options"}),
         ({"action": "stop", "worker_ids": ["a"], "wait": True}, {"wait"}),
+        ({"action": 5, "worker_ids": [None, "", "x" * 201, "\0"]}, BAD_IDS | {"action"}),
     ],
 )
 def test_bad_batches(api_client: APIClient, body: dict[str, Any], names: set[str]) -> None:
     assert set(errors_of(batch(api_client, **body), 400)) == names
+
+
+def test_unknown_ids_of_a_large_batch_cost_one_query(
+    api_client: APIClient, make_config: Maker, django_assert_max_num_queries: Any
+) -> None:
+    make_config(worker_id="a")
+    ids = [f"unknown-{n}" for n in range(9_999)]
+    with django_assert_max_num_queries(20):
+        body = batch(api_client, action="start", worker_ids=[*ids, "a"]).json()
+    assert (body["succeeded"], body["failed"], len(body["results"])) == (1, 9_999, 10_000)
+    assert body["results"][-1] == {
+        "worker_id": "a",
+        "success": True,
+        "changed": True,
+        "status": "starting",
+        "error": None,
+    }
+
+
+@pytest.mark.parametrize("verb", ["start", "stop", "restart"])
+def test_every_result_of_a_batch_that_is_refused_says_why(
+    api_client: APIClient, make_config: Maker, verb: str
+) -> None:
+    """[L8] `worker-7 is stopping; try again or force`: the same words as for one worker."""
+    make_config(worker_id="off", enabled=False)
+    make_config(worker_id="ending")
+    run("ending")
+    services.request_stop("ending", "test")
+    services.stopping(Instance("ending", runtime("ending").generation), "test")
+    body = batch(api_client, action=verb, worker_ids=["off", "ending", "nobody"]).json()
+    said = {row["worker_id"]: row["error"] and row["error"]["detail"] for row in body["results"]}
+    assert said["nobody"] == "there is no worker 'nobody'"
+    if verb != "stop":
+        assert said["off"] == "off is disabled; enable its config first."
+    if verb == "start":
+        assert said["ending"] == (
+            "ending is stopping; try again when it has stopped, or force the stop."
+        )
 
 
 def test_overview(api_client: APIClient, make_config: Maker) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import threading
@@ -14,7 +15,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from lifecycle import backends, leadership, queries, services
+from lifecycle import backends, leadership, queries, reconcile, services
 from lifecycle.agent import process
 from lifecycle.backends.base import Snapshot
 from lifecycle.backends.local import LocalBackend
@@ -161,6 +162,55 @@ def test_a_config_that_cannot_start_is_in_error_with_the_reason(
     with leading():
         ended = in_state("w", State.ERROR)
     assert ended.reason == "working_directory /nowhere does not exist or is not a folder"
+
+
+def test_a_start_that_cannot_be_done_says_why_and_is_done_once_it_can(
+    host: Host, make_config: MakeConfig
+) -> None:
+    """[L6] A process that nobody knows holds the worker's lock."""
+    make_config(worker_id="w", auto_start=True)
+    folder = host.home / "run" / "workers" / "w"
+    folder.mkdir(parents=True)
+    with (folder / "lock.0").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with leading() as master:
+            waits = runtime_when("w", lambda r: "next try in" in r.reason, "says why")
+            assert waits.state == State.STARTING
+            assert "a process of w still holds its lock" in waits.reason
+            assert master.sight.troubles["w"].attempts >= 1
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            assert with_process("w").generation == 1
+            eventually(lambda: not master.sight.troubles, "no trouble any more")
+
+
+def test_what_can_never_be_started_is_given_up_with_its_cause(
+    host: Host, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile, "SPAWN_PATIENCE", timedelta(0))
+    make_config(worker_id="w", auto_start=True)
+    folder = host.home / "run" / "workers" / "w"
+    folder.mkdir(parents=True)
+    with (folder / "lock.0").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with leading():
+            ended = in_state("w", State.ERROR)
+    assert ended.reason.startswith("could not be started for 0 s: a process of w still holds")
+
+
+def test_new_code_makes_running_workers_outdated(host: Host, make_config: MakeConfig) -> None:
+    """[L8]"""
+    make_config(worker_id="w", auto_start=True)
+    with leading():
+        assert not with_process("w").is_outdated
+        (host.home / "code").write_text("new")
+        host.backend.agent.call("reload")
+        runtime_when("w", lambda r: r.is_outdated, "is outdated")
+        assert services.outdated_workers() == ["w"]
+        services.ready(Instance("w", 1), VERSIONS)
+        services.request_restart("w", "ann")
+        runtime_when("w", lambda r: r.successor_process_id is not None, "has a successor")
+        services.ready(Instance("w", 2), VERSIONS)
+        runtime_when("w", lambda r: not r.is_outdated, "is up to date")
 
 
 def test_a_graceful_restart_replaces_before_it_retires(host: Host, make_config: MakeConfig) -> None:

@@ -32,8 +32,8 @@ def queries_of_a_tick(names: list[str]) -> int:
         last_heartbeat_at=now,
     )
     master = Master(backends={})
-    master.alive = {name: {1} for name in names}
-    master.reachable = {DeploymentType.LOCAL}
+    master.sight.alive = {name: {1} for name in names}
+    master.sight.reachable = {DeploymentType.LOCAL}
     master.checkup.due_at = now - timedelta(seconds=1)
     samples = tuple((Instance(name, 1), 1.0, 20.0) for name in names)
     master.items.put(Observed(DeploymentType.LOCAL, Sampled(samples)))

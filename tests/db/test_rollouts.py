@@ -11,7 +11,17 @@ from django.utils import timezone
 from lifecycle import queries, services
 from lifecycle.errors import Rejected, UnknownWorker
 from lifecycle.models import Rollout, RolloutStep, WorkerConfig
-from lifecycle.types import Alive, Exit, Gone, Instance, ProcessRef, RolloutState, State, StepState
+from lifecycle.types import (
+    Alive,
+    DeploymentType,
+    Exit,
+    Gone,
+    Instance,
+    ProcessRef,
+    RolloutState,
+    State,
+    StepState,
+)
 from tests.db.test_services import VERSIONS, bring_up
 
 pytestmark = pytest.mark.django_db
@@ -80,6 +90,57 @@ def test_an_abort_begins_nothing_more(three: list[str]) -> None:
     assert services.abort_rollout(rollout.pk, "ben").state == RolloutState.ABORTED
     assert set(states(rollout)) == {StepState.SKIPPED}
     assert services.advance_rollout(timezone.now()) is False
+
+
+def test_a_rollout_begun_at_once_after_an_abort_waits_for_what_that_left(three: list[str]) -> None:
+    """[L8] Never more than `max_surge` at a time, whoever began them."""
+    first = services.begin_rollout(["a"], "ann")
+    services.advance_rollout(timezone.now())
+    services.abort_rollout(first.pk, "ann")
+    second = services.begin_rollout(["b", "c"], "ann")
+    services.advance_rollout(timezone.now())
+    assert states(second) == ["pending", "pending"]
+    complete_restart("a")
+    services.advance_rollout(timezone.now())
+    assert states(second) == ["running", "pending"]
+
+
+def test_a_worker_that_is_starting_is_restarted_once_it_runs(three: list[str]) -> None:
+    """[L8] It was claimed before the config was changed: to run is not to be up to date."""
+    now = timezone.now()
+    services.exited(Gone(Instance("a", 1), Exit(code=1), now, now), lambda: 0.0, lambda _: 2)
+    config = WorkerConfig.objects.get(worker_id="a")
+    services.update_config(config, {"concurrency": 4}, "ann")
+    rollout = services.begin_rollout(["a"], "ann")
+    services.advance_rollout(timezone.now())
+    assert states(rollout) == ["pending"]
+    services.spawned(Alive(Instance("a", 2), ProcessRef(78, 1, "boot"), now))
+    services.ready(Instance("a", 2), VERSIONS)
+    services.advance_rollout(timezone.now())
+    assert states(rollout) == ["running"]
+    complete_restart("a")
+    services.advance_rollout(timezone.now())
+    assert states(rollout) == ["done"]
+    assert services.outdated_workers() == []
+
+
+def test_workers_of_other_code_are_outdated(three: list[str]) -> None:
+    """[L8] A new code version is brought about by the same rolling restart."""
+    now = timezone.now()
+    services.code_loaded(DeploymentType.LOCAL, "old")
+    for number, worker_id in enumerate(three):
+        alive = Alive(Instance(worker_id, 1), ProcessRef(90 + number, 1, "boot"), now, "old")
+        services.spawned(alive)
+    assert services.outdated_workers() == []
+    services.code_loaded(DeploymentType.LOCAL, "new")
+    assert services.outdated_workers() == three
+    assert all(runtime.is_outdated for runtime in queries.runtimes())
+    services.request_restart("a", "ann")
+    services.claim_succession("a", 2)
+    services.spawned(Alive(Instance("a", 2), ProcessRef(99, 1, "boot"), now, "new"))
+    assert services.outdated_workers() == three  # not ready yet
+    services.ready(Instance("a", 2), VERSIONS)
+    assert services.outdated_workers() == three[1:]
 
 
 def test_one_at_a_time(three: list[str]) -> None:

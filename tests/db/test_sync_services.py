@@ -16,8 +16,7 @@ from sync import platforms, queries, schedule, services, store
 from sync.errors import StaleEpoch
 from sync.merge import merge
 from sync.models import Account, Message, SyncRun
-from sync.services.checks import RUN_LEASE_S
-from sync.types import Batch, Lease, LoginState
+from sync.types import Batch, Lease, LoginState, Work
 from tests.db.sync_stage import NOON, TinyPlatform, lease, make_account, message
 
 pytestmark = pytest.mark.django_db
@@ -97,7 +96,7 @@ def test_a_new_password_ends_session_and_lease() -> None:
     assert (changed.epoch, dict(changed.session), changed.login_state) == (1, {}, LoginState.NONE)
     assert (changed.error_count, changed.claimed_generation) == (0, None)
     with pytest.raises(StaleEpoch):
-        services.finish_run(lease(account), schedule.DueAt(NOON))
+        services.finish_run(lease(account), schedule.DueAt(NOON), NOON, None)
 
 
 def test_a_new_name_leaves_the_check_alone() -> None:
@@ -207,7 +206,7 @@ def test_reports_with_a_stale_epoch_change_nothing() -> None:
         lambda: services.record_login(old, LoginState.SUCCESS, {"token": "t"}),
         lambda: services.note(old, "text", NOON),
         lambda: services.record_failure(old, services.Problem("x"), NOON, 0),
-        lambda: services.finish_run(old, schedule.DueAt(NOON)),
+        lambda: services.finish_run(old, schedule.DueAt(NOON), NOON, None),
     ):
         with pytest.raises(StaleEpoch) as stale:
             report()
@@ -223,24 +222,12 @@ def test_a_run_begins_with_all_that_it_needs(make_config: Any) -> None:
     with CaptureQueriesContext(connection) as ran:
         run = services.begin_run(services_lease, NOON)
     assert len(ran) == 2
-    assert (run.cursor, run.sequence, run.wait_s, run.worker_id) == (
-        "here",
-        3,
-        25,
-        config.worker_id,
-    )
+    assert (run.cursor, run.sequence, run.worker_id) == ("here", 3, config.worker_id)
+    assert run.work == {Work.AUDITS}  # a new account's first
     assert run.ref.credentials["password"] == "hunter2hunter2"
     assert "hunter2" not in repr(run)
     account = Account.objects.get()
-    assert account.next_due_at == NOON + timedelta(seconds=RUN_LEASE_S)
-
-
-@pytest.mark.parametrize(("pool", "wait"), [("threads", 25), ("prefork", 5), ("solo", 5)])
-def test_a_pool_that_can_not_be_interrupted_waits_briefly(
-    make_config: Any, pool: str, wait: float
-) -> None:
-    account = make_account(worker=make_config(pool=pool))
-    assert services.begin_run(lease(account), NOON).wait_s == wait
+    assert account.next_due_at == NOON + timedelta(seconds=services.LEASE_S)
 
 
 def test_a_disabled_account_is_not_checked() -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from celery import current_app
 
+from lifecycle.consumer_watch import BROKER_TIMEOUT_S
 from lifecycle.types import Instance
-from lifecycle.worker_signals import BROKER_TIMEOUT_S, STUCK_S, Reporter
+from lifecycle.worker_signals import STUCK_S, Reporter
 
 
 @pytest.fixture

@@ -153,7 +153,7 @@ def test_a_worker_is_started_a_message_arrives_the_worker_is_stopped(
 ) -> None:
     only_worker(client, system)
     account_id = add_account(client, stage.account)
-    room = portal.call(stage.conversation)
+    room = portal.call(stage.thread)
 
     def say(text: str) -> None:
         portal.call(stage.say, room, text)

@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lifecycle.health import MEMORY_PATIENCE_S, Doctor, Vitals
 from lifecycle.types import Instance
@@ -60,3 +62,55 @@ def test_a_short_peak_of_memory_is_forgotten(doctor: Doctor) -> None:
     doctor.examine([greedy], LATER)
     doctor.examine([WELL], LATER + 10)
     assert doctor.examine([greedy], LATER + MEMORY_PATIENCE_S) == []
+
+
+def test_one_that_does_not_consume_is_drained_once_it_lasts_as_long_as_a_silence_may(
+    doctor: Doctor,
+) -> None:
+    idle = replace(WELL, not_consuming="does not consume default")
+    assert doctor.examine([idle], LATER) == []
+    assert doctor.examine([idle], LATER + 30) == []
+    (found,) = doctor.examine([idle], LATER + 31)
+    assert (found.cause, found.graceful) == ("does not consume default, for 31 s", True)
+
+
+def test_one_that_consumes_again_is_well(doctor: Doctor) -> None:
+    idle = replace(WELL, not_consuming="does not consume default")
+    doctor.examine([idle], LATER)
+    doctor.examine([WELL], LATER + 20)
+    assert doctor.examine([idle], LATER + 40) == []
+
+
+signs = st.builds(
+    replace,
+    st.just(WELL),
+    instance=st.builds(Instance, st.sampled_from(["a", "b"]), st.integers(1, 2)),
+    heartbeat_age_s=st.one_of(st.none(), st.floats(0, 100)),
+    memory_mb=st.floats(0, 4096),
+    not_consuming=st.sampled_from(["", "does not consume default"]),
+)
+rounds = st.lists(
+    st.tuples(st.floats(0.1, 40), st.lists(signs, unique_by=lambda found: found.instance)),
+    max_size=30,
+)
+
+
+@given(rounds=rounds)
+def test_nobody_is_condemned_for_what_has_not_lasted(
+    rounds: list[tuple[float, list[Vitals]]],
+) -> None:
+    doctor, now = Doctor(watching_since=0.0), 0.0
+    ill_since: dict[tuple[str, Instance], float] = {}
+    for passed, workers in rounds:
+        now += passed
+        ill = {("idle", v.instance) for v in workers if v.not_consuming}
+        ill |= {("greedy", v.instance) for v in workers if v.memory_mb > v.max_memory_mb}
+        ill_since = {key: ill_since.get(key, now) for key in ill}
+        for found in doctor.examine(workers, now):
+            (vitals,) = (v for v in workers if v.instance == found.instance)
+            idle_s = now - ill_since.get(("idle", found.instance), now)
+            over_s = now - ill_since.get(("greedy", found.instance), now)
+            silent_s = vitals.heartbeat_age_s or 0
+            timeout_s = vitals.heartbeat_timeout_s
+            assert silent_s > timeout_s or idle_s > timeout_s or over_s >= MEMORY_PATIENCE_S
+            assert found.graceful == (silent_s <= timeout_s or now <= timeout_s)

@@ -1,5 +1,6 @@
 """The restart policy [L6], also over everything that Hypothesis can think of."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
@@ -22,11 +23,17 @@ POLICY = RestartPolicy(delay=5 * SECOND, cap=60 * SECOND, max_attempts=3, jitter
 
 
 def after(
-    attempts: int, uptime: timedelta, *, policy: RestartPolicy = POLICY, code: int = 1
+    attempts: int,
+    uptime: timedelta,
+    *,
+    policy: RestartPolicy = POLICY,
+    code: int = 1,
+    since: datetime | None = NOW,
 ) -> Decision:
     return decide(
         policy,
         attempts=attempts,
+        since=since,
         uptime=uptime,
         exit=Exit(code=code),
         now=NOW,
@@ -35,15 +42,15 @@ def after(
 
 
 def test_the_first_restart_after_a_stable_run_is_immediate() -> None:
-    assert after(0, POLICY.stable) == Restart(at=NOW, attempts=1)
+    assert after(0, POLICY.stable) == Restart(at=NOW, attempts=1, since=NOW)
 
 
 def test_then_the_delay_doubles() -> None:
     waits = [after(n, SECOND) for n in range(3)]
     assert waits == [
-        Restart(at=NOW + 5 * SECOND, attempts=1),
-        Restart(at=NOW + 10 * SECOND, attempts=2),
-        Restart(at=NOW + 20 * SECOND, attempts=3),
+        Restart(at=NOW + 5 * SECOND, attempts=1, since=NOW),
+        Restart(at=NOW + 10 * SECOND, attempts=2, since=NOW),
+        Restart(at=NOW + 20 * SECOND, attempts=3, since=NOW),
     ]
 
 
@@ -55,12 +62,32 @@ def test_after_the_last_attempt_it_gives_up_and_says_why() -> None:
 
 
 def test_a_stable_run_forgets_the_attempts() -> None:
-    assert after(3, POLICY.stable) == Restart(at=NOW, attempts=1)
+    assert after(3, POLICY.stable) == Restart(at=NOW, attempts=1, since=NOW)
 
 
 def test_no_attempts_allowed_means_giving_up_at_once() -> None:
     policy = RestartPolicy(max_attempts=0)
     assert isinstance(after(0, policy.stable, policy=policy), GiveUp)
+
+
+def test_attempts_of_an_earlier_window_are_forgotten_but_the_wait_is_not_skipped() -> None:
+    policy = replace(POLICY, window=timedelta(minutes=10))
+    old = NOW - timedelta(minutes=10, seconds=1)
+    assert after(3, SECOND, policy=policy, since=old) == Restart(NOW + 5 * SECOND, 1, NOW)
+    recent = NOW - timedelta(minutes=9)
+    assert after(2, SECOND, policy=policy, since=recent) == Restart(NOW + 20 * SECOND, 3, recent)
+    assert isinstance(after(3, SECOND, policy=policy, since=recent), GiveUp)
+
+
+def test_without_a_window_only_a_stable_run_forgets() -> None:
+    policy = replace(POLICY, window=None)
+    assert isinstance(after(3, SECOND, policy=policy, since=NOW - timedelta(days=365)), GiveUp)
+
+
+def test_a_clock_that_was_set_back_gives_nobody_up_early_or_never() -> None:
+    later = NOW + timedelta(days=1)
+    assert after(1, SECOND, since=later) == Restart(NOW + 10 * SECOND, 2, later)
+    assert isinstance(after(3, SECOND, since=later), GiveUp)
 
 
 def test_modes() -> None:
@@ -97,6 +124,7 @@ def test_a_restart_is_never_in_the_past_and_counts_up_by_one_or_starts_over(
     decision = decide(
         policy,
         attempts=attempts,
+        since=NOW,
         uptime=uptime,
         exit=Exit(signal=9),
         now=NOW,
@@ -104,6 +132,7 @@ def test_a_restart_is_never_in_the_past_and_counts_up_by_one_or_starts_over(
     )
     match decision:
         case Restart(at=at, attempts=counted):
+            assert uptime < policy.stable or at == NOW
             assert at >= NOW
             assert counted == (1 if uptime >= policy.stable else attempts + 1)
             assert max_attempts is None or counted <= max_attempts
@@ -111,3 +140,58 @@ def test_a_restart_is_never_in_the_past_and_counts_up_by_one_or_starts_over(
             assert max_attempts is not None
         case LeaveStopped():
             raise AssertionError("mode is always")
+
+
+@given(
+    policy=st.builds(
+        RestartPolicy,
+        mode=st.just(RestartMode.ALWAYS),
+        delay=st.timedeltas(timedelta(0), timedelta(minutes=2)),
+        cap=st.timedeltas(timedelta(0), timedelta(minutes=5)),
+        max_attempts=st.integers(0, 8),
+        stable=st.timedeltas(SECOND, timedelta(minutes=2)),
+        window=st.one_of(st.none(), st.timedeltas(SECOND, timedelta(hours=1))),
+    ),
+    runs=st.lists(st.tuples(st.timedeltas(timedelta(0), timedelta(minutes=3)), fractions)),
+)
+def test_whatever_the_runs_no_window_sees_more_than_the_attempts_that_it_allows(
+    policy: RestartPolicy, runs: list[tuple[timedelta, float]]
+) -> None:
+    """A worker's life, crash after crash: the state that is kept is what the last decision said."""
+    now, attempts, since = NOW, 0, None
+    restarts: list[datetime] = []  # of this window
+    for uptime, random in runs:
+        now += uptime
+        match decide(
+            policy,
+            attempts=attempts,
+            since=since,
+            uptime=uptime,
+            exit=Exit(code=1),
+            now=now,
+            random=lambda random=random: random,  # type: ignore[misc]
+        ):
+            case Restart(at=at, attempts=counted, since=begun):
+                restarts = [*restarts, now] if begun == since and counted > 1 else [now]
+                assert counted == len(restarts) <= (policy.max_attempts or 0)
+                assert begun == restarts[0]
+                assert policy.window is None or now - begun <= policy.window
+                assert timedelta(0) <= at - now <= policy.cap
+                now, attempts, since = at, counted, begun
+            case GiveUp():
+                assert len(restarts) == policy.max_attempts or policy.max_attempts == 0
+                assert uptime < policy.stable or policy.max_attempts == 0
+                return
+            case LeaveStopped():
+                raise AssertionError("mode is always")
+
+
+@given(code=st.integers(-255, 2**32), uptime=durations, attempts=st.integers(0, 100))
+def test_never_restarts_never_and_on_failure_leaves_only_success(
+    code: int, uptime: timedelta, attempts: int
+) -> None:
+    never = RestartPolicy(mode=RestartMode.NEVER)
+    on_failure = RestartPolicy(mode=RestartMode.ON_FAILURE)
+    assert isinstance(after(attempts, uptime, policy=never, code=code), LeaveStopped)
+    left = isinstance(after(attempts, uptime, policy=on_failure, code=code), LeaveStopped)
+    assert left == (code == 0)

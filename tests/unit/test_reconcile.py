@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lifecycle.reconcile import (
+    SPAWN_PATIENCE,
     SUCCESSOR_PATIENCE,
     CallOff,
     Evict,
+    GiveUp,
     Halt,
     Settle,
     Spawn,
@@ -20,6 +22,7 @@ from lifecycle.reconcile import (
     View,
     Wait,
     plan,
+    troubled,
 )
 from lifecycle.types import Exit, Instance, State, Wish
 
@@ -187,3 +190,41 @@ def test_a_stop_in_the_middle_ends_all_of_it() -> None:
 def test_nothing_starts_beside_one_that_still_retires() -> None:
     view = replace(RETIRING, state=State.STOPPED, alive=frozenset({4}))
     assert plan(view, NOW) == Halt(Instance("worker-1", 4))
+
+
+CLAIMED = replace(RUNNING, state=State.STARTING, alive=frozenset())
+
+
+def test_a_start_that_fails_is_tried_less_and_less_often_and_then_given_up() -> None:
+    """[L6] A backend that answers but can't: never in a hot loop, never for ever."""
+    now, trouble, waits = NOW, None, []
+    while True:
+        action = plan(replace(CLAIMED, trouble=trouble), now)
+        if not isinstance(action, Spawn):
+            break
+        trouble = troubled(trouble, 4, "its lock is held", now, 0.5)
+        assert plan(replace(CLAIMED, trouble=trouble), now) == Wait(trouble.retry_at)
+        waits.append((trouble.retry_at - now).total_seconds())
+        now = trouble.retry_at
+    assert waits[:4] == [1.125, 2.25, 4.5, 9.0]
+    assert waits == sorted(waits)
+    assert max(waits) == 30
+    assert action == GiveUp(
+        Instance("worker-1", 4), "could not be started for 300 s: its lock is held"
+    )
+    assert now - NOW < SPAWN_PATIENCE + timedelta(seconds=30)
+
+
+def test_trouble_with_one_generation_is_none_of_the_next() -> None:
+    trouble = troubled(None, 3, "busy", NOW, 0.0)
+    assert plan(replace(CLAIMED, trouble=trouble), NOW) == Spawn(Instance("worker-1", 4))
+    assert troubled(trouble, 4, "busy", NOW, 0.0).attempts == 1
+
+
+def test_a_successor_that_cannot_be_started_is_called_off() -> None:
+    view = replace(RUNNING, wanted_generation=5, last_generation=5, successor=5)
+    trouble = troubled(None, 5, "the disk is full", NOW, 0.0)
+    assert plan(replace(view, trouble=trouble), NOW) == Wait(trouble.retry_at)
+    assert plan(replace(view, trouble=trouble), NOW + SUCCESSOR_PATIENCE) == CallOff(
+        "could not be started for 60 s: the disk is full"
+    )

@@ -86,12 +86,42 @@ def test_workers_that_do_not_run_are_skipped() -> None:
     ]
 
 
+def test_one_that_starts_is_restarted_once_it_runs() -> None:
+    """It may have been claimed with the config that was before: that is not done."""
+    starting = replace(PENDING, worker_state=State.STARTING, deadline=NOW + timedelta(minutes=1))
+    other = replace(PENDING, step_id=2, worker_id="worker-2")
+    assert plan([starting, other], ONE, NOW) == [Begin(2, "worker-2", is_surge=True)]
+    assert plan([starting], ONE, NOW) == []
+    assert plan([replace(starting, worker_state=State.RUNNING)], ONE, NOW) == [
+        Begin(1, "worker-1", is_surge=True)
+    ]
+
+
+def test_one_that_never_gets_ready_ends_it() -> None:
+    starting = replace(
+        PENDING, worker_state=State.STARTING, deadline=NOW, reason="waiting for broker"
+    )
+    assert plan([starting], ONE, NOW)[-1] == Conclude(
+        failed=True, reason="worker-1 is still starting: waiting for broker"
+    )
+
+
+def test_what_an_aborted_rollout_left_under_way_takes_up_room() -> None:
+    left = replace(GOING, step_id=9, worker_id="worker-9", is_leftover=True)
+    assert plan([left, *fleet(PENDING, 2)], ONE, NOW) == []
+    begun = plan([left, *fleet(PENDING, 2)], Limits(max_surge=2, max_unavailable=0), NOW)
+    assert begun == [Begin(1, "worker-1", is_surge=True)]
+    arrived = replace(left, generation=4)
+    assert plan([arrived, *fleet(PENDING, 2)], ONE, NOW) == [Begin(1, "worker-1", is_surge=True)]
+
+
 steps = st.builds(
     replace,
     st.sampled_from([PENDING, GOING, ARRIVED, replace(ARRIVED, state=StepState.DONE)]),
     is_surge=st.booleans(),
     wish=st.sampled_from(Wish),
     is_retiring=st.booleans(),
+    is_leftover=st.booleans(),
 )
 
 
@@ -106,7 +136,13 @@ def test_never_more_at_a_time_than_the_limits_allow(
     steps = [replace(step, step_id=n) for n, step in enumerate(steps)]
     decisions = plan(steps, Limits(surge, down), NOW)
     ended = {one.step_id for one in decisions if isinstance(one, Finish)}
-    going = [s for s in steps if s.state is StepState.RUNNING and s.step_id not in ended]
+    assert not ended & {step.step_id for step in steps if step.is_leftover}
+    gone = {
+        step.step_id
+        for step in steps
+        if step.is_leftover and plan([replace(step, is_leftover=False)], ONE, NOW)
+    }
+    going = [s for s in steps if s.state is StepState.RUNNING and s.step_id not in ended | gone]
     begun = [one for one in decisions if isinstance(one, Begin)]
     for is_surge, limit in ((True, surge), (False, down)):
         before = sum(s.is_surge is is_surge for s in going)

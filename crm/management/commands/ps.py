@@ -45,6 +45,8 @@ def text(seen: Overview) -> str:
     lines = [f"{seen.url}  (home {seen.home})", "", *table([TITLES, *map(cells, seen.rows)])]
     if not seen.running:
         lines += ["", "`up` does not run: nobody keeps these alive. The next `make up` takes over."]
+    if seen.reload_failure:
+        lines += ["", f"New workers keep the code that is loaded: {seen.reload_failure}"]
     if not seen.database:
         lines += ["", "The database is away: the states of workers are unknown."]
     return "\n".join(lines)

@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-import asyncio
-from functools import partial
+import sys
 from typing import Any
 
+import uvloop
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from setproctitle import setproctitle
 
-from crm.celery import app
-from lifecycle.agent import limits, worker_main
+from lifecycle.agent import limits
 from lifecycle.agent.server import Agent, take_agent_lock
-from lifecycle.agent.zygote import fork_zygote
 from lifecycle.errors import BackendUnavailable
 
 
 class Command(BaseCommand):
-    help = "Fork and watch the workers of this host, as the master tells."
+    help = "Fork and watch the workers of this host, as the master tells. SIGHUP loads code anew."
     requires_system_checks: list[str] = []
 
-    def handle(self, *_args: Any, **_options: Any) -> None:
+    def add_arguments(self, parser: CommandParser) -> None:
+        own = [sys.executable, str(settings.BASE_DIR / "manage.py"), "zygote"]
+        parser.add_argument(
+            "--zygote", nargs="+", default=own, metavar="WORD", help="the program that forks"
+        )
+
+    def handle(self, *_args: Any, **options: Any) -> None:
         env = settings.MUSTER
         try:
-            lock = take_agent_lock(env.agent_socket)
+            _lock = take_agent_lock(env.agent_socket)
         except BackendUnavailable as error:
             raise CommandError(str(error)) from error
-        worker_main.preload(app)
-        run = partial(worker_main.run, app)
-        zygote_pid, zygote = fork_zygote(env.home, run, lock, limits.find_room())
         setproctitle("muster: agent")
-        asyncio.run(Agent(env.home, env.agent_socket, zygote_pid, zygote).run())
+        command = options["zygote"]
+        if room := limits.find_room():
+            command += ["--room", str(room.path)]
+        uvloop.run(Agent(env.home, env.agent_socket, command).run())

@@ -25,4 +25,8 @@ signals.worker_ready.connect(_stamp, weak=False)
 if __name__ == "__main__":
     from django.core.management import execute_from_command_line
 
-    execute_from_command_line([sys.argv[0], "agent"])
+    if sys.argv[1:]:
+        execute_from_command_line(sys.argv)
+    else:
+        itself = [sys.executable, "-m", "tests.benchmarks.supervised.stamped"]
+        execute_from_command_line([sys.argv[0], "agent", "--zygote", *itself, "zygote"])

@@ -123,6 +123,8 @@
 
   document.addEventListener("toast", (event) => toast(event.detail));
 
+  window.muster = { language, localise }; // for live.js
+
   // A server that is restarting must not look like a page that is up to date.
   document.addEventListener("htmx:sendError", () => document.body.classList.add("m-offline"));
   document.addEventListener("htmx:responseError", (event) => {

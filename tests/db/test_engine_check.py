@@ -1,20 +1,20 @@
-"""`sync.tasks` and `sync.watch`: one check of one account, whatever its platform does."""
+"""`sync.engine.check`: one check of one account, whatever its platform does."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import threading
-import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, connections
+from django.db import DatabaseError
 from django.utils import timezone
 
-from sync import platforms, services, store, tasks, watch
+from sync import breaker, platforms, services, store, tasks
+from sync.engine import check as engine_check
 from sync.errors import (
     CursorInvalid,
     CursorMoved,
@@ -24,9 +24,10 @@ from sync.errors import (
     RateLimited,
     StaleEpoch,
 )
-from sync.models import Account, Message, SyncRun
+from sync.models import Account, Message, PlatformServer, SyncRun
 from sync.types import AccountRef, Batch, Lease, LoginState
-from tests.db.sync_stage import TinyPlatform, make_account, message, script, waiting
+from tests.db.engine_stage import check
+from tests.db.sync_stage import TinyPlatform, make_account, message, script
 
 pytestmark = pytest.mark.django_db
 
@@ -37,16 +38,7 @@ PASSWORD = "correct horse battery"
 def tiny(monkeypatch: pytest.MonkeyPatch) -> TinyPlatform:
     platform = TinyPlatform()
     monkeypatch.setattr(platforms, "registry", lambda: {"tiny": platform})
-    monkeypatch.setattr(watch, "_stopping", False)
     return platform
-
-
-@pytest.fixture(autouse=True)
-def _one_transaction(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test that lives in one transaction must keep its connection."""
-    marks = request.node.iter_markers("django_db")
-    if not any(mark.kwargs.get("transaction") for mark in marks):
-        monkeypatch.setattr(tasks, "close_old_connections", lambda: None)
 
 
 @pytest.fixture
@@ -59,21 +51,8 @@ def account(db: None) -> Account:
     )
 
 
-def check(account: Account) -> Account:
-    tasks.monitor_account(account.pk, account.epoch)
-    account.refresh_from_db()
-    return account
-
-
 def batch(cursor: str, *numbers: int) -> Batch:
     return Batch(cursor, tuple(message(n) for n in numbers))
-
-
-def until(condition: Any, timeout_s: float = 5) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        threading.Event().wait(0.005)
 
 
 # --- the good path ----------------------------------------------------------------------------
@@ -88,39 +67,10 @@ def test_a_check_stores_what_is_new_and_is_due_after_the_interval(
     assert Message.objects.count() == 3
     assert (account.cursor, account.sequence, account.claimed_generation) == ("2", 2, None)
     spread = account.next_due_at - before
-    assert timedelta(seconds=27) <= spread <= timedelta(seconds=34)
+    assert timedelta(seconds=13) <= spread <= timedelta(seconds=18)  # there was news: half of 30 s
     assert tiny.reads == [("", 0.0)]
     assert tiny.opened == tiny.closed == 1
     assert tiny.logins == 0
-
-
-def test_an_adapter_that_waits_is_asked_again_while_news_come(
-    account: Account, tiny: TinyPlatform
-) -> None:
-    tiny.can_wait = True  # type: ignore[misc]
-    news = [batch("1", 1), batch("2", 2)]
-
-    async def read(_cursor: str, _wait_s: float) -> AsyncIterator[Batch]:
-        if news:
-            yield news.pop(0)
-
-    tiny.on_read = read
-    check(account)
-    assert [cursor for cursor, _ in tiny.reads] == ["", "1", "2"]
-    assert all(0 < wait_s <= 5 for _, wait_s in tiny.reads)
-    assert account.next_due_at <= timezone.now()
-    assert account.claimed_generation is None
-
-
-def test_a_long_catch_up_is_done_in_parts(
-    account: Account, tiny: TinyPlatform, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tiny.can_wait = True  # type: ignore[misc]
-    monkeypatch.setattr(tasks, "LONGEST_READ_S", 0.0)
-    tiny.on_read = script(batch("1", 1), batch("2", 2))
-    assert check(account).cursor == "1"
-    assert account.next_due_at <= timezone.now()
-    assert check(account).cursor == "2"
 
 
 def test_the_next_batch_is_read_after_the_last_is_committed(
@@ -129,7 +79,7 @@ def test_the_next_batch_is_read_after_the_last_is_committed(
     stored: list[int] = []
     ingested = threading.Event()
 
-    async def read(_cursor: str, _wait_s: float) -> AsyncIterator[Batch]:
+    async def read(_cursor: str, _wait_s: float) -> AsyncGenerator[Batch, None]:
         for number in (1, 2, 3):
             ingested.clear()
             yield batch(str(number), number)
@@ -285,18 +235,18 @@ def test_a_database_that_is_away_ends_the_check_quietly(
 
     monkeypatch.setattr(services, "begin_run", broken)
     check(account)
-    assert "could not reach the database" in caplog.text
+    assert f"the check of account {account.pk} ended: DatabaseError: gone" in caplog.text
 
 
 def test_a_stale_claim_opens_no_connection(account: Account, tiny: TinyPlatform) -> None:
     due = account.next_due_at
-    tasks.monitor_account(account.pk, account.epoch - 1)
-    account.refresh_from_db()
+    Account.objects.update(epoch=4)
+    check(account)
     assert (tiny.opened, account.next_due_at, account.error_count) == (0, due, 0)
 
 
 def test_an_account_that_moved_is_left_alone(account: Account, tiny: TinyPlatform) -> None:
-    async def read(_cursor: str, _wait_s: float) -> AsyncIterator[Batch]:
+    async def read(_cursor: str, _wait_s: float) -> AsyncGenerator[Batch, None]:
         yield batch("1", 1)
         yield batch("2", 2)
 
@@ -331,9 +281,9 @@ def test_losing_a_race_is_no_failure(
 def test_an_adapter_that_hangs_is_given_up(
     account: Account, tiny: TinyPlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(engine_check, "ANSWER_S", 0.05)
 
-    async def read(_cursor: str, _wait_s: float) -> AsyncIterator[Batch]:
+    async def read(_cursor: str, _wait_s: float) -> AsyncGenerator[Batch, None]:
         await asyncio.sleep(60)
         yield batch("1", 1)
 
@@ -353,90 +303,6 @@ def test_receipts_older_than_thirty_days_go(account: Account) -> None:
     assert SyncRun.objects.get().sequence == 3
 
 
-# --- the end of a wait ------------------------------------------------------------------------
-
-
-def in_thread(account: Account) -> threading.Thread:
-    def run() -> None:
-        try:
-            tasks.monitor_account(account.pk, account.epoch)
-        finally:
-            connections.close_all()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    return thread
-
-
-@pytest.fixture
-def started() -> Iterator[threading.Event]:
-    yield threading.Event()
-    watch.stop()  # whatever a failed test left waiting
-
-
-@pytest.mark.django_db(transaction=True)
-def test_a_stopping_worker_ends_its_waits_at_once(
-    account: Account, tiny: TinyPlatform, started: threading.Event
-) -> None:
-    tiny.can_wait = True  # type: ignore[misc]
-    tiny.on_read = waiting(started)
-    thread = in_thread(account)
-    assert started.wait(5)
-    begun = time.monotonic()
-    watch.stop()
-    thread.join(5)
-    assert time.monotonic() - begun < 1
-    account.refresh_from_db()
-    assert account.next_due_at <= timezone.now()
-    assert (account.claimed_generation, account.error_count) == (None, 0)
-    assert tiny.closed == 1
-    check(account)  # one that comes in now is handed back at once
-    assert tiny.opened == 1
-    assert account.claimed_generation is None
-
-
-@pytest.mark.django_db(transaction=True)
-def test_a_newer_check_ends_the_older_one(
-    account: Account, tiny: TinyPlatform, started: threading.Event
-) -> None:
-    tiny.can_wait = True  # type: ignore[misc]
-    tiny.on_read = waiting(started)
-    older = in_thread(account)
-    assert started.wait(5)
-    started.clear()
-    Account.objects.update(epoch=4)
-    account.refresh_from_db()
-    newer = in_thread(account)
-    older.join(2)
-    assert not older.is_alive()
-    assert started.wait(5)
-    assert newer.is_alive()
-    watch.stop()
-    newer.join(5)
-
-
-@pytest.mark.django_db(transaction=True)
-def test_no_database_connection_is_held_while_waiting(
-    account: Account, tiny: TinyPlatform, started: threading.Event
-) -> None:
-    tiny.can_wait = True  # type: ignore[misc]
-    tiny.on_read = waiting(started)
-    before = len(_backends())
-    thread = in_thread(account)
-    assert started.wait(5)
-    until(lambda: len(_backends()) <= before)
-    watch.stop()
-    thread.join(5)
-
-
-def _backends() -> list[Any]:
-    """Connections that this process's pool has given out."""
-    from django.db import connection
-
-    stats = connection.pool.get_stats()  # type: ignore[attr-defined]
-    return [None] * (stats.get("pool_size", 0) - stats.get("pool_available", 0))
-
-
 def test_a_username_is_no_secret(account: Account, tiny: TinyPlatform) -> None:
     """Whose password was refused is what the message is for."""
     user = "anneke"
@@ -448,3 +314,56 @@ def test_a_username_is_no_secret(account: Account, tiny: TinyPlatform) -> None:
     tiny.on_login = refuse
     check(account)
     assert account.last_error == f"'[redacted]' is not the password of {user}-s"
+
+
+# --- the server's breaker ---------------------------------------------------------------------
+
+
+def test_failures_are_counted_for_the_server_and_an_answer_ends_them(
+    account: Account, tiny: TinyPlatform
+) -> None:
+    Account.objects.update(endpoint="https://down.test")
+    account.refresh_from_db()
+    for _ in range(2):
+        tiny.on_read = script(PlatformUnavailable("connection refused"))
+        check(account)
+    server = PlatformServer.objects.get()
+    assert (server.endpoint, server.failures, server.state) == ("https://down.test", 2, "closed")
+    tiny.on_read = script(LoginFailed("wrong password"))  # an answer, if not a good one
+    check(account)
+    assert PlatformServer.objects.get().failures == 0
+    assert PlatformServer.objects.get().last_error == "connection refused"
+
+
+def test_a_rate_limit_opens_the_server_for_as_long_as_it_asks(
+    account: Account, tiny: TinyPlatform
+) -> None:
+    for _ in range(breaker.OPENS_AFTER):
+        tiny.on_read = script(RateLimited("slow down", 900))
+        check(account)
+    server = PlatformServer.objects.get()
+    assert server.state == "open"
+    assert server.retry_at is not None
+    assert server.retry_at > timezone.now() + timedelta(seconds=890)
+
+
+def test_an_adapters_mistake_is_not_the_servers(account: Account, tiny: TinyPlatform) -> None:
+    tiny.on_read = script(ZeroDivisionError("oops"))
+    check(account)
+    assert not PlatformServer.objects.exists()
+
+
+# --- intervals that follow the news -----------------------------------------------------------
+
+
+def test_news_shrink_the_interval_and_their_absence_stretches_it(
+    account: Account, tiny: TinyPlatform
+) -> None:
+    tiny.on_read = script(batch("1", 1))
+    assert check(account).current_interval_s == 15
+    assert account.next_due_at < timezone.now() + timedelta(seconds=17)
+    Account.objects.update(last_news_at=timezone.now() - timedelta(hours=1))
+    for _ in range(20):
+        check(account)
+    assert account.current_interval_s == 120
+    assert account.next_due_at > timezone.now() + timedelta(seconds=100)

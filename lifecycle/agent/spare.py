@@ -1,0 +1,120 @@
+"""A keeper and a worker that stand by, forked ahead: a start then costs no fork.
+
+The worker waits at its gate, a socket to its keeper, for a name and for the lock of that name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import tempfile
+import traceback
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import NoReturn
+
+from setproctitle import setproctitle
+
+from lifecycle.agent import limits, strays
+from lifecycle.agent.keeper import IGNORED, Brood, become_keeper, keep, look_on, take_charge
+from lifecycle.agent.layout import Home, SpawnDir, spec_from
+from lifecycle.agent.protocol import MESSAGE_BYTES, decode, encode
+from lifecycle.types import Instance, Pool, WorkerSpec
+
+NOBODY = WorkerSpec(Instance("rehearsal", 1), (), Pool.SOLO, 1)
+
+
+def stand_by(brood: Brood, orders: socket.socket) -> None:
+    """Be ready until told whom to keep; or until nobody will tell, then end with the worker."""
+    become_keeper("muster: spare")
+    gate, inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    pid = os.fork()
+    if pid == 0:
+        gate.close()
+        orders.close()
+        _be_worker(brood, inside)
+    inside.close()
+    _rehearse(pid)
+    packet = orders.recv(MESSAGE_BYTES)
+    orders.close()
+    if packet:
+        request = decode(packet)
+        instance = Instance(request["worker_id"], request["generation"])
+        keep(brood, brood.home.spawn_dir(instance), pid, gate)
+
+
+def _rehearse(pid: int) -> None:
+    """Do once, for nobody, what a start takes.
+
+    After a fork each page that is written to must first be copied, and in Python each object that
+    is used is written to: now, while nobody waits, and not then.
+    """
+    with suppress(OSError), tempfile.TemporaryDirectory(prefix="muster-") as folder:
+        spawn = Home(Path(folder)).spawn_dir(NOBODY.instance)
+        spawn.create(NOBODY)
+        charge = take_charge(spawn, spawn.spec(), pid, "")
+        if charge:
+            encode(asdict(spawn.instance))
+            os.close(charge[0])
+            for pump in look_on(spawn, NOBODY)[1]:
+                pump.drain()
+                pump.close()
+
+
+def _be_worker(brood: Brood, gate: socket.socket) -> NoReturn:
+    """Never returns: the rest of this process is the worker.
+
+    It does nothing until its pid is on record; when the keeper dies before that, it ends.
+    """
+    code = 1
+    try:
+        brood.replies.close()
+        os.setsid()
+        setproctitle("muster: spare worker")
+        for number in (*IGNORED, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # Python's own default
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        _rehearse_birth()
+        packet, locks, _flags, _address = socket.recv_fds(gate, MESSAGE_BYTES, 1)
+        gate.close()
+        if not packet:
+            os._exit(code)
+        os.set_inheritable(locks[0], False)  # forked children hold it, too; programs they run don't
+        spawn = brood.home.spawn_dir(Instance(**decode(packet)))
+        spec = spawn.spec()
+        _turn_output_to(spawn)
+        if trouble := limits.apply(spec, spawn.home.room):
+            print(trouble, file=sys.stderr)  # noqa: T201 - for the worker's own log
+        os.environ.update(spec.env)
+        os.environ[strays.MARK] = str(spawn.path)
+        if spec.working_directory:
+            os.chdir(spec.working_directory)
+        code = brood.worker_main(spec)
+    except BaseException:  # noqa: BLE001 - the edge of a forked process: said, then gone
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _turn_output_to(spawn: SpawnDir) -> None:
+    for descriptor, stream in ((1, "stdout"), (2, "stderr")):
+        # Read-write: the worker itself keeps the pipe alive when its keeper dies.
+        opened = os.open(spawn.fifo(stream), os.O_RDWR)
+        os.dup2(opened, descriptor)
+        os.close(opened)
+    for file in (sys.stdout, sys.stderr):
+        file.reconfigure(line_buffering=True, write_through=True)  # type: ignore[union-attr]
+
+
+def _rehearse_birth() -> None:
+    limits.apply(spec_from(json.loads(json.dumps(asdict(NOBODY)))), None)
+    decode(encode(asdict(NOBODY.instance)))
+    for file in (sys.stdout, sys.stderr):
+        file.reconfigure(line_buffering=True, write_through=True)  # type: ignore[union-attr]

@@ -1,0 +1,69 @@
+"""Ending what a worker left behind when its keeper, the subreaper, was killed before it [L7].
+
+Then nobody inherits its children: they are found by what they carry. Each is named by pid and start
+and signalled by pidfd, so a recycled pid is never hit.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from lifecycle.agent import process
+from lifecycle.types import ProcessRef
+
+MARK = "MUSTER_SPAWN"  # in the environment of a worker, and so of all programs that it runs
+PASSES = 50
+DEATH_S = 2.0
+STANDARD = ("0", "1", "2")
+
+
+def end(spawn: Path, worker: ProcessRef) -> None:
+    """SIGKILL to all that is left of this spawn, until a look finds nothing; `spawn` is its folder.
+
+    What cleared its environment, closed its output and left the session is not recognised.
+    """
+    for _ in range(PASSES):
+        found = list(left_of(spawn, worker))
+        if not found:
+            return
+        for one in found:
+            _kill(one)
+
+
+def left_of(spawn: Path, worker: ProcessRef) -> Iterator[ProcessRef]:
+    """Living processes of this spawn, its main process not included."""
+    leader = process.started_ticks(worker.pid)
+    is_recycled = leader is not None and leader != worker.started_ticks
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdigit() or int(entry.name) in (os.getpid(), worker.pid):
+            continue
+        fields = process.stat_fields(int(entry.name))
+        if not fields or fields[0] == "Z" or int(fields[19]) < worker.started_ticks:
+            continue
+        in_group = not is_recycled and str(worker.pid) in fields[2:4]  # its group, its session
+        if in_group or _carries(Path(entry.path), spawn):
+            yield ProcessRef(int(entry.name), int(fields[19]), process.boot_id())
+
+
+def _carries(entry: Path, spawn: Path) -> bool:
+    """The mark in its environment (a program), or the worker's output as its own (a fork)."""
+    with suppress(OSError):  # gone, or not ours to look at
+        if f"{MARK}={spawn}".encode() in (entry / "environ").read_bytes().split(b"\0"):
+            return True
+        return any((entry / "fd" / number).readlink().parent == spawn for number in STANDARD)
+    return False
+
+
+def _kill(one: ProcessRef) -> None:
+    pidfd = process.open_pidfd(one)
+    if pidfd is None:
+        return
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        select.select([pidfd], [], [], DEATH_S)
+    os.close(pidfd)

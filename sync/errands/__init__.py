@@ -1,0 +1,29 @@
+"""The errands of a check, by the work that they do [S11, S12, S13, S9].
+
+Adding one means a module beside this file and its entry in `ERRANDS`; what makes an account's work
+wait is said in `sync.services.work`.
+"""
+
+from __future__ import annotations
+
+from sync.errands.audits import audit
+from sync.errands.base import Check, Errand
+from sync.errands.deliveries import deliveries
+from sync.errands.logins import log_in
+from sync.errands.marks import marks
+from sync.errands.replies import send_replies
+from sync.types import Work
+
+__all__ = ["AFTER_CATCHING_UP", "BEFORE_READING", "ERRANDS", "Check", "Errand"]
+
+ERRANDS: dict[Work, Errand] = {
+    Work.LOGINS: log_in,
+    Work.DELIVERIES: deliveries,
+    Work.MARKS: marks,
+    Work.REPLIES: send_replies,
+    Work.AUDITS: audit,
+}
+
+# `Work.LOGINS` comes before all of these, in place of a plain login.
+BEFORE_READING = (Work.DELIVERIES, Work.REPLIES, Work.MARKS)
+AFTER_CATCHING_UP = (Work.AUDITS,)

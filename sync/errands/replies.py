@@ -1,0 +1,113 @@
+"""Sending what operators have queued, each reply once [S12].
+
+The attempt is counted and committed before the platform is asked. Whatever cuts it off then leaves
+a doubt, and the next attempt asks the platform for the reply before it sends it again: unless
+sending is idempotent there (`sends_once`), or it refused the reply for good.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from django.utils import timezone
+
+from sync import services
+from sync.chance import random
+from sync.engine.problems import redacted
+from sync.errands.base import Check
+from sync.errors import (
+    LoginExpired,
+    PlatformError,
+    PlatformUnavailable,
+    RateLimited,
+    RequestRejected,
+    Unreachable,
+)
+from sync.platforms.base import Connection
+from sync.services.replies import Attempt
+
+log = logging.getLogger(__name__)
+
+ANSWER_S = 60.0  # for the platform's answer
+LAST_CHANCE_S = 4.0  # for an answer that is under way when the check is ended
+
+
+async def send_replies(check: Check) -> None:
+    """Send all whose turn it is, the oldest first.
+
+    What the platform refuses is that reply's failure. Raises what else keeps the platform from
+    answering, after noting the doubt.
+    """
+    lease = check.run.lease
+    while attempt := await check.in_database(services.begin_attempt, lease, timezone.now()):
+        await _attempt(check, attempt)
+
+
+async def _attempt(check: Check, attempt: Attempt) -> None:
+    about = {"account_id": check.run.lease.account_id, "reply_id": attempt.reply_id}
+    try:
+        external_id = await _sent(check, attempt)
+    except RequestRejected as refused:
+        error = redacted(str(refused), check.run.ref)
+        log.warning("reply refused: %s", error, extra=about)
+        await check.in_database(services.record_refused, attempt, error)
+    except NotImplementedError:
+        await check.in_database(services.record_refused, attempt, "this platform takes no replies")
+    except Exception as error:
+        await _note_doubt(check, attempt, error)
+        raise
+    else:
+        log.info("reply sent", extra=about)
+        await check.in_database(services.record_sent, attempt, external_id, timezone.now())
+
+
+async def _sent(check: Check, attempt: Attempt) -> str:
+    """The platform's id of the reply. A request under way is not cut off with the check: its answer
+    is waited for shortly, and counts."""
+    asked = asyncio.ensure_future(_ask(check, attempt))
+    try:
+        return await asyncio.shield(asked)
+    except asyncio.CancelledError:
+        done, _pending = await asyncio.wait({asked}, timeout=LAST_CHANCE_S)
+        if done and not asked.cancelled() and asked.exception() is None:
+            await check.in_database(services.record_sent, attempt, asked.result(), timezone.now())
+        asked.cancel()
+        raise
+
+
+async def _ask(check: Check, attempt: Attempt) -> str:
+    connection: Connection = check.connection
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            if attempt.in_doubt and not check.platform.sends_once:
+                found = await connection.find_sent(attempt.outgoing)
+                if found is not None:
+                    return found
+            return await connection.send(attempt.outgoing)
+    except TimeoutError:
+        raise PlatformUnavailable("the platform did not answer in time") from None
+
+
+async def _note_doubt(check: Check, attempt: Attempt, error: Exception) -> None:
+    """The next attempt is made when a lost answer has settled and the platform may answer."""
+    settle_s = 0.0 if check.platform.sends_once else services.SETTLE_S
+    match error:
+        case RateLimited():
+            wait_s = max(settle_s, error.retry_after_s)
+        case LoginExpired():
+            wait_s = 0.0  # nobody was let in, so nothing was sent; logging in again is next
+        case _:
+            wait_s = settle_s
+    was_not_sent = isinstance(error, RateLimited | LoginExpired | Unreachable)
+    known = isinstance(error, PlatformError)
+    text = str(error) if known else f"unexpected {type(error).__name__}; see the worker's log"
+    await check.in_database(
+        services.record_doubt,
+        attempt,
+        redacted(text or type(error).__name__, check.run.ref),
+        timezone.now(),
+        random(),
+        wait_s,
+        was_not_sent=was_not_sent and not attempt.in_doubt,
+    )

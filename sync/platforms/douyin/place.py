@@ -1,0 +1,58 @@
+"""How far an account's works were read. Pure."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+from sync.errors import CursorInvalid
+from sync.platforms.rest import Wire
+
+SWEEP_EVERY_S = 24 * 3600.0
+
+
+class Seen(Wire):
+    """A work's comments as they were when they were last read to the end."""
+
+    count: int  # as the list of works had it
+    at: float  # seconds since 1970
+
+
+class Place(Wire):
+    """`items`: works whose comments we have. `sweep`: the platform's cursor of the page of works
+    that a reading of all of them goes on with, None when none is under way."""
+
+    items: dict[str, Seen] = {}
+    sweep: str | None = None
+    swept_at: float = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Place:
+        """Raises `CursorInvalid`."""
+        try:
+            return cls.model_validate_json(text) if text else cls()
+        except ValidationError as error:
+            raise CursorInvalid("the cursor is not one of ours") from error
+
+    def text(self) -> str:
+        return self.model_dump_json(exclude_defaults=True)
+
+    def begun(self, now: float) -> Place:
+        """Where a reading begins: all works are due once a day, else the latest page."""
+        if self.sweep is None and now - self.swept_at >= SWEEP_EVERY_S:
+            return self.model_copy(update={"sweep": "0"})
+        return self
+
+    def swept(self, now: float) -> Place:
+        return self.model_copy(update={"sweep": None, "swept_at": now})
+
+    def at_page(self, cursor: str) -> Place:
+        return self.model_copy(update={"sweep": cursor})
+
+    def having(self, item_id: str, count: int, now: float) -> Place:
+        items = {**self.items, item_id: Seen(count=count, at=now)}
+        return self.model_copy(update={"items": items})
+
+    def needs(self, item_id: str, count: int) -> bool:
+        """Whether a work's comments have changed since they were read."""
+        seen = self.items.get(item_id)
+        return seen is None or seen.count != count

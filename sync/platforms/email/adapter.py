@@ -1,0 +1,279 @@
+"""The e-mail adapter: a platform, and the connection of one account."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import ClassVar
+
+from pydantic import BaseModel, ValidationError
+
+from sync.batches import slices, sorted_out
+from sync.errors import LoginExpired, LoginFailed, PlatformError, RequestRejected
+from sync.platforms.base import Connection, Platform, Tell
+from sync.platforms.email import smtp, threads
+from sync.platforms.email.credentials import EmailCredentials, Server
+from sync.platforms.email.headers import Address
+from sync.platforms.email.imap import AuthRefused
+from sync.platforms.email.letter import Letter, read_letter
+from sync.platforms.email.mailbox import INBOX, Login, Mailbox
+from sync.platforms.email.outgoing import Outgoing, compose, message_id
+from sync.platforms.email.reader import PAGE, Reader, rows_of
+from sync.platforms.email.threads import Found
+from sync.platforms.listing import windows
+from sync.types import (
+    AccountRef,
+    Batch,
+    Listing,
+    MessageRecord,
+    OutgoingReply,
+    Record,
+    RecordKind,
+    Refused,
+)
+
+log = logging.getLogger(__name__)
+
+# How long the copy of a reply may take from the SMTP server into our own INBOX.
+DELIVERY_S = 10.0
+LOOK_AGAIN_S = 0.5
+
+
+class Email(Platform):
+    """Threads are conversations; every mail of the INBOX and of the sent ones is a message."""
+
+    name: ClassVar[str] = "email"
+    label: ClassVar[str] = "E-mail"
+    can_wait: ClassVar[bool] = True
+    needs_endpoint: ClassVar[bool] = True
+    endpoint_schemes: ClassVar[tuple[str, ...]] = ("imaps", "imap")
+    credentials: ClassVar[type[BaseModel]] = EmailCredentials
+    replies_to: ClassVar[frozenset[RecordKind]] = frozenset({RecordKind.CONVERSATION})
+    lists_ids: ClassVar[bool] = True
+    marks_read: ClassVar[bool] = True
+
+    @asynccontextmanager
+    async def connect(self, account: AccountRef) -> AsyncIterator[EmailConnection]:
+        connection = EmailConnection(account)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def reread(self, account: AccountRef, kind: str, raw: str) -> Sequence[Record | Refused]:
+        """`raw`: a `Letter` as JSON."""
+        connection = EmailConnection(account)
+        try:
+            letter = Letter.model_validate_json(raw)
+            is_sent = letter.location.folder == connection.sent
+            return read_letter(letter, connection.ours, is_sent=is_sent)
+        except ValueError as error:
+            return [Refused(kind, "", raw, f"the mail can't be read: {error}")]
+
+
+class EmailConnection(Connection):
+    """One account's mailbox. See `sync.platforms.base.Connection` for what the methods promise.
+
+    The session is `{"sent": name of the folder of sent mails}`: IMAP itself knows no tokens.
+    """
+
+    def __init__(self, account: AccountRef) -> None:
+        self._account = account
+        self.session: dict[str, object] = dict(account.session)
+        self._opened: Mailbox | None = None
+
+    @property
+    def sent(self) -> str:
+        return str(self.session.get("sent") or "Sent")
+
+    @cached_property
+    def ours(self) -> frozenset[str]:
+        """The account's own addresses, in lower case. Raises `ValueError` for bad credentials."""
+        known = self._credentials
+        named = (self._account.identifier, known.username, known.address, *known.aliases)
+        return frozenset(one.lower() for one in named if "@" in one)
+
+    @cached_property
+    def _credentials(self) -> EmailCredentials:
+        return EmailCredentials.model_validate(dict(self._account.credentials))
+
+    def close(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+
+    async def login(self, tell: Tell) -> dict[str, object]:
+        """Log in at both servers: a reply that can't be sent is noticed now and not then."""
+        try:
+            mailbox = self._mailbox()
+            self._sender()
+        except ValidationError as error:
+            raise LoginFailed(f"the credentials are not usable: {error}") from None
+        except ValueError as error:
+            raise LoginFailed(str(error)) from None
+        try:
+            imap = await mailbox.open()
+        except AuthRefused as refusal:
+            raise LoginFailed(str(refusal)) from None
+        mailbox.adopt(imap)
+        if self._credentials.smtp:
+            try:
+                async with smtp.logged_in(self._smtp_login()):
+                    pass
+            except (LoginExpired, RequestRejected) as error:
+                raise LoginFailed(str(error)) from None
+        self.session = {"sent": await imap.sent_folder()}
+        return self.session
+
+    async def read(self, cursor: str, wait_s: float) -> AsyncIterator[Batch]:
+        mailbox = self._session_mailbox()
+        async for batch in Reader(mailbox, self.ours, self.sent).read(cursor, wait_s):
+            yield batch
+
+    async def send(self, reply: OutgoingReply) -> str:
+        """Also raises `RequestRejected` when nobody can receive it, or the account has no SMTP.
+
+        A copy goes to ourselves in the same SMTP transaction, so that the servers themselves tell
+        whether the mail was taken when their answer was lost (docs/adr/0013).
+        """
+        mailbox = self._session_mailbox()
+        if not self._credentials.smtp:
+            raise RequestRejected("the account's credentials name no SMTP server", 501)
+        if found := await self._find(mailbox, reply):
+            return found
+        outgoing = await self._compose(mailbox, reply)
+        own = self._sender().mailbox
+        async with smtp.logged_in(self._smtp_login()) as server:
+            await smtp.hand_over(server, own, outgoing.people, own, outgoing.data)
+        await self._keep(mailbox, outgoing)
+        return outgoing.message_id
+
+    async def find_sent(self, reply: OutgoingReply) -> str | None:
+        """Looks for the reply's Message-ID until its copy must have arrived."""
+        mailbox = self._session_mailbox()
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + DELIVERY_S
+        while (found := await self._find(mailbox, reply)) is None and clock() < deadline:
+            await asyncio.sleep(LOOK_AGAIN_S)
+        return found
+
+    async def list_ids(self, since: datetime) -> AsyncIterator[Listing]:
+        mailbox = self._session_mailbox()
+        until = datetime.now(UTC)
+        found = [
+            (when, name, "")  # a mail has no versions
+            for folder in self._folders()
+            async for when, name in threads.dated_ids(mailbox, folder, since)
+        ]
+        for listing in windows(RecordKind.MESSAGE, found, since, until):
+            yield listing
+
+    async def fetch(self, kind: RecordKind, scope: str, ids: Sequence[str]) -> AsyncIterator[Batch]:
+        mailbox = self._session_mailbox()
+        if kind is not RecordKind.MESSAGE:
+            return
+        for name in self._folders():
+            folder, rest = await threads.locate(mailbox, name, ids)
+            while folder is not None and rest:
+                letters, lowest = await mailbox.letters(folder, rest[-PAGE:])
+                rest = [uid for uid in rest if uid < lowest]
+                rows = rows_of(letters, self.ours, self.sent)
+                asked = [
+                    one
+                    for one in rows
+                    if not isinstance(one, MessageRecord) or one.external_id in ids
+                ]
+                for piece in slices(asked):
+                    yield Batch(None, *sorted_out(piece), fetched=True)
+
+    async def mark_read(self, conversation_id: str, message_id: str) -> None:
+        """Flags the conversation's mails in the INBOX, up to that one, as seen."""
+        mailbox = self._session_mailbox()
+        sent = await threads.conversation(mailbox, self.sent, conversation_id)
+        received = await threads.conversation(mailbox, INBOX, conversation_id)
+        uids = [one.uid for one in up_to(message_id, received, sent)]
+        if uids:
+            await (await mailbox.imap()).mark_seen(uids)
+
+    # --- parts --------------------------------------------------------------------------------
+
+    def _mailbox(self) -> Mailbox:
+        if self._opened is None:
+            known = self._credentials
+            server = Server.parse(self._account.endpoint)
+            self._opened = Mailbox(Login(server, known.username, known.password))
+        return self._opened
+
+    def _session_mailbox(self) -> Mailbox:
+        if not self.session:
+            raise LoginExpired("not logged in")
+        try:
+            return self._mailbox()
+        except ValueError:
+            raise LoginExpired("the credentials are not usable") from None
+
+    def _smtp_login(self) -> Login:
+        known = self._credentials
+        return Login(
+            Server.parse(known.smtp),
+            known.smtp_username or known.username,
+            known.smtp_password or known.password,
+        )
+
+    def _sender(self) -> Address:
+        """Who replies are from. Raises `ValueError`."""
+        known = self._credentials
+        candidates = (known.address, self._account.identifier, known.username)
+        mailbox = next((one for one in candidates if "@" in one), "")
+        if not mailbox:
+            raise ValueError("give the e-mail address as identifier, or as credentials.address")
+        return Address(mailbox.lower(), known.display_name)
+
+    def _folders(self) -> list[str]:
+        return list(dict.fromkeys((INBOX, self.sent)))
+
+    async def _find(self, mailbox: Mailbox, reply: OutgoingReply) -> str | None:
+        """The reply among the sent mails, or its copy in the INBOX."""
+        own_id = message_id(reply, self._sender().mailbox)
+        for folder in reversed(self._folders()):
+            if await threads.has_mail(mailbox, folder, own_id):
+                return own_id
+        return None
+
+    async def _compose(self, mailbox: Mailbox, reply: OutgoingReply) -> Outgoing:
+        """An answer to the newest mail of the conversation, best to one that we received."""
+        sent = await threads.conversation(mailbox, self.sent, reply.conversation_id)
+        received = await threads.conversation(mailbox, INBOX, reply.conversation_id)
+        for found in (*reversed(received), *reversed(sent)):
+            writers = {one.mailbox for one in found.headers.addresses("From")}
+            is_own = found.folder.name == self.sent or bool(writers & self.ours)
+            try:
+                return compose(reply, found.headers, self._sender(), self.ours, is_own=is_own)
+            except ValueError as error:
+                log.info("no answer to mail %s: %s", found.external_id, error)
+        raise RequestRejected("no mail of this conversation can be answered any more", 550)
+
+    async def _keep(self, mailbox: Mailbox, outgoing: Outgoing) -> None:
+        """Put what was sent among the sent mails, where the provider has not done so itself."""
+        try:
+            if not await threads.has_mail(mailbox, self.sent, outgoing.message_id):
+                await (await mailbox.imap()).append(self.sent, outgoing.data)
+        except PlatformError as error:  # it is sent all the same; its copy in the INBOX shows it
+            log.warning(
+                "a reply of account %s is sent but not in the folder %s: %s",
+                self._account.account_id,
+                self.sent,
+                error,
+            )
+
+
+def up_to(message_id: str, received: Sequence[Found], sent: Sequence[Found]) -> list[Found]:
+    """The received ones up to that mail, which may be one that we sent; the oldest come first."""
+    for index, one in enumerate(received):
+        if one.external_id == message_id:
+            return list(received[: index + 1])
+    times = [one.sent_at for one in sent if one.external_id == message_id]
+    return [one for one in received if times and one.sent_at <= times[0]]

@@ -1,0 +1,60 @@
+"""How far an account was polled. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from pydantic import ValidationError
+
+from sync import numbers
+from sync.errors import CursorInvalid
+from sync.platforms.rest import Wire
+from sync.types import OpenGap
+
+# "If there are no new updates for at least a week, then identifier of the next update will be
+# chosen randomly instead of sequentially." (Update)
+NUMBERS_RESTART_AFTER = timedelta(days=7)
+LOST = "updates {first} to {last} were not read within 24 hours; Telegram keeps no copy"
+
+
+class Place(Wire):
+    """`update`: the last one that we have; asking for the next makes Telegram forget it.
+
+    `gaps`: the first and the last number of each stretch that never came.
+    """
+
+    update: int | None = None
+    at: datetime | None = None
+    gaps: tuple[tuple[int, int], ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Place:
+        """Raises `CursorInvalid`."""
+        try:
+            return cls.model_validate_json(text) if text else cls()
+        except ValidationError as error:
+            raise CursorInvalid("the cursor is not one of ours") from error
+
+    def text(self) -> str:
+        return self.model_dump_json(exclude_defaults=True)
+
+    def after(self, updates: Iterable[int], now: datetime) -> Place:
+        """The place that stands for having these too, and for what is missing between."""
+        anew = numbers.restarted(self.at, now, NUMBERS_RESTART_AFTER)
+        known = (numbers.Stretch(*one) for one in self.gaps)
+        last, missing = numbers.follow(None if anew else self.update, known, updates)
+        return Place(update=last, at=now, gaps=tuple((one.first, one.last) for one in missing))
+
+    @property
+    def open_gaps(self) -> tuple[OpenGap, ...]:
+        return tuple(
+            OpenGap(
+                key=f"updates:{first}-{last}",
+                scope="",
+                newer_end=str(last + 1),
+                older_end=str(first - 1),
+                reason=LOST.format(first=first, last=last),
+            )
+            for first, last in self.gaps
+        )

@@ -1,0 +1,220 @@
+"""Audits: what is written of comparing a platform's ids with ours [S9].
+
+An audit is a row that is `running` from the moment somebody asks for it, or its time comes, until
+every window was compared; how far it came is in `Audit.progress`, so that the next check goes on
+where the last one stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from django.db.models import F
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from sync import feed, platforms
+from sync.errors import Rejected
+from sync.merge import clean
+from sync.models import Account, Audit, DeadLetter, Gap, SeenVersion
+from sync.services.rows import held, locked, notify
+from sync.types import AuditOutcome, DeadLetterState, Lease, Listing, Receipt, RecordKind
+
+BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+LOOKED_BACK = timedelta(days=30)  # by a scheduled audit, once all before has been compared
+OVERLAP = timedelta(days=1)
+JITTER = 0.1  # of the interval, either way
+LONGEST_ERROR = 2000
+
+
+@dataclass(slots=True)
+class AuditTask:
+    """A running audit, for the check that performs it; what is not saved yet is in `listed` and
+    `progress`."""
+
+    audit_id: int
+    since: datetime
+    until: datetime
+    progress: dict[str, str] = field(default_factory=dict)
+    listed: int = 0
+
+    def is_done(self, listing: Listing) -> bool:
+        """Whether this window, or a lower one of its kind and scope, was compared already."""
+        mark = self.progress.get(_place(listing))
+        return mark is not None and datetime.fromisoformat(mark) <= listing.since
+
+    def done(self, listing: Listing) -> None:
+        self.progress[_place(listing)] = listing.since.isoformat()
+        self.listed += len(listing.ids)
+
+
+def _place(listing: Listing) -> str:
+    return f"{listing.kind}/{listing.scope}"
+
+
+# --- what people do ---------------------------------------------------------------------------
+
+
+def ask_audit(account_id: int, by: str, now: datetime, *, full: bool = False) -> Audit:
+    """Have the account audited now; `full`: from its beginning instead of the usual window.
+
+    Raises `Account.DoesNotExist`; `Rejected` when it is disabled, its platform can't list what it
+    holds, or an audit is under way.
+    """
+    with locked(account_id) as account:
+        if not account.enabled:
+            raise Rejected(_("%(account)s is disabled; enable it first.") % {"account": account})
+        platform = platforms.get(account.platform)
+        if not platform.lists_ids:
+            raise Rejected(
+                _("%(platform)s can't list what it holds, so there is nothing to compare with.")
+                % {"platform": platform.label}
+            )
+        if Audit.objects.filter(account=account, outcome=AuditOutcome.RUNNING).exists():
+            raise Rejected(_("An audit of this account is under way."))
+        since = BEGINNING if full else _since(account, now)
+        audit = Audit.objects.create(
+            account=account, outcome=AuditOutcome.RUNNING.value, since=since, asked_by=by
+        )
+        account.audit_due_at = account.next_due_at = now
+        account.save(update_fields=["audit_due_at", "next_due_at"])
+        feed.append(account_id, {"account": {"changed": [account_id]}})
+        notify(account_id)
+    audit.refresh_from_db()
+    return audit
+
+
+# --- what the account's worker does -----------------------------------------------------------
+
+
+def begin_audit(lease: Lease, now: datetime) -> AuditTask | None:
+    """The running audit, or a new one when its time has come; None when there is nothing to do.
+    Raises `StaleEpoch`."""
+    with held(lease) as account:
+        running = Audit.objects.filter(account=account, outcome=AuditOutcome.RUNNING)
+        audit = running.order_by("pk").first()
+        if audit is None:
+            if account.audit_due_at > now:
+                return None
+            audit = Audit.objects.create(
+                account=account, outcome=AuditOutcome.RUNNING.value, since=_since(account, now)
+            )
+        if audit.until is None:
+            audit.until = now
+            audit.save(update_fields=["until"])
+            feed.append(account.pk, {"account": {"changed": [account.pk]}})
+        return AuditTask(audit.pk, audit.since, audit.until, dict(audit.progress))
+
+
+def put_off_audit(lease: Lease, now: datetime, random: float) -> None:
+    """The platform can't be audited: ask again after the interval. Raises `StaleEpoch`."""
+    with held(lease) as account:
+        _schedule(account, now, random)
+
+
+def keep_progress(lease: Lease, task: AuditTask) -> None:
+    """Save how far it came. Raises `StaleEpoch`."""
+    with held(lease):
+        Audit.objects.filter(pk=task.audit_id).update(
+            progress=task.progress, listed=F("listed") + task.listed
+        )
+    task.listed = 0
+
+
+def counted(audit_id: int, column: str) -> Callable[[Receipt], None]:
+    """For `Check.store`'s `within`: what a repair did, counted in its own transaction.
+
+    `column`: missing (new rows are counted), outdated or vanished (changed ones).
+    """
+
+    def count(receipt: Receipt) -> None:
+        done = receipt.new if column == "missing" else receipt.changed
+        Audit.objects.filter(pk=audit_id).update(
+            **{column: F(column) + done, "repaired": F("repaired") + receipt.new + receipt.changed}
+        )
+
+    return count
+
+
+def remember_versions(lease: Lease, kind: RecordKind, versions: Mapping[int, str]) -> None:
+    """The platform's version texts of records that we hold, by database id. Raises `StaleEpoch`."""
+    with held(lease):
+        SeenVersion.objects.bulk_create(
+            (
+                SeenVersion(
+                    account_id=lease.account_id, kind=kind.value, record_id=pk, version=version
+                )
+                for pk, version in sorted(versions.items())
+            ),
+            update_conflicts=True,
+            unique_fields=["account", "kind", "record_id"],
+            update_fields=["version"],
+        )
+
+
+def finish_audit(lease: Lease, task: AuditTask, now: datetime, random: float) -> str:
+    """Every window was compared and repaired. Moves `Account.complete_until`, unless something is
+    known to be missing; returns what that is, "" for nothing. Raises `StaleEpoch`.
+    """
+    keep_progress(lease, task)
+    with held(lease) as account:
+        lacking = _lacking(account)
+        outcome = AuditOutcome.FAILED if lacking else AuditOutcome.COMPLETE
+        _close(account, task.audit_id, outcome, lacking, now)
+        if not lacking:
+            account.complete_until = task.until
+            account.save(update_fields=["complete_until"])
+        _schedule(account, now, random)
+    return lacking
+
+
+def fail_audit(lease: Lease, task: AuditTask, error: str, now: datetime, random: float) -> None:
+    """The platform refuses to be compared with. Raises `StaleEpoch`."""
+    keep_progress(lease, task)
+    with held(lease) as account:
+        _close(account, task.audit_id, AuditOutcome.FAILED, error, now)
+        _schedule(account, now, random)
+
+
+# --- parts ------------------------------------------------------------------------------------
+
+
+def _since(account: Account, now: datetime) -> datetime:
+    """Audits follow on each other without a hole: what was never proven complete is compared."""
+    if account.complete_until is None:
+        return BEGINNING
+    return min(now - LOOKED_BACK, account.complete_until - OVERLAP)
+
+
+def _lacking(account: Account) -> str:
+    """What is known to be missing in the store, for people."""
+    gaps = Gap.objects.filter(account=account, closed_at__isnull=True).count()
+    letters = DeadLetter.objects.filter(account=account, state=DeadLetterState.OPEN).count()
+    parts = []
+    if gaps:
+        text = ngettext("%(n)d gap is open", "%(n)d gaps are open", gaps)
+        parts.append(text % {"n": gaps})
+    if letters:
+        text = ngettext("%(n)d dead letter is open", "%(n)d dead letters are open", letters)
+        parts.append(text % {"n": letters})
+    return ", ".join(parts)
+
+
+def _close(
+    account: Account, audit_id: int, outcome: AuditOutcome, error: str, now: datetime
+) -> None:
+    Audit.objects.filter(pk=audit_id).update(
+        outcome=outcome.value,
+        error=clean(error, LONGEST_ERROR),
+        finished_at=now,
+        progress={},
+    )
+    feed.append(account.pk, {"account": {"changed": [account.pk]}})
+
+
+def _schedule(account: Account, now: datetime, random: float) -> None:
+    wait_s = account.audit_interval_s * (1 + JITTER * (2 * random - 1))
+    account.audit_due_at = now + timedelta(seconds=wait_s)
+    account.save(update_fields=["audit_due_at"])

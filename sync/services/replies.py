@@ -1,0 +1,322 @@
+"""The outbox: what operators want said, from the click to the platform's answer [S12].
+
+A reply is `pending` until it was `sent`, `failed` or `cancelled`. Each attempt is counted and
+committed before the platform is asked (`begin_attempt`), so that a worker that dies leaves a doubt
+and never a silence: an attempt whose outcome nobody recorded may have reached the platform, and the
+next one has to ask for it first. See docs/adr/0013-outbox.md.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from sync import feed, platforms, schedule
+from sync.errors import KeyReused, Rejected
+from sync.merge import REPLACEMENT, UNSTORABLE
+from sync.models import Account, Comment, Conversation, Message, Post, Reply
+from sync.services.rows import held, notify
+from sync.types import Direction, Lease, OutgoingReply, RecordKind, ReplyState
+
+log = logging.getLogger(__name__)
+
+# 2 s, doubled each time up to 5 min: about 20 minutes of an outage. Then a person decides.
+MOST_ATTEMPTS = 12
+LONGEST_RETRY_S = 300.0
+# A request whose answer is lost may still be on its way: the platform is asked for it after this.
+SETTLE_S = 30.0
+LONGEST_ERROR = 2000
+LOOKED_AT = 1000  # pending replies of one account
+
+Target = Conversation | Post | Comment
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try to send a reply. `in_doubt`: an earlier one may have reached the platform."""
+
+    reply_id: int
+    number: int
+    outgoing: OutgoingReply
+    in_doubt: bool
+
+
+class Queued(NamedTuple):
+    """A reply in the outbox; `is_new` is false when its key had put it there before."""
+
+    reply: Reply
+    is_new: bool
+
+
+# --- what people do ---------------------------------------------------------------------------
+
+
+def queue_reply(target: Target, text: str, by: str, key: uuid.UUID | None = None) -> Queued:
+    """Queue a reply; its account is due at once. The same `key` queues once.
+
+    Raises `ValidationError` for a `text` that can't be sent; `Rejected` when the account is
+    disabled or its platform takes no such reply; `KeyReused` when the key stands for another reply.
+    """
+    account = Account.objects.defer("credentials", "session").get(pk=target.account_id)
+    reply = Reply(account=account, text=_checked(account, target, text), created_by=by)
+    reply.conversation = target if isinstance(target, Conversation) else None
+    reply.comment = target if isinstance(target, Comment) else None
+    reply.post = target.post if isinstance(target, Comment) else None
+    if isinstance(target, Post):
+        reply.post = target
+    reply.key = key or reply.key
+    if earlier := Reply.objects.filter(key=reply.key).first():
+        return Queued(_same(earlier, reply), is_new=False)
+    try:
+        with transaction.atomic():
+            reply.save(force_insert=True)
+            _told(reply.account_id, reply.pk, "new")
+            _due_now(reply.account_id)
+    except IntegrityError:  # the same request, at the same time
+        if earlier := Reply.objects.filter(key=reply.key).first():
+            return Queued(_same(earlier, reply), is_new=False)
+        raise
+    reply.refresh_from_db()
+    return Queued(reply, is_new=True)
+
+
+def cancel_reply(reply_id: int) -> Reply:
+    """Take a pending reply back, or give a failed one up. Cancelled twice is cancelled.
+
+    Raises `Reply.DoesNotExist`; `Rejected` when it was sent, or while it is being sent.
+    """
+    with transaction.atomic():
+        reply = Reply.objects.select_for_update(no_key=True).get(pk=reply_id)
+        if reply.state == ReplyState.CANCELLED:
+            return reply
+        if reply.state == ReplyState.SENT:
+            raise Rejected(_("It is too late: this reply was sent."))
+        if is_being_sent(reply):
+            raise Rejected(_("It is being sent right now."))
+        reply.state = ReplyState.CANCELLED.value
+        reply.save(update_fields=["state"])
+        _told(reply.account_id, reply.pk, "changed")
+    return reply
+
+
+def is_being_sent(reply: Reply) -> bool:
+    """An attempt has begun and nobody knows its outcome yet."""
+    return reply.state == ReplyState.PENDING and reply.attempted_at is not None and not reply.error
+
+
+def retry_reply(reply_id: int) -> Reply:
+    """Try a failed reply again; whether it was sent after all is asked first.
+
+    Raises `Reply.DoesNotExist`; `Rejected` when it did not fail, or its account is disabled.
+    """
+    with transaction.atomic():
+        reply = Reply.objects.select_for_update(no_key=True).get(pk=reply_id)
+        if reply.state == ReplyState.PENDING:
+            return reply
+        if reply.state != ReplyState.FAILED:
+            state = reply.get_state_display()
+            raise Rejected(
+                _("Only a failed reply is tried again; this one is “%(state)s”.") % {"state": state}
+            )
+        account = Account.objects.defer("credentials", "session").get(pk=reply.account_id)
+        _require_enabled(account)
+        reply.state, reply.attempts = ReplyState.PENDING.value, 0
+        reply.next_attempt_at = timezone.now()
+        reply.save(update_fields=["state", "attempts", "next_attempt_at"])
+        _told(reply.account_id, reply.pk, "changed")
+        _due_now(reply.account_id)
+    reply.refresh_from_db()
+    return reply
+
+
+# --- what the account's worker does -----------------------------------------------------------
+
+
+def begin_attempt(lease: Lease, now: datetime) -> Attempt | None:
+    """Count an attempt on the oldest reply whose turn it is; None when there is none.
+
+    Order is kept in each thread (a conversation, a post, a comment): a reply that waits for its
+    next attempt holds back those after it; one that failed or was cancelled does not. Raises
+    `StaleEpoch`.
+    """
+    with held(lease) as account:
+        reply = _next(account.pk, now)
+        if reply is None:
+            return None
+        in_doubt = reply.attempted_at is not None
+        reply.attempts += 1
+        reply.attempted_at = now
+        reply.error = ""
+        reply.next_attempt_at = now + timedelta(seconds=SETTLE_S)
+        reply.save(update_fields=["attempts", "attempted_at", "error", "next_attempt_at"])
+        return Attempt(reply.pk, reply.attempts, _outgoing(reply), in_doubt)
+
+
+def record_sent(attempt: Attempt, external_id: str, now: datetime) -> None:
+    """The platform has it. True whoever asks, so it counts without a lease, and against a failure
+    that another attempt recorded meanwhile."""
+    with transaction.atomic():
+        rows = Reply.objects.filter(pk=attempt.reply_id).exclude(state=ReplyState.SENT)
+        done = rows.update(
+            state=ReplyState.SENT.value, external_id=external_id[:500], sent_at=now, error=""
+        )
+        if done:
+            _told(_account_of(attempt), attempt.reply_id, "changed")
+
+
+def record_refused(attempt: Attempt, error: str) -> None:
+    """The platform refuses it for good."""
+    with transaction.atomic():
+        if _current(attempt).update(state=ReplyState.FAILED.value, error=_shown(error)):
+            _told(_account_of(attempt), attempt.reply_id, "changed")
+
+
+def record_doubt(
+    attempt: Attempt,
+    error: str,
+    now: datetime,
+    random: float,
+    retry_after_s: float = 0.0,
+    *,
+    was_not_sent: bool = False,
+) -> None:
+    """The attempt failed, and the platform may or may not have the reply: again later, or failed
+    after `MOST_ATTEMPTS`. `was_not_sent`: this is sure, and the platform need not be asked."""
+    with transaction.atomic():
+        values: dict[str, object] = {"error": _shown(error)}
+        if was_not_sent:
+            values["attempted_at"] = None
+        if attempt.number >= MOST_ATTEMPTS:
+            values["state"] = ReplyState.FAILED.value
+        else:
+            wait = schedule.backoff_s(attempt.number, random, LONGEST_RETRY_S)
+            values["next_attempt_at"] = now + timedelta(seconds=max(wait, retry_after_s))
+        if _current(attempt).update(**values):
+            _told(_account_of(attempt), attempt.reply_id, "changed")
+
+
+# --- parts ------------------------------------------------------------------------------------
+
+
+def _checked(account: Account, target: Target, text: str) -> str:
+    """The text as it is sent. Raises as `queue_reply`."""
+    platform = platforms.get(account.platform)
+    _require_enabled(account)
+    kind = _kind(target)
+    if kind not in platform.replies_to:
+        what = {
+            RecordKind.CONVERSATION: _("conversations"),
+            RecordKind.POST: _("posts"),
+            RecordKind.COMMENT: _("comments"),
+        }[kind]
+        raise Rejected(
+            _("%(platform)s takes no replies to %(what)s.")
+            % {"platform": platform.label, "what": what}
+        )
+    if getattr(target, "is_deleted", False):
+        raise Rejected(_("What you reply to was deleted on the platform."))
+    text = text.strip()
+    if not text:
+        raise _bad_text(_("Write something first."), "blank")
+    if len(text) > platform.longest_reply:
+        says = _("At most %(most)s characters can be sent; this has %(has)s.")
+        raise _bad_text(says % {"most": platform.longest_reply, "has": len(text)}, "max_length")
+    if UNSTORABLE.search(text):
+        raise _bad_text(_("This holds a character that can't be sent."), "invalid")
+    return text
+
+
+def _bad_text(message: str, code: str) -> ValidationError:
+    return ValidationError({"text": ValidationError(message, code=code)})
+
+
+def _kind(target: Target) -> RecordKind:
+    match target:
+        case Conversation():
+            return RecordKind.CONVERSATION
+        case Post():
+            return RecordKind.POST
+        case Comment():
+            return RecordKind.COMMENT
+
+
+def _require_enabled(account: Account) -> None:
+    if not account.enabled:
+        raise Rejected(_("%(account)s is disabled; enable it first.") % {"account": account})
+
+
+def _same(earlier: Reply, wanted: Reply) -> Reply:
+    """The reply that the key stands for already. Raises `KeyReused`."""
+    fields = ("account_id", "conversation_id", "post_id", "comment_id", "text")
+    if any(getattr(earlier, name) != getattr(wanted, name) for name in fields):
+        raise KeyReused(_("This idempotency key was used for another reply."))
+    return earlier
+
+
+def _next(account_id: int, now: datetime) -> Reply | None:
+    rows = Reply.objects.select_for_update(of=("self",), no_key=True)
+    pending = rows.filter(account_id=account_id, state=ReplyState.PENDING).order_by("pk")
+    held_back: set[tuple[int | None, ...]] = set()
+    for reply in pending.select_related("conversation", "post", "comment")[:LOOKED_AT]:
+        thread = (reply.conversation_id, reply.post_id, reply.comment_id)
+        if thread in held_back:
+            continue
+        if reply.next_attempt_at <= now:
+            return reply
+        held_back.add(thread)
+    return None
+
+
+def _outgoing(reply: Reply) -> OutgoingReply:
+    answers = _last_inbound(reply.conversation)
+    return OutgoingReply(
+        key=str(reply.key),
+        text=reply.text,
+        created_at=reply.created_at,
+        conversation_id=reply.conversation.external_id if reply.conversation else "",
+        post_id=reply.post.external_id if reply.post else "",
+        parent_id=reply.comment.external_id if reply.comment else "",
+        answers_id=answers.external_id if answers else "",
+        answers_sender_id=answers.sender_id if answers else "",
+    )
+
+
+def _last_inbound(conversation: Conversation | None) -> Message | None:
+    """What a reply answers: some platforms take answers only."""
+    if conversation is None:
+        return None
+    heard = conversation.messages.filter(direction=Direction.INBOUND.value)
+    return heard.order_by("-sent_at", "-pk").first()
+
+
+def _current(attempt: Attempt) -> QuerySet[Reply]:
+    """The reply, as long as this is its last attempt and nobody knows better."""
+    return Reply.objects.filter(
+        pk=attempt.reply_id, state=ReplyState.PENDING, attempts=attempt.number
+    )
+
+
+def _account_of(attempt: Attempt) -> int:
+    return Reply.objects.values_list("account_id", flat=True).get(pk=attempt.reply_id)
+
+
+def _told(account_id: int, reply_id: int, operation: str) -> None:
+    feed.append(account_id, {"reply": {operation: [reply_id]}})
+
+
+def _due_now(account_id: int) -> None:
+    Account.objects.filter(pk=account_id).update(next_due_at=timezone.now())
+    notify(account_id)
+
+
+def _shown(error: str) -> str:
+    return UNSTORABLE.sub(REPLACEMENT, error)[:LONGEST_ERROR]

@@ -1,0 +1,231 @@
+"""Audits: the platform's ids against ours, repaired window by window [S9]."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from sync import platforms, services, store
+from sync.errands import audits as errand
+from sync.errors import PlatformUnavailable, Rejected, RequestRejected
+from sync.merge import merge
+from sync.models import Account, Audit, DeadLetter, Gap, Message, RecordVersion
+from sync.types import Batch, Lease, MessageRecord, Refused
+from tests.db.errand_stage import OutboxPlatform, due, perform
+from tests.db.sync_stage import NOON, check_counters, conversation, make_account, message
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OutboxPlatform:
+    made = OutboxPlatform(tmp_path / "sent.jsonl")
+    monkeypatch.setattr(platforms, "registry", lambda: {"tiny": made})
+    return made
+
+
+@pytest.fixture
+def account(platform: OutboxPlatform) -> Account:
+    """Platform and store hold messages 1 to 6."""
+    made = make_account()
+    messages = [message(number) for number in range(1, 7)]
+    stored(made, conversation("c1"), *messages)
+    Message.objects.update(stored_at=NOON)
+    platform.held = {one.external_id: one for one in messages}
+    return made
+
+
+def stored(account: Account, *records: Any) -> None:
+    account.refresh_from_db()
+    lease = Lease(account.pk, account.epoch)
+    store.ingest(lease, account.sequence, merge(Batch("c", tuple(records))))
+
+
+def audited(account: Account, platform: OutboxPlatform) -> Audit:
+    """One more audit, to its end."""
+    services.ask_audit(account.pk, "ann", timezone.now(), full=True)
+    perform(errand.audit, account, platform)
+    return Audit.objects.order_by("-pk")[0]
+
+
+def figures(audit: Audit) -> tuple[int, ...]:
+    return audit.listed, audit.missing, audit.outdated, audit.vanished, audit.repaired
+
+
+def test_what_agrees_is_proven_complete(account: Account, platform: OutboxPlatform) -> None:
+    before = timezone.now()
+    audit = audited(account, platform)
+    assert (audit.outcome, audit.asked_by, audit.error) == ("complete", "ann", "")
+    assert figures(audit) == (6, 0, 0, 0, 0)
+    account.refresh_from_db()
+    assert account.complete_until is not None
+    assert audit.until == account.complete_until >= before
+    assert account.audit_due_at > timezone.now() + timedelta(seconds=account.audit_interval_s * 0.8)
+    assert platform.fetched == []
+
+
+def test_missing_outdated_and_vanished_are_repaired(
+    account: Account, platform: OutboxPlatform
+) -> None:
+    platform.versions = dict.fromkeys(platform.held, "v1")
+    audited(account, platform)
+    platform.held["m7"] = message(7)  # never told
+    platform.held["m3"] = message(3, text="edited", edited_at=NOON + timedelta(hours=1))
+    del platform.held["m5"]
+    platform.versions |= {"m3": "v2", "m7": "v1"}
+    platform.fetched.clear()
+    audit = audited(account, platform)
+    assert audit.outcome == "complete"
+    assert figures(audit) == (6, 1, 1, 1, 3)
+    assert sorted(platform.fetched) == ["m3", "m5", "m7"]
+    texts = dict(Message.objects.values_list("external_id", "text"))
+    assert (texts["m3"], texts["m7"]) == ("edited", "text 7")
+    buried = Message.objects.get(external_id="m5")
+    assert (buried.is_deleted, buried.text) == (True, "")
+    assert RecordVersion.objects.filter(record_id=buried.pk, content__text="text 5").exists()
+    check_counters(account)
+    platform.fetched.clear()
+    assert figures(audited(account, platform)) == (6, 0, 0, 0, 0)
+    assert platform.fetched == []
+
+
+def test_versions_that_are_times_need_no_fetching(
+    account: Account, platform: OutboxPlatform
+) -> None:
+    for one in platform.held.values():
+        assert isinstance(one, MessageRecord)
+        platform.versions[one.external_id] = one.sent_at.isoformat().replace("+00:00", "Z")
+    audited(account, platform)
+    assert platform.fetched == []
+    platform.versions["m2"] = (NOON + timedelta(hours=3)).isoformat()
+    audited(account, platform)
+    assert platform.fetched == ["m2"]
+
+
+def test_a_list_that_is_older_than_a_row_buries_nothing(
+    account: Account, platform: OutboxPlatform
+) -> None:
+    stored(account, message(8))  # just now, after the list was made
+    platform.held["m8"] = message(8)
+    listed_before = {k: v for k, v in platform.held.items() if k != "m8"}
+    platform.held, everything = listed_before, platform.held
+    Message.objects.filter(external_id="m8").update(stored_at=timezone.now() + timedelta(seconds=9))
+    audited(account, platform)
+    assert not Message.objects.get(external_id="m8").is_deleted
+    Message.objects.filter(external_id="m8").update(stored_at=NOON)
+    platform.held = everything
+    platform.windows = [(NOON + timedelta(hours=1), timezone.now()), (NOON, NOON)]
+    Message.objects.filter(external_id="m8").update(sent_at=NOON + timedelta(hours=2))
+    audited(account, platform)  # listed in another window than we think
+    assert platform.fetched == ["m8"]
+    assert not Message.objects.get(external_id="m8").is_deleted
+
+
+@pytest.mark.parametrize("lacks", ["gap", "letter"])
+def test_complete_is_not_claimed_while_something_is_known_to_lack(
+    account: Account, platform: OutboxPlatform, lacks: str
+) -> None:
+    if lacks == "gap":
+        row: Any = Gap.objects.create(account=account, key="g", newer_end="b", older_end="a")
+    else:
+        platform.held["m9"] = Refused("message", "m9", '{"id": "m9"}', "no sender")
+        row = None
+    audit = audited(account, platform)
+    account.refresh_from_db()
+    assert (audit.outcome, account.complete_until) == ("failed", None)
+    assert "1 " in audit.error
+    if row:
+        row.closed_at = timezone.now()
+        row.save()
+    else:
+        services.discard_dead_letter(DeadLetter.objects.get().pk, "ann")
+    assert audited(account, platform).outcome == "complete"
+    account.refresh_from_db()
+    assert account.complete_until is not None
+
+
+def test_a_long_audit_is_cut_and_goes_on(
+    account: Account, platform: OutboxPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(errand, "SLICE_S", -1.0)
+    edges = [NOON + timedelta(seconds=s) for s in (7, 5, 3, 0)]
+    platform.windows = [(low, high) for high, low in pairwise(edges)]
+    services.ask_audit(account.pk, "", timezone.now())
+    listed = []
+    while Audit.objects.get().outcome == "running":
+        perform(errand.audit, account, platform)
+        listed.append(Audit.objects.get().listed)
+    assert listed == [2, 4, 6, 6] or listed == [2, 4, 6]
+    account.refresh_from_db()
+    assert account.complete_until == Audit.objects.get().until
+
+
+def test_cut_off_by_an_outage_it_goes_on_with_the_next_check(
+    account: Account, platform: OutboxPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_args: object) -> Any:
+        raise PlatformUnavailable("away")
+
+    platform.held["m7"] = message(7)
+    services.ask_audit(account.pk, "", timezone.now())
+    with monkeypatch.context() as broken:
+        broken.setattr("tests.db.errand_stage.OutboxConnection.fetch", away)
+        with pytest.raises(PlatformUnavailable):
+            perform(errand.audit, account, platform)
+    assert Audit.objects.get().outcome == "running"
+    perform(errand.audit, account, platform)
+    assert figures(Audit.objects.get()) == (7, 1, 0, 0, 1)
+
+
+def test_what_the_platform_refuses_is_the_audits_failure(
+    account: Account, platform: OutboxPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_args: object) -> Any:
+        raise RequestRejected("not allowed to list", 403)
+
+    monkeypatch.setattr("tests.db.errand_stage.OutboxConnection.list_ids", refuse)
+    audit = audited(account, platform)
+    assert (audit.outcome, audit.error) == ("failed", "not allowed to list")
+    account.refresh_from_db()
+    assert account.audit_due_at > timezone.now()
+
+
+def test_audits_are_scheduled_and_follow_on_each_other(
+    account: Account, platform: OutboxPlatform
+) -> None:
+    Account.objects.update(audit_due_at=timezone.now() - timedelta(seconds=1))
+    perform(errand.audit, account, platform)
+    first = Audit.objects.get()
+    assert (first.asked_by, first.outcome, first.since.year) == ("", "complete", 1970)
+    perform(errand.audit, account, platform)
+    assert Audit.objects.count() == 1, "not before its time"
+    Account.objects.update(
+        audit_due_at=timezone.now(), complete_until=timezone.now() - timedelta(days=90)
+    )
+    perform(errand.audit, account, platform)
+    assert age_days(Audit.objects.order_by("-pk")[0].since) == pytest.approx(91, abs=0.1)
+    services.ask_audit(account.pk, "ann", timezone.now(), full=True)
+    assert Audit.objects.order_by("-pk")[0].since.year == 1970
+
+
+def age_days(moment: datetime) -> float:
+    return (timezone.now() - moment) / timedelta(days=1)
+
+
+def test_asking(account: Account, platform: OutboxPlatform, monkeypatch: Any) -> None:
+    Account.objects.update(next_due_at=timezone.now() + timedelta(hours=1))
+    services.ask_audit(account.pk, "ann", timezone.now())
+    assert due(account)
+    with pytest.raises(Rejected, match="under way"):
+        services.ask_audit(account.pk, "bob", timezone.now())
+    monkeypatch.setattr(OutboxPlatform, "lists_ids", False)
+    with pytest.raises(Rejected, match="can't list"):
+        services.ask_audit(account.pk, "bob", timezone.now())
+    perform(errand.audit, account, platform)
+    account.refresh_from_db()
+    assert account.audit_due_at > timezone.now(), "not asked again at once"

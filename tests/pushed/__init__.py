@@ -1,0 +1,1 @@
+"""Webhook requests as platforms' documents show them, signed like theirs."""
