@@ -18,7 +18,7 @@ def _afresh() -> Iterator[None]:
     platforms.registry.cache_clear()
 
 
-def test_modules_from_elsewhere_are_found(settings: SettingsWrapper) -> None:
+def test_modules_from_elsewhere_are_found(settings: Settings) -> None:
     settings.MUSTER_PLATFORMS = ["tests.fake", "tests.fake.keyed"]
     assert {"matrix", "fake", "fake-keyed"} <= set(platforms.registry())
     settings.MUSTER_PLATFORMS = []
@@ -34,7 +34,7 @@ def test_modules_from_elsewhere_are_found(settings: SettingsWrapper) -> None:
         (["tests.fake", "tests.fake"], "there are two platforms called 'fake'"),
     ],
 )
-def test_what_can_not_be_is_said(settings: SettingsWrapper, modules: list[str], said: str) -> None:
+def test_what_can_not_be_is_said(settings: Settings, modules: list[str], said: str) -> None:
     settings.MUSTER_PLATFORMS = modules
     with pytest.raises(ImproperlyConfigured, match=said):
         platforms.registry()
