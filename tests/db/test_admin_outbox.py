@@ -158,13 +158,17 @@ def test_viewers_read_and_write_nothing(client: Client, viewer: User, talk: Conv
 @pytest.mark.parametrize("odd", ["²", "99999999999999999999999999", "0"])
 def test_odd_addresses_are_not_found(client: Client, operator: User, odd: str) -> None:
     client.force_login(operator)
-    replies = [f"conversation/{odd}/thread/", f"post/{odd}/write/", "pigeon/1/thread/"]
+    numbered = [
+        f"/admin/sync/reply/conversation/{odd}/thread/",
+        f"/admin/sync/reply/post/{odd}/write/",
+        f"/admin/sync/account/{odd}/proof/",
+    ]
     for address in (
-        *(f"/admin/sync/reply/{one}" for one in replies if one.isascii()),
+        *(one for one in numbered if one.isascii()),
+        "/admin/sync/reply/pigeon/1/thread/",
         f"/admin/sync/post/{odd}/change/",
         f"/admin/sync/loginsession/{odd}/change/",
         f"/admin/sync/deadletter/{odd}/change/",
-        f"/admin/sync/account/{odd}/proof/",
     ):
         assert client.get(address).status_code == 404, address
 
