@@ -22,6 +22,7 @@ from crm.env_checks import (
     DatabaseUrl,
     FieldKeys,
     LogLevel,
+    PythonModules,
     TimeZone,
     explain,
     split_keys,
@@ -69,6 +70,9 @@ class Env(BaseSettings):
     trusted_origins: str = setting("MUSTER_TRUSTED_ORIGINS", "", "origins with commas between")
     admin_password: str | None = setting("MUSTER_ADMIN_PASSWORD", None, "a password", secret=True)
     secret_key: str | None = setting("MUSTER_SECRET_KEY", None, "a text", secret=True)
+    platforms: PythonModules = setting(
+        "MUSTER_PLATFORMS", "", "names of Python modules with commas between"
+    )
     batch_rows: int = setting(
         "MUSTER_BATCH_ROWS", 500, "a number of rows (1 to 10000)", ge=1, le=10_000
     )

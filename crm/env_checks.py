@@ -111,6 +111,13 @@ def _check_log_level(level: str) -> str:
     return level.upper()
 
 
+def _check_modules(names: str) -> str:
+    for name in filter(None, map(str.strip, names.split(","))):
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise ValueError(f"{name!r} is no such name")
+    return names
+
+
 def _check_scheme(url: str, schemes: tuple[str, ...]) -> str:
     found = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*)://", url)
     if not found:
@@ -125,3 +132,4 @@ BrokerUrl = Annotated[str, AfterValidator(_check_broker_url)]
 FieldKeys = Annotated[str, AfterValidator(_check_field_keys)]
 TimeZone = Annotated[str, AfterValidator(_check_time_zone)]
 LogLevel = Annotated[str, AfterValidator(_check_log_level)]
+PythonModules = Annotated[str, AfterValidator(_check_modules)]

@@ -15,6 +15,7 @@ from crm.logs import logging_config
 BASE_DIR = CHECKOUT
 SECRET_KEY = env.django_secret_key
 FERNET_KEYS = env.fernet_keys
+MUSTER_PLATFORMS = [name.strip() for name in env.platforms.split(",") if name.strip()]
 MUSTER_BATCH_ROWS = env.batch_rows
 MUSTER_BATCH_BYTES = env.batch_bytes
 MUSTER_DEAD_LETTER_ALARM = env.dead_letter_alarm
@@ -199,7 +200,14 @@ SPECTACULAR_SETTINGS = {
         "WorkerStateEnum": "lifecycle.models.STATES",
         "RolloutStateEnum": "lifecycle.models.ROLLOUT_STATES",
         "StepStateEnum": "lifecycle.models.STEP_STATES",
+        "ReplyStateEnum": "sync.models.requests.REPLY_STATES",
+        "LoginSessionStateEnum": "sync.models.requests.LOGIN_SESSION_STATES",
+        "DeliveryStateEnum": "sync.models.deliveries.DELIVERY_STATES",
+        "DeadLetterStateEnum": "sync.models.ledger.DEAD_LETTER_STATES",
+        "AuditOutcomeEnum": "sync.models.ledger.AUDIT_OUTCOMES",
+        "SyncOutcomeEnum": "sync.models.ledger.OUTCOMES",
         "ProcessStreamEnum": "lifecycle.api.serializers.STREAMS",
+        "BreakerStateEnum": "sync.models.accounts.BREAKER_STATES",
     },
 }
 

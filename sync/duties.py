@@ -1,4 +1,4 @@
-"""The master's duty for accounts: give each a worker, send what is due to that worker's queue.
+"""The master's duties for accounts: give each a worker, send what is due to that worker's queue.
 
 Each run costs a handful of statements whatever the number of accounts, and no heartbeat wakes it.
 The row is the truth: a message is a hint that names a claim, and the claim's lease brings back what
@@ -20,22 +20,24 @@ from lifecycle.balance import Absences, Move, Place, Slot, Strategy, balance
 from lifecycle.models import own_queue
 from lifecycle.services import CHANNEL as LIFECYCLE
 from lifecycle.services import set_assigned_accounts
-from sync import schedule, sql
+from sync import breaker, schedule, services, sql
 from sync.chance import random
-from sync.services import ACCOUNTS, give_back
+from sync.services import ACCOUNTS, give_back, notify
 from sync.tasks import monitor_account
 from sync.types import Lease
 
 log = logging.getLogger(__name__)
 
 POLL_S = 5.0  # behind the notifications, which are hints
-SPIN_S = 0.1
+TICK_S = 0.25
 CLAIM_LEASE_S = 60.0  # how long a sent check may wait in the worker's queue
 MOST_AT_ONCE = 500
 # A worker that is about to be back keeps its accounts for this long; they have moved, and their new
 # worker is told, within 5 s of its death [L15].
 RETURNING_S = 4.0
 LONGEST_BROKER_RETRY_S = 10.0
+FRESHNESS_S = 15.0
+MOST_NAMED = 20  # in the log, of accounts that stall together
 # kombu tries for ever to connect, `retry=False` or not, unless the transport says otherwise.
 BROKER_PATIENCE = {
     "max_retries": 1,
@@ -56,33 +58,41 @@ class Claim(NamedTuple):
     worker_id: str
 
 
-class AccountsDuty:
-    """Assigns accounts and sends their checks; one instance, in the leading master's thread."""
+class AssignmentDuty:
+    """Gives accounts their workers; one instance, in a thread of the leading master."""
 
-    name = "accounts"
+    name = "assignment"
     channels: tuple[str, ...] = (ACCOUNTS, LIFECYCLE)
 
     def __init__(self) -> None:
         self.assignment = Assignment()
+
+    def run(self, now: datetime) -> datetime:
+        """Assign; returns when the next account has to move: at most 5 s from now."""
+        self.assignment.run(now)
+        latest = now + timedelta(seconds=POLL_S)
+        return min(latest, self.assignment.patience_ends or latest)
+
+
+class ChecksDuty:
+    """Claims what is due and sends it; one instance, in a thread of the leading master."""
+
+    name = "checks"
+    channels: tuple[str, ...] = (ACCOUNTS, LIFECYCLE)
+
+    def __init__(self) -> None:
         self._failures = 0
         self._broker_back_at: datetime | None = None
 
     def run(self, now: datetime) -> datetime:
-        """Assign, claim, send; returns when the next account is due, or has to move: at most 5 s
-        from now."""
-        self.assignment.run(now)
-        next_at = self._send_due(now)
-        patience_ends = self.assignment.patience_ends
-        return min(next_at, patience_ends) if patience_ends else next_at
-
-    def _send_due(self, now: datetime) -> datetime:
+        """Claim, send; returns when the next account is due: at most 5 s from now."""
         if self._broker_back_at is not None and now < self._broker_back_at:
             return self._broker_back_at
         claims = claim(now)
         if claims and not self._send(claims, now):
             assert self._broker_back_at is not None  # noqa: S101 - it just failed
             return self._broker_back_at
-        return next_run(now, full=len(claims) == MOST_AT_ONCE)
+        return next_run(now, full=len(claims) >= MOST_AT_ONCE)
 
     def _send(self, claims: list[Claim], now: datetime) -> bool:
         """Send the claims; what could not be sent is due again when the broker may be back."""
@@ -105,6 +115,26 @@ class AccountsDuty:
         return True
 
 
+class FreshnessDuty:
+    """Finds accounts that have stalled, and those that no longer are [S7]."""
+
+    name = "freshness"
+    channels: tuple[str, ...] = ()
+
+    def run(self, now: datetime) -> datetime:
+        judged = services.judge_freshness(now)
+        for one in judged[:MOST_NAMED]:
+            about = {"account_id": one.account_id}
+            if one.is_stalled:
+                last = one.last_sync_at or "its beginning"
+                log.warning("sync_stalled: %s has not synced since %s", one.name, last, extra=about)
+            else:
+                log.info("%s is stalled no more", one.name, extra=about)
+        if len(judged) > MOST_NAMED:
+            log.warning("sync_stalled changed for %s accounts in all", len(judged))
+        return now + timedelta(seconds=FRESHNESS_S)
+
+
 class Assignment:
     """Gives every account that needs one a worker; what it remembers may be lost at any time."""
 
@@ -125,6 +155,7 @@ class Assignment:
             moves = balance(_places(cursor, slots), slots, strategy, self._last)
             loads = {slot.worker: slot.load for slot in slots}
             if moves:
+                notify(0)  # what moved is due for its new worker
                 self._last = next((m.worker for m in moves[::-1] if m.worker), self._last)
                 _apply(cursor, moves, now)
                 cursor.execute(sql.WORKERS, soon)
@@ -184,13 +215,19 @@ def _apply(cursor: Any, moves: list[Move], now: datetime) -> None:
 
 
 def claim(now: datetime, most: int = MOST_AT_ONCE) -> list[Claim]:
-    """Take what is due for workers that run; each is due again when its lease is over."""
+    """Take what is due for workers that run; each is due again when its lease is over. Of a server
+    that failed too often one account, when it is time to try."""
+    times: dict[str, datetime | int] = {
+        "now": now,
+        "lease_until": now + timedelta(seconds=CLAIM_LEASE_S),
+        "trial_until": now + timedelta(seconds=breaker.TRIAL_S),
+        "most": most,
+    }
     with connection.cursor() as cursor:
-        cursor.execute(
-            sql.CLAIM,
-            {"now": now, "lease_until": now + timedelta(seconds=CLAIM_LEASE_S), "most": most},
-        )
-        return [Claim(*row) for row in cursor.fetchall()]
+        cursor.execute(sql.TRY_SERVERS, times)
+        trials = cursor.fetchall()
+        cursor.execute(sql.CLAIM, times)
+        return [Claim(*row) for row in (*trials, *cursor.fetchall())]
 
 
 def publish(claims: list[Claim], now: datetime) -> Any:
@@ -216,12 +253,15 @@ def publish(claims: list[Claim], now: datetime) -> Any:
 
 
 def next_run(now: datetime, *, full: bool) -> datetime:
-    """When the next account is due; at once when there was more than one run may claim."""
+    """When the next account is due; at once when there was more than one run may claim.
+
+    Many are due at any time in a large fleet: they are taken together, a few times a second. And
+    what is due already was locked just now, by somebody who writes for it.
+    """
     if full:
         return now
     with connection.cursor() as cursor:
         cursor.execute(sql.NEXT_DUE)
-        (due,) = cursor.fetchone()
+        due = [one for one in cursor.fetchone() if one is not None]
     latest = now + timedelta(seconds=POLL_S)
-    # What is due already was locked just now: somebody writes for it, don't spin meanwhile.
-    return min(max(due, now + timedelta(seconds=SPIN_S)), latest) if due else latest
+    return min(max(min(due), now + timedelta(seconds=TICK_S)), latest) if due else latest

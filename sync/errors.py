@@ -64,6 +64,10 @@ class PlatformUnavailable(PlatformError):
     """Can't be reached, timed out, or answered 5xx."""
 
 
+class Unreachable(PlatformUnavailable):
+    """There was no connection: nothing of the request got there."""
+
+
 class RateLimited(PlatformError):
     """The platform asks us to slow down."""
 

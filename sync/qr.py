@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 
 import segno
@@ -21,3 +22,9 @@ def svg(text: str) -> bytes:
     out = io.BytesIO()
     code.save(out, kind="svg", scale=SCALE, border=4, dark="#000", light="#fff")
     return out.getvalue()
+
+
+def data_uri(text: str) -> str:
+    """The same for an `<img>`; "" where there is no image."""
+    image = svg(text)
+    return f"data:image/svg+xml;base64,{base64.b64encode(image).decode()}" if image else ""

@@ -22,6 +22,8 @@ from sync.models import (
     Conversation,
     DeadLetter,
     Gap,
+    HookDelivery,
+    HookEndpoint,
     LoginSession,
     Message,
     Post,
@@ -112,6 +114,18 @@ def messages(conversation_id: int) -> QuerySet[Message]:
     return Message.objects.filter(conversation_id=conversation_id)
 
 
+def deliveries() -> QuerySet[HookDelivery]:
+    """Webhook deliveries, without what they hold, each with its account."""
+    hidden = (f"account__{name}" for name in (*SECRETS, "cursor"))
+    return HookDelivery.objects.select_related("account").defer("body", "headers", *hidden)
+
+
+def hook_endpoint(account_id: int) -> HookEndpoint:
+    """What came to the account's webhook address; all zero when nothing did."""
+    found = HookEndpoint.objects.filter(pk=account_id).first()
+    return found or HookEndpoint(account_id=account_id)
+
+
 def versions(kind: str, ids: Collection[int]) -> QuerySet[RecordVersion]:
     """What these records said before, the newest first."""
     return RecordVersion.objects.filter(kind=kind, record_id__in=ids)
@@ -162,6 +176,7 @@ def totals() -> dict[str, Any]:
         accounts=Count("pk"),
         syncing=Count("pk", filter=SYNCING & ~FAILING),
         failing=Count("pk", filter=FAILING),
+        stalled=Count("pk", filter=Q(stalled_since__isnull=False)),
         conversations=Coalesce(Sum("conversations_total"), 0),
         messages=Coalesce(Sum("messages_total"), 0),
         posts=Coalesce(Sum("posts_total"), 0),

@@ -16,6 +16,14 @@ LONGEST_RETRY_S = 120.0
 LONGEST_THROTTLE_S = 86_400.0
 
 
+# An account's interval follows its news [S2], within these parts of what people have set.
+BUSIEST = 0.25
+IDLEST = 4.0
+SHORTEST_INTERVAL_S = 5.0
+IDLE_AFTER_S = 1800.0  # without news
+SHRINK, RECOVER, STRETCH = 0.5, 1.5, 1.25
+
+
 @dataclass(frozen=True, slots=True)
 class DueAt:
     """Check again then."""
@@ -43,6 +51,36 @@ class Failure:
 def after_success(now: datetime, interval_s: float, random: float) -> DueAt:
     """After the interval, spread by ±10 %."""
     return DueAt(now + timedelta(seconds=interval_s * (1 + JITTER * (2 * random - 1))))
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often people want an account checked, and how often it is."""
+
+    interval_s: float
+    stalled_after_s: float
+    current_s: float | None = None
+    idle_s: float | None = None  # since the last news; None: there never were any
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The shortest and the longest interval (s). A stretched one leaves room for a retry
+        before the account counts as stalled."""
+        shortest = min(max(self.interval_s * BUSIEST, SHORTEST_INTERVAL_S), self.interval_s)
+        longest = min(self.interval_s * IDLEST, self.stalled_after_s / 2)
+        return shortest, max(longest, self.interval_s)
+
+
+def next_interval_s(pace: Pace, *, brought_news: bool) -> float:
+    """Halved while there is news, back to what people have set when there is none, and longer
+    when there was none for half an hour."""
+    shortest, longest = pace.bounds
+    current = min(max(pace.current_s or pace.interval_s, shortest), longest)
+    if brought_news:
+        return max(min(current, pace.interval_s) * SHRINK, shortest)
+    if pace.idle_s is not None and pace.idle_s < IDLE_AFTER_S:
+        return min(current * RECOVER, pace.interval_s)
+    return min(current * STRETCH, longest)
 
 
 def after_failure(now: datetime, failure: Failure, random: float) -> Decision:

@@ -428,7 +428,8 @@ WHERE a.id = m.id AND a.epoch = m.epoch
 
 # account_due for those whose time has come; a claim that an earlier process of the worker took is
 # worth nothing. The epoch rises with each claim: one live check for each account, whatever the
-# broker does with the messages. An account whose login failed waits for a person.
+# broker does with the messages. An account whose login failed waits for a person; one whose server
+# has failed too often waits for the one that tries it (`TRY_SERVERS`).
 CLAIM = """
 UPDATE sync_account a
 SET next_due_at = %(lease_until)s, epoch = a.epoch + 1, claimed_generation = due.generation
@@ -440,11 +441,46 @@ FROM (
     JOIN lifecycle_workerconfig c ON c.id = a.worker_id
     WHERE a.enabled AND a.login_state <> 'failed'
       AND (a.next_due_at <= %(now)s OR a.claimed_generation <> r.generation)
+      AND NOT EXISTS (
+          SELECT FROM sync_platformserver p
+          WHERE p.state <> 'closed' AND p.platform = a.platform AND p.endpoint = a.endpoint
+      )
     ORDER BY a.next_due_at
     LIMIT %(most)s
     FOR NO KEY UPDATE OF a SKIP LOCKED
 ) due
 WHERE a.id = due.id
+RETURNING a.id, a.epoch, due.worker_id
+"""
+
+# account_is_there_once. Claims one due account of each server whose breaker has been open for long
+# enough: half open, that one tries.
+TRY_SERVERS = """
+WITH ripe AS (
+    SELECT p.id, p.platform, p.endpoint FROM sync_platformserver p
+    WHERE p.state <> 'closed' AND p.retry_at <= %(now)s
+    FOR UPDATE OF p SKIP LOCKED
+), due AS (
+    SELECT ripe.id AS server, one.* FROM ripe CROSS JOIN LATERAL (
+        SELECT a.id, r.generation, c.worker_id
+        FROM sync_account a
+        JOIN lifecycle_workerruntime r
+          ON r.config_id = a.worker_id AND r.state = 'running' AND r.condemned = ''
+        JOIN lifecycle_workerconfig c ON c.id = a.worker_id
+        WHERE a.platform = ripe.platform AND a.endpoint = ripe.endpoint
+          AND a.enabled AND a.login_state <> 'failed'
+          AND (a.next_due_at <= %(now)s OR a.claimed_generation <> r.generation)
+        ORDER BY a.next_due_at LIMIT 1
+        FOR NO KEY UPDATE OF a SKIP LOCKED
+    ) one
+), tried AS (
+    UPDATE sync_platformserver p
+    SET state = 'half_open', retry_at = %(trial_until)s, updated_at = %(now)s
+    FROM due WHERE p.id = due.server
+)
+UPDATE sync_account a
+SET next_due_at = %(lease_until)s, epoch = a.epoch + 1, claimed_generation = due.generation
+FROM due WHERE a.id = due.id
 RETURNING a.id, a.epoch, due.worker_id
 """
 
@@ -486,6 +522,15 @@ array_remove(ARRAY[
 ], NULL)
 """
 
+# server_is_there_once.
+IS_SERVER_TROUBLED = """
+EXISTS (
+    SELECT FROM sync_platformserver p
+    WHERE p.platform = sync_account.platform AND p.endpoint = sync_account.endpoint
+      AND p.failures > 0
+)
+"""
+
 # Primary key. One row for each account that is still held under its lease's epoch: whether
 # something else had it locked just then, and what work waits for it. An account that is due was
 # asked for: it stays due, for the master to claim anew. One whose check has just reported its end
@@ -505,18 +550,26 @@ WITH held AS (
     FROM held h WHERE a.id = h.id AND a.id IN (SELECT id FROM free)
     RETURNING a.id
 )
-SELECT sync_account.id, renewed.id IS NULL AND sync_account.next_due_at > %(now)s, {work}
+SELECT sync_account.id, renewed.id IS NULL AND sync_account.next_due_at > %(now)s, {work},
+       {troubled}
 FROM held
 JOIN sync_account ON sync_account.id = held.id AND sync_account.epoch = held.epoch
 LEFT JOIN renewed ON renewed.id = held.id
-""".replace("{work}", WORK)
+""".replace("{work}", WORK).replace("{troubled}", IS_SERVER_TROUBLED)
 
-# account_due.
+# account_due, from its beginning: few accounts wait for a worker or for a server. When the next is
+# due, and when a server may be tried: then, if an account of it is due.
 NEXT_DUE = """
-SELECT min(a.next_due_at) FROM sync_account a
-JOIN lifecycle_workerruntime r
-  ON r.config_id = a.worker_id AND r.state = 'running' AND r.condemned = ''
-WHERE a.enabled AND a.login_state <> 'failed'
+SELECT
+    (SELECT a.next_due_at FROM sync_account a
+     JOIN lifecycle_workerruntime r
+       ON r.config_id = a.worker_id AND r.state = 'running' AND r.condemned = ''
+     WHERE a.enabled AND a.login_state <> 'failed' AND NOT EXISTS (
+         SELECT FROM sync_platformserver p
+         WHERE p.state <> 'closed' AND p.platform = a.platform AND p.endpoint = a.endpoint
+     )
+     ORDER BY a.next_due_at LIMIT 1),
+    (SELECT min(p.retry_at) FROM sync_platformserver p WHERE p.state <> 'closed')
 """
 
 # The oldest first; by account and id, so a batch is a short index range and never a table scan.
@@ -644,4 +697,45 @@ DELETE FROM sync_hookdelivery WHERE id IN (
     SELECT id FROM sync_hookdelivery
     WHERE state <> 'pending' AND received_at < %(before)s ORDER BY id LIMIT %(most)s
 )
+"""
+
+# All accounts, a few times a minute: who has not synced for `stalled_after_s`, or for two of its
+# intervals where they are longer. A change by people gives it that time anew. Only rows that change
+# are locked; one that is being written just then is looked at again next time.
+JUDGE_FRESHNESS = """
+WITH changed AS (
+    SELECT a.id, j.is_stalled FROM sync_account a CROSS JOIN LATERAL (
+        SELECT a.enabled AND a.login_state <> 'failed'
+           AND greatest(coalesce(a.last_sync_at, a.created_at), a.updated_at) < %(now)s
+               - make_interval(secs => greatest(
+                     a.stalled_after_s, 2 * coalesce(a.current_interval_s, a.interval_s)
+                 )) AS is_stalled
+    ) j
+    WHERE j.is_stalled <> (a.stalled_since IS NOT NULL)
+    ORDER BY a.id FOR NO KEY UPDATE OF a SKIP LOCKED
+)
+UPDATE sync_account a SET stalled_since = CASE WHEN c.is_stalled THEN %(now)s END
+FROM changed c WHERE a.id = c.id
+RETURNING a.id, coalesce(nullif(a.name, ''), a.identifier), c.is_stalled, a.last_sync_at
+"""
+
+# total_is_there_once.
+ADD_TOTALS = """
+INSERT INTO sync_synctotal AS t (
+    platform, worker_id, last_success_at,
+    syncs, batches, new, changed, same, refused, size, errors, stale
+)
+SELECT * FROM unnest(
+    %(platforms)s::text[], %(workers)s::text[], %(last)s::timestamptz[],
+    %(syncs)s::bigint[], %(batches)s::bigint[], %(new)s::bigint[], %(changed)s::bigint[],
+    %(same)s::bigint[], %(refused)s::bigint[], %(size)s::bigint[], %(errors)s::bigint[],
+    %(stale)s::bigint[]
+)
+ON CONFLICT (platform, worker_id) DO UPDATE
+SET syncs = t.syncs + EXCLUDED.syncs, batches = t.batches + EXCLUDED.batches,
+    new = t.new + EXCLUDED.new, changed = t.changed + EXCLUDED.changed,
+    same = t.same + EXCLUDED.same, refused = t.refused + EXCLUDED.refused,
+    size = t.size + EXCLUDED.size, errors = t.errors + EXCLUDED.errors,
+    stale = t.stale + EXCLUDED.stale,
+    last_success_at = greatest(t.last_success_at, EXCLUDED.last_success_at)
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, PermissionsMixin
+from django.utils import timezone
 
 from lifecycle import queries as fleet
 from lifecycle.admin.rollouts import banner
@@ -34,6 +35,7 @@ def home(user: Any) -> dict[str, Any]:
     if user.has_perm("sync.view_account"):
         context["inbox"] = inbox.totals()
         context["no_worker"] = inbox.placement().reason
+        context["letters"] = inbox.dead_letter_figures(timezone.now())
         context["failing"] = [
             (account, moment(account.last_error_at)) for account in inbox.failing()[:FAILING]
         ]

@@ -1,5 +1,27 @@
 """Accounts, the inbox, and what was received, in the admin."""
 
-from sync.admin import accounts, assignment, inbox, records
+from sync.admin import (
+    accounts,
+    assignment,
+    deadletters,
+    hooks,
+    inbox,
+    logins,
+    posts,
+    records,
+    replies,
+    status,
+)
 
-__all__ = ["accounts", "assignment", "inbox", "records"]
+__all__ = [
+    "accounts",
+    "assignment",
+    "deadletters",
+    "hooks",
+    "inbox",
+    "logins",
+    "posts",
+    "records",
+    "replies",
+    "status",
+]

@@ -21,12 +21,14 @@ from django.views.decorators.http import require_POST
 from unfold.admin import ModelAdmin
 
 from lifecycle.console.forms import ServiceAdmin
-from lifecycle.console.live import LiveList, age, answer, badge, moment, two_lines
+from lifecycle.console.live import LiveList, age, answer, badge, moment, span, two_lines
 from sync import queries, services, store
 from sync.admin.conversation_page import marked_text
 from sync.admin.forms import AccountForm, credential_fields
+from sync.admin.hooks import is_pushed, panel
 from sync.admin.inbox import PlatformFilter
 from sync.admin.looks import count, face, platform_label
+from sync.admin.proof import AccountProof
 from sync.errors import Rejected
 from sync.models import Account
 from sync.platforms import registry
@@ -37,8 +39,12 @@ def account_badge(account: Account) -> SafeString:
     """One word for where an account stands."""
     if not account.enabled:
         return badge(_("disabled"), "grey")
-    if account.login_state in (LoginState.FAILED, LoginState.EXPIRED):
-        return badge(_("login failed"), "red", account.last_error)
+    if account.login_state == LoginState.FAILED:
+        return badge(_("waits for a person"), "red", account.last_error)
+    if account.stalled_since:
+        return badge(_("stalled"), "red", account.last_error or queries.why_no_worker(account))
+    if account.login_state == LoginState.EXPIRED:
+        return badge(_("login expired"), "amber", account.last_error)
     if account.error_count:
         return badge(_("error"), "red", account.last_error)
     if why := queries.why_no_worker(account):
@@ -58,8 +64,20 @@ class AccountPlatformFilter(PlatformFilter):
     field = "platform"
 
 
+class StalledFilter(admin.SimpleListFilter):
+    title = _("stalled")
+    parameter_name = "stalled"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("yes", _("Yes")), ("no", _("No"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Account]) -> QuerySet[Account]:
+        wanted = {"yes": False, "no": True}.get(self.value() or "")
+        return queryset if wanted is None else queryset.filter(stalled_since__isnull=wanted)
+
+
 @admin.register(Account)
-class AccountAdmin(ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
+class AccountAdmin(AccountProof, ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
     """Accounts are written through `sync.services` alone; credentials are never shown back."""
 
     form = AccountForm
@@ -72,7 +90,7 @@ class AccountAdmin(ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
         "worker",
         "buttons",
     ]
-    list_filter = ["enabled", AccountPlatformFilter, "login_state", "worker"]
+    list_filter = ["enabled", AccountPlatformFilter, StalledFilter, "login_state", "worker"]
     search_fields = ["name", "identifier", "endpoint", "last_error"]
     list_fullwidth = True
     list_per_page = 50
@@ -82,6 +100,8 @@ class AccountAdmin(ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
         "state",
         "worker",
         "last_synced",
+        "stalled_from",
+        "checked_every",
         "last_error",
         "error_count",
         "conversations_total",
@@ -90,7 +110,7 @@ class AccountAdmin(ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
         "comments_total",
         "unread_total",
     ]
-    readonly_fields = FACTS
+    readonly_fields = [*FACTS, "webhook"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Account]:
         return queries.accounts()
@@ -141,9 +161,25 @@ class AccountAdmin(ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
     def last_synced(self, account: Account) -> SafeString | str:
         return moment(account.last_sync_at)
 
+    @admin.display(description=_("stalled since"))
+    def stalled_from(self, account: Account) -> SafeString | str:
+        return moment(account.stalled_since)
+
+    @admin.display(description=_("checked every"))
+    def checked_every(self, account: Account) -> str:
+        """As news come and don't; what is waited on is told at once."""
+        platform = registry().get(account.platform)
+        if platform and platform.can_wait:
+            return gettext("watched all the time")
+        return span(account.current_interval_s or account.interval_s)
+
     @admin.display(description=_("unread"), ordering="unread_total")
     def unread(self, account: Account) -> SafeString:
         return count("account", account.pk, account.unread_total)
+
+    @admin.display(description=_("pushed by the platform"))
+    def webhook(self, account: Account) -> SafeString:
+        return panel(account)
 
     @admin.display(description="")
     def buttons(self, account: Account) -> SafeString:
@@ -157,7 +193,14 @@ class AccountAdmin(ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
 
     def get_fieldsets(self, request: HttpRequest, obj: Account | None = None) -> Any:
         editable = self.has_change_permission(request, obj) if obj else True
-        place = ["platform", "identifier", "endpoint", "name", ("interval_s", "enabled")]
+        place = [
+            "platform",
+            "identifier",
+            "endpoint",
+            "name",
+            ("interval_s", "audit_interval_s", "stalled_after_s"),
+            "enabled",
+        ]
         inputs = [
             name
             for platform in registry().values()
@@ -173,6 +216,7 @@ class AccountAdmin(ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
                 else []
             ),
             *([(_("State"), {"fields": self.FACTS})] if obj else []),
+            *([(_("Webhook"), {"fields": ["webhook"]})] if obj and is_pushed(obj) else []),
             *([(None, {"fields": ["seen"], "classes": ["hidden"]})] if obj and editable else []),
         ]
 

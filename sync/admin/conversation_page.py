@@ -21,6 +21,7 @@ from lifecycle.console.live import AdminBase, answer, moment, polls, visible
 from sync import queries, store
 from sync.admin.live import feed_position
 from sync.admin.looks import face, platform_label
+from sync.admin.reply_box import reply_box
 from sync.models import Conversation, Message, RecordVersion
 
 PAGE = 50  # messages shown at first, and by each click on "older"
@@ -91,6 +92,7 @@ class ConversationPage(AdminBase):
             "first_id": shown[0].pk if shown else "",
             "has_older": bool(shown) and len(shown) == PAGE,
             "may_operate": request.user.has_perm("sync.operate_account"),
+            **reply_box(conversation),
         }
         return TemplateResponse(request, "console/conversation.html", context)
 

@@ -23,7 +23,16 @@ from sync.models import Account
 from sync.platforms import registry
 
 TEXTS: tuple[object, ...] = (str, str | None, SecretStr, SecretStr | None)
-SAVED_FIELDS = ("name", "platform", "identifier", "endpoint", "interval_s", "enabled")
+SAVED_FIELDS = (
+    "name",
+    "platform",
+    "identifier",
+    "endpoint",
+    "interval_s",
+    "audit_interval_s",
+    "stalled_after_s",
+    "enabled",
+)
 
 
 def field_name(platform: str, name: str) -> str:

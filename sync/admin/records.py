@@ -1,4 +1,4 @@
-"""What was read for accounts, as lists to look up: posts, comments, runs, dead letters."""
+"""What was read for accounts, as lists to look up: sync runs, audits, gaps."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from lifecycle.console.live import DASH, LiveList, ReadOnlyAdmin, badge, moment
-from sync.admin.forms import as_json
-from sync.models import Comment, DeadLetter, Post, SyncRun
-from sync.types import RunOutcome
+from sync.models import Audit, Gap, SyncRun
+from sync.types import AuditOutcome, RunOutcome
 
 
-def clipped(text: str) -> SafeString | str:
-    """One line of a text, whole when the pointer rests on it."""
+def clipped(text: str, size: str = "") -> SafeString | str:
+    """One line of a text, whole when the pointer rests on it. `size`: "small" for a narrow one."""
     if not text:
         return DASH
-    return format_html('<span class="m-clip" title="{}">{}</span>', text[:1000], text[:200])
+    style = f"m-clip m-clip-{size}" if size else "m-clip"
+    return format_html('<span class="{}" title="{}">{}</span>', style, text[:1000], text[:200])
 
 
 class RecordAdmin(LiveList, ReadOnlyAdmin):
@@ -27,42 +27,6 @@ class RecordAdmin(LiveList, ReadOnlyAdmin):
     list_filter = ["account"]
     list_per_page = 50
     show_full_result_count = False
-
-
-@admin.register(Post)
-class PostAdmin(RecordAdmin):
-    list_display = ["what", "author_name", "account", "published"]
-    search_fields = ["title", "text", "author_name", "external_id"]
-    date_hierarchy = "published_at"
-
-    @admin.display(description=_("post"))
-    def what(self, post: Post) -> SafeString | str:
-        return clipped(post.title or post.text or post.external_id)
-
-    @admin.display(description=_("published"), ordering="published_at")
-    def published(self, post: Post) -> SafeString | str:
-        return moment(post.published_at)
-
-
-@admin.register(Comment)
-class CommentAdmin(RecordAdmin):
-    list_display = ["what", "author_name", "on_post", "account", "published"]
-    list_filter = ["direction", "account"]
-    list_select_related = ["account", "post"]
-    search_fields = ["text", "author_name", "external_id"]
-    raw_id_fields = ["post"]
-
-    @admin.display(description=_("comment"))
-    def what(self, comment: Comment) -> SafeString | str:
-        return clipped(comment.text or comment.external_id)
-
-    @admin.display(description=_("post"))
-    def on_post(self, comment: Comment) -> SafeString | str:
-        return clipped(str(comment.post))
-
-    @admin.display(description=_("published"), ordering="published_at")
-    def published(self, comment: Comment) -> SafeString | str:
-        return moment(comment.published_at)
 
 
 @admin.register(SyncRun)
@@ -102,24 +66,83 @@ class SyncRunAdmin(RecordAdmin):
         return clipped(run.error)
 
 
-@admin.register(DeadLetter)
-class DeadLetterAdmin(RecordAdmin):
-    """Records that did not validate. The raw record is decrypted on its own page alone."""
+AUDIT_TONES = {
+    AuditOutcome.RUNNING: "blue live",
+    AuditOutcome.COMPLETE: "green",
+    AuditOutcome.FAILED: "red",
+}
 
-    list_display = ["kind", "external_id", "account", "why", "at"]
-    list_filter = ["kind", "account"]
-    search_fields = ["external_id", "error"]
-    exclude = ["raw"]
-    readonly_fields = ["record"]
+
+def audit_badge(audit: Audit) -> SafeString:
+    return badge(audit.get_outcome_display(), AUDIT_TONES[AuditOutcome(audit.outcome)], audit.error)
+
+
+@admin.register(Audit)
+class AuditAdmin(RecordAdmin):
+    """Comparisons of the platforms' ids with ours."""
+
+    list_display = [
+        "begun",
+        "account",
+        "result",
+        "listed",
+        "missing",
+        "outdated",
+        "vanished",
+        "repaired",
+        "asked",
+        "trouble",
+    ]
+    list_filter = ["outcome", "account"]
+    search_fields = ["error", "asked_by", "account__identifier"]
+    exclude = ["progress"]
+    list_fullwidth = True
+
+    @admin.display(description=_("started"), ordering="id")
+    def begun(self, audit: Audit) -> SafeString | str:
+        return moment(audit.started_at)
+
+    @admin.display(description=_("outcome"), ordering="outcome")
+    def result(self, audit: Audit) -> SafeString:
+        return audit_badge(audit)
+
+    @admin.display(description=_("asked by"))
+    def asked(self, audit: Audit) -> str:
+        return audit.asked_by or str(_("schedule"))
 
     @admin.display(description=_("error"))
-    def why(self, letter: DeadLetter) -> SafeString | str:
-        return clipped(letter.error)
+    def trouble(self, audit: Audit) -> SafeString | str:
+        return clipped(audit.error)
 
-    @admin.display(description=_("time"), ordering="id")
-    def at(self, letter: DeadLetter) -> SafeString | str:
-        return moment(letter.created_at)
 
-    @admin.display(description=_("raw record"))
-    def record(self, letter: DeadLetter) -> SafeString:
-        return format_html('<pre class="m-raw">{}</pre>', as_json(letter.raw))
+@admin.register(Gap)
+class GapAdmin(RecordAdmin):
+    """What platforms have and we don't, until backfill has closed it."""
+
+    list_display = ["found", "account", "standing", "scope", "newer", "older", "why"]
+    list_filter = [("closed_at", admin.EmptyFieldListFilter), "account"]
+    search_fields = ["scope", "reason", "account__identifier"]
+    exclude = ["key"]
+    list_fullwidth = True
+
+    @admin.display(description=_("found"), ordering="id")
+    def found(self, gap: Gap) -> SafeString | str:
+        return moment(gap.found_at)
+
+    @admin.display(description=_("state"), ordering="closed_at")
+    def standing(self, gap: Gap) -> SafeString:
+        if gap.closed_at:
+            return format_html("{} {}", badge(_("closed"), "green"), moment(gap.closed_at))
+        return badge(_("open"), "amber live")
+
+    @admin.display(description=_("newer end"))
+    def newer(self, gap: Gap) -> SafeString | str:
+        return clipped(gap.newer_end)
+
+    @admin.display(description=_("older end"))
+    def older(self, gap: Gap) -> SafeString | str:
+        return clipped(gap.older_end) if gap.older_end else str(_("the beginning"))
+
+    @admin.display(description=_("reason"))
+    def why(self, gap: Gap) -> SafeString | str:
+        return clipped(gap.reason)

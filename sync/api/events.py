@@ -26,7 +26,7 @@ DESCRIBED = (
     "Events: `changes`, one for each commit, its `id` the position; `live`: all that there was has "
     "been sent; `reset`: what follows `since` is no longer kept (7 days), load everything anew; "
     "`away`: the database can't be reached now, `live` follows; `denied`: token, session or right "
-    "has ended, and so does the stream. A comment comes every 15 s. Whoever reads too slowly is "
+    "has ended, and so does the stream; `beat`, and a comment, every 15 s. Who reads too slowly is "
     "disconnected and goes on with `Last-Event-ID`."
 )
 
@@ -84,9 +84,13 @@ class NewsSerializer(serializers.Serializer[Any]):
     )
 
 
+_NEWS = NewsSerializer()  # to make its fields takes longer than to use them
+_JSON = JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
 def as_json(news: News) -> bytes:
     """The event of one entry, as the schema describes it."""
-    said = JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode(NewsSerializer(news).data)
+    said = _JSON.encode(_NEWS.to_representation(news))
     return f"event: changes\nid: {news.position}\ndata: {said}\n\n".encode()
 
 

@@ -15,8 +15,9 @@ from django.utils.translation import gettext as _
 
 from sync import services, store
 from sync.engine.database import Database
-from sync.engine.opening import CLOSE_S
+from sync.engine.opening import CLOSE_S, Server
 from sync.engine.problems import redacted
+from sync.engine.tally import Tally
 from sync.errands import AFTER_CATCHING_UP, BEFORE_READING, ERRANDS
 from sync.errors import CursorInvalid, LoginExpired, LoginFailed, PlatformUnavailable
 from sync.platforms.base import Connection, Platform
@@ -48,10 +49,12 @@ class AccountCheck:
         platform: Platform,
         connection: Connection,
         database: Database,
-        place: asyncio.Semaphore,
+        server: Server,
+        tally: Tally,
     ) -> None:
         self.run, self.platform, self.connection = run, platform, connection
-        self._database, self._place = database, place
+        self._database, self.server, self._tally = database, server, tally
+        self._key = (run.ref.platform, run.worker_id)
         self._cursor, self._sequence = run.cursor, run.sequence
         self._cursor_kept_at = time.monotonic()
         # What the last stored batch said of them.
@@ -94,6 +97,7 @@ class AccountCheck:
             store.ingest_batch, self.run.lease, self._sequence, batch, self.run.worker_id, within
         )
         self._sequence, self._backlog = receipt.sequence, batch.remaining
+        self._tally.stored(self._key, receipt)
         if batch.cursor is not None:
             self._cursor, self._cursor_kept_at = batch.cursor, time.monotonic()
         if receipt.new or receipt.changed:
@@ -168,12 +172,20 @@ class AccountCheck:
         if self._work and wait_s:
             return False
         self._may_log_in = True
+        self._tally.synced(self._key, timezone.now())
+        await self._answered()
         return True
+
+    async def _answered(self) -> None:
+        """The server works: that is news where it had failed."""
+        if self.server.is_troubled:
+            self.server.is_troubled = False
+            await self.in_database(services.server_answered, self.run.ref)
 
     async def _next(self, batches: AsyncIterator[Batch], wait_s: float) -> Batch | None:
         """The next batch; None when there is none, or when other work ended the wait."""
         limit_s = wait_s + ANSWER_S
-        async with nullcontext() if wait_s else self._place:
+        async with nullcontext() if wait_s else self.server.place:
             self._patience = patience = asyncio.timeout(limit_s)
             self._is_waiting = wait_s > 0
             try:
@@ -217,10 +229,11 @@ class AccountCheck:
         session = await self._answer(self.connection.login(_tell_nobody))
         await self.in_database(services.record_login, self.run.lease, LoginState.SUCCESS, session)
         self._is_logged_in = True
+        await self._answered()
         log.info("logged in", extra=self._about)
 
     async def _answer(self, asked: Any) -> Any:
-        async with self._place:
+        async with self.server.place:
             try:
                 async with asyncio.timeout(ANSWER_S):
                     return await asked

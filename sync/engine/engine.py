@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +20,18 @@ from sync import platforms, schedule, services
 from sync.chance import random
 from sync.engine.check import AccountCheck
 from sync.engine.database import Database
-from sync.engine.opening import CLOSE_S, Places, opened
+from sync.engine.opening import CLOSE_S, Server, Servers, opened
 from sync.engine.problems import problem
+from sync.engine.tally import Key, Tally
 from sync.errands import ERRANDS
-from sync.errors import CursorMoved, StaleEpoch, SyncError
+from sync.errors import (
+    CursorMoved,
+    PlatformError,
+    PlatformUnavailable,
+    RateLimited,
+    StaleEpoch,
+    SyncError,
+)
 from sync.types import Lease
 
 log = logging.getLogger(__name__)
@@ -33,6 +42,9 @@ RENEW_AFTER_FAILURE_S = 5.0
 TURN_S = 1.0
 
 
+UNKNOWN = ("unknown", "unknown")  # platform and worker of a check that was stale when it began
+
+
 @dataclass(slots=True, eq=False)
 class Watched:
     """An account that this process has taken over."""
@@ -41,6 +53,7 @@ class Watched:
     task: asyncio.Task[None] | None = None
     check: AccountCheck | None = None
     renewed_at: float = 0.0  # monotonic
+    key: Key = UNKNOWN
 
 
 class Engine:
@@ -49,7 +62,8 @@ class Engine:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._watched: dict[int, Watched] = {}  # the newest check of each account
-        self._places = Places()
+        self._servers = Servers()
+        self._tally = Tally()
         self._stopping = False
         self._releasing: set[asyncio.Task[None]] = set()
         self._is_database_away = False
@@ -84,6 +98,7 @@ class Engine:
             await asyncio.sleep(wait_s)
             try:
                 wait_s = RENEW_AGAIN_S if await self.renew() else RENEW_S
+                await self.write_totals()
                 self._database_answers()
             except DatabaseError as error:
                 self._database_fails("leases can't be renewed", error)
@@ -121,8 +136,18 @@ class Engine:
             locked = locked or said.is_locked
             if not said.is_locked:
                 one.renewed_at = begun
+            check.server.is_troubled = check.server.is_troubled or said.is_server_troubled
             check.poke(said.work & ERRANDS.keys())
         return locked
+
+    async def write_totals(self) -> None:
+        """Add what was counted to the totals. Raises `DatabaseError`; then it is added later."""
+        totals = self._tally.taken()
+        try:
+            await self._database(services.add_totals, totals)
+        except DatabaseError:
+            self._tally.back(totals)
+            raise
 
     async def stop(self) -> None:
         """End all checks and give their claims back, so that others take them over at once."""
@@ -134,6 +159,8 @@ class Engine:
         if tasks:
             await asyncio.wait(tasks, timeout=CLOSE_S / 2)
         await self._release(leases)
+        with suppress(DatabaseError):
+            await self.write_totals()
         if self._releasing:
             await asyncio.wait(self._releasing)
 
@@ -157,9 +184,11 @@ class Engine:
         try:
             run = await self._database(services.begin_run, lease, timezone.now())
             self._database_answers()
+            watched.key = (run.ref.platform, run.worker_id)
             await self._run(watched, run)
         except StaleEpoch as stale:
             log.info("left: the account was given to a newer check (%s)", stale, extra=about)
+            self._tally.add(watched.key, stale=1)
         except DatabaseError as error:
             # The claim's lease makes the account due again.
             self._database_fails(f"the check of account {lease.account_id} ended", error, about)
@@ -167,8 +196,10 @@ class Engine:
     async def _run(self, watched: Watched, run: services.Run) -> None:
         """One check and what became of it. Raises `StaleEpoch`, `DatabaseError`."""
         about = {"account_id": run.lease.account_id, "worker_id": run.worker_id}
+        server = self._servers.at(run.ref)
+        server.is_troubled = server.is_troubled or run.is_server_troubled
         try:
-            check = await self._perform(watched, run)
+            check = await self._perform(watched, run, server)
         except StaleEpoch:
             raise
         except CursorMoved as ended:
@@ -178,6 +209,7 @@ class Engine:
             found = problem(error, run.ref)
             log.warning("check failed: %s", found.error, extra=about)
             await self._fail(run, found)
+            await self._judge(server, run, error, found.error)
         except DatabaseError as error:
             self._database_fails("check failed in the database", error, about)
             await self._fail(run, services.Problem(f"database: {type(error).__name__}"))
@@ -187,22 +219,43 @@ class Engine:
             await self._fail(run, services.Problem(text))
         else:
             now = timezone.now()
-            decision = schedule.after_success(now, run.interval_s, random())
-            await self._database(services.finish_run, run.lease, decision, now, check.synced_at)
+            interval_s = schedule.next_interval_s(run.pace, brought_news=check.brought_news)
+            decision = schedule.after_success(now, interval_s, random())
+            await self._database(
+                services.finish_run, run.lease, decision, now, check.synced_at, interval_s
+            )
 
-    async def _perform(self, watched: Watched, run: services.Run) -> AccountCheck:
+    async def _perform(self, watched: Watched, run: services.Run, server: Server) -> AccountCheck:
         platform = platforms.get(run.ref.platform)
-        place = self._places.at(run.ref)
         async with opened(platform, run.ref) as connection:
-            check = AccountCheck(run, platform, connection, self._database, place)
+            check = AccountCheck(run, platform, connection, self._database, server, self._tally)
             watched.check = check
             watched.renewed_at = time.monotonic()
             await check.perform()
         return check
 
     async def _fail(self, run: services.Run, found: services.Problem) -> None:
+        self._tally.add((run.ref.platform, run.worker_id), errors=1)
         await self._database(
             services.record_failure, run.lease, found, timezone.now(), random(), run.worker_id
+        )
+
+    async def _judge(self, server: Server, run: services.Run, error: SyncError, text: str) -> None:
+        """Tell the server's breaker whether it works: a refusal is an answer, too."""
+        match error:
+            case RateLimited():
+                retry_after_s: float | None = error.retry_after_s
+            case PlatformUnavailable():
+                retry_after_s = None
+            case PlatformError() if server.is_troubled:
+                server.is_troubled = False
+                await self._database(services.server_answered, run.ref)
+                return
+            case _:
+                return
+        server.is_troubled = True
+        await self._database(
+            services.server_failed, run.ref, text, timezone.now(), random(), retry_after_s
         )
 
     def _lose(self, watched: Watched) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
 from sync.errors import PlatformUnavailable
@@ -21,20 +22,26 @@ CLOSE_S = 5.0
 ANSWERS_AT_ONCE = 8
 
 
-class Places:
-    """A semaphore for each server that is asked at present."""
+@dataclass(slots=True, eq=False, weakref_slot=True)
+class Server:
+    """A server that accounts of this process live on."""
+
+    place: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(ANSWERS_AT_ONCE))
+    is_troubled: bool = False  # it failed somebody since it last answered
+
+
+class Servers:
+    """The servers that are asked at present."""
 
     def __init__(self) -> None:
-        self._places: WeakValueDictionary[tuple[str, str], asyncio.Semaphore] = (
-            WeakValueDictionary()
-        )
+        self._servers: WeakValueDictionary[tuple[str, str], Server] = WeakValueDictionary()
 
-    def at(self, ref: AccountRef) -> asyncio.Semaphore:
-        server = (ref.platform, ref.endpoint)
-        place = self._places.get(server)
-        if place is None:
-            place = self._places[server] = asyncio.Semaphore(ANSWERS_AT_ONCE)
-        return place
+    def at(self, ref: AccountRef) -> Server:
+        name = (ref.platform, ref.endpoint)
+        server = self._servers.get(name)
+        if server is None:
+            server = self._servers[name] = Server()
+        return server
 
 
 @asynccontextmanager

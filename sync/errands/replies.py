@@ -22,6 +22,7 @@ from sync.errors import (
     PlatformUnavailable,
     RateLimited,
     RequestRejected,
+    Unreachable,
 )
 from sync.platforms.base import Connection
 from sync.services.replies import Attempt
@@ -98,6 +99,7 @@ async def _note_doubt(check: Check, attempt: Attempt, error: Exception) -> None:
             wait_s = 0.0  # nobody was let in, so nothing was sent; logging in again is next
         case _:
             wait_s = settle_s
+    was_not_sent = isinstance(error, RateLimited | LoginExpired | Unreachable)
     known = isinstance(error, PlatformError)
     text = str(error) if known else f"unexpected {type(error).__name__}; see the worker's log"
     await check.in_database(
@@ -107,4 +109,5 @@ async def _note_doubt(check: Check, attempt: Attempt, error: Exception) -> None:
         timezone.now(),
         random(),
         wait_s,
+        was_not_sent=was_not_sent and not attempt.in_doubt,
     )

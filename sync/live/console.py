@@ -18,12 +18,14 @@ from django.db import Error as DatabaseError
 from sync.errors import FeedPruned
 from sync.live.expanding import Renderer
 from sync.live.hub import READ_AT_ONCE, Hub, hub, tell
+from sync.live.recent import chunk_of
 from sync.live.rights import Login
 
 log = logging.getLogger(__name__)
 
 RETRY_MS = (1000, 3000)  # consoles of a web process that ended don't come all at once
-HEARTBEAT = b": still here\n\n"
+# The comment keeps proxies awake; browsers hide comments from pages, so there is an event as well.
+HEARTBEAT = b": still here\nevent: beat\ndata: {}\n\n"
 
 
 def event(name: str, data: object, position: int | None = None) -> bytes:
@@ -50,7 +52,7 @@ async def follow(login: Login, renderer: Renderer, since: int | None) -> AsyncGe
     `changes`: an entry, its id the position, as `renderer` writes it. `live`: all that there was
     has been sent. `reset`: what followed `since` is no longer kept; load everything anew, it goes
     on from the position given. `away`: the database can't be reached, `live` follows when it can.
-    `denied`: login or right has ended, and so does the stream. A comment every 15 s.
+    `denied`: login or right has ended, and so does the stream. `beat`, with a comment: every 15 s.
     """
     ours = hub()
     console = Console(login, renderer, since)
@@ -110,17 +112,14 @@ async def _news(ours: Hub, console: Console) -> bytes | None:
     found = recent.chunk(console.renderer, position)
     if found is None:
         told = recent.after(position)
-        await ours.in_thread(lambda: [one.said(console.renderer) for one in told])
-        found = b"".join(one.said(console.renderer) for one in told), told[-1].news.position
+        found = await ours.in_thread(chunk_of, told, console.renderer, position)
     chunk, console.position = found
     return chunk
 
 
 async def _backlog(ours: Hub, console: Console, position: int) -> bytes:
     def read() -> tuple[bytes, int]:
-        told = tell(position, READ_AT_ONCE)
-        chunk = b"".join(one.said(console.renderer) for one in told)
-        return chunk, told[-1].news.position if told else position
+        return chunk_of(tell(position, READ_AT_ONCE), console.renderer, position)
 
     try:
         chunk, console.position = await ours.in_thread(read)

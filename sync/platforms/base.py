@@ -156,7 +156,6 @@ class Platform(ABC):
     lists_ids: ClassVar[bool] = False  # `list_ids` and `fetch` work
     marks_read: ClassVar[bool] = False
     asks_person: ClassVar[bool] = False  # `login` needs somebody (QR image, OAuth)
-    echoes_sent: ClassVar[bool] = True  # what we send is read, or pushed, back to us later
     hooks: ClassVar[Hooks | None] = None
 
     @abstractmethod

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import httpx
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from sync.errors import PlatformUnavailable
+from sync.errors import PlatformUnavailable, Unreachable
 from sync.types import Refused
 
 REQUEST_TIMEOUT_S = 30.0
@@ -59,7 +59,8 @@ async def call(
     timeout_s: float = REQUEST_TIMEOUT_S,
     **request: Any,
 ) -> httpx.Response:
-    """One request, whatever its status. `what` names it in errors. Raises `PlatformUnavailable`."""
+    """One request, whatever its status. `what` names it in errors. Raises `PlatformUnavailable`,
+    `Unreachable` when nothing got there."""
     try:
         # httpx's timeouts are per read: a server that drips bytes is stopped by the outer one.
         async with asyncio.timeout(timeout_s + 10):
@@ -69,10 +70,12 @@ async def call(
                 return httpx.Response(
                     response.status_code, headers=_plain(response.headers), content=content
                 )
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        raise Unreachable(f"can't reach the platform: {type(error).__name__}") from None
     except (httpx.TimeoutException, TimeoutError):
         raise PlatformUnavailable(f"no answer to {what} in time") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise PlatformUnavailable(f"can't reach the platform: {type(error).__name__}") from None
+        raise PlatformUnavailable(f"the connection broke: {type(error).__name__}") from None
 
 
 async def _content(response: httpx.Response, what: str) -> bytes:

@@ -36,8 +36,9 @@ class Run:
     cursor: str
     sequence: int
     backlog: int | None
-    interval_s: int
+    pace: schedule.Pace
     work: frozenset[Work]  # that waits beside reading
+    is_server_troubled: bool = False  # it failed others; that it answers is news
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,10 @@ def begin_run(lease: Lease, now: datetime) -> Run:
     rows = Account.objects.filter(pk=lease.account_id, epoch=lease.epoch, enabled=True)
     if not rows.update(next_due_at=now + timedelta(seconds=LEASE_S), watched_at=now):
         raise stale(lease)
-    waiting = rows.select_related("worker").annotate(work=RawSQL(sql.WORK, []))  # noqa: S611
+    waiting = rows.select_related("worker").annotate(
+        work=RawSQL(sql.WORK, []),  # noqa: S611
+        is_server_troubled=RawSQL(sql.IS_SERVER_TROUBLED, []),  # noqa: S611
+    )
     account = waiting.first()
     if account is None:
         raise stale(lease)
@@ -76,7 +80,13 @@ def begin_run(lease: Lease, now: datetime) -> Run:
         cursor=account.cursor,
         sequence=account.sequence,
         backlog=account.backlog,
-        interval_s=account.interval_s,
+        pace=schedule.Pace(
+            account.interval_s,
+            account.stalled_after_s,
+            account.current_interval_s,
+            (now - account.last_news_at).total_seconds() if account.last_news_at else None,
+        ),
+        is_server_troubled=account.is_server_troubled,
         work=frozenset(map(Work, account.work)),
     )
 
@@ -145,12 +155,16 @@ def record_failure(
 
 
 def finish_run(
-    lease: Lease, decision: schedule.DueAt, now: datetime, synced_at: datetime | None
+    lease: Lease,
+    decision: schedule.DueAt,
+    now: datetime,
+    synced_at: datetime | None,
+    interval_s: float | None = None,
 ) -> None:
     """The check is over and the account free to be claimed again: when it says, or at once where
     somebody asked for that meanwhile. Raises `StaleEpoch`.
 
-    `synced_at`: when the platform said that this is all.
+    `synced_at`: when the platform said that this is all; `interval_s`: the one that now counts.
     """
     values: dict[str, Any] = {
         "claimed_generation": None,
@@ -159,6 +173,8 @@ def finish_run(
             When(next_due_at__lte=now, then=F("next_due_at")), default=Value(decision.at)
         ),
     }
+    if interval_s is not None:
+        values["current_interval_s"] = interval_s
     if synced_at is not None:
         values |= {"last_sync_at": Greatest("last_sync_at", Value(synced_at)), "error_count": 0}
     with transaction.atomic():

@@ -33,6 +33,7 @@ class Told:
 
     is_locked: bool  # something else writes it: it was not renewed, try again soon
     work: frozenset[Work]  # that waits beside reading
+    is_server_troubled: bool  # it failed others; that it answers is news
 
 
 def renew(held: Sequence[Held], now: datetime) -> dict[int, Told]:
@@ -53,8 +54,8 @@ def renew(held: Sequence[Held], now: datetime) -> dict[int, Told]:
             },
         )
         return {
-            account_id: Told(is_locked, frozenset(map(Work, work)))
-            for account_id, is_locked, work in cursor.fetchall()
+            account_id: Told(is_locked, frozenset(map(Work, work)), is_troubled)
+            for account_id, is_locked, work, is_troubled in cursor.fetchall()
         }
 
 

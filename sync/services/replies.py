@@ -23,9 +23,9 @@ from django.utils.translation import gettext as _
 from sync import feed, platforms, schedule
 from sync.errors import KeyReused, Rejected
 from sync.merge import REPLACEMENT, UNSTORABLE
-from sync.models import Account, Comment, Conversation, Post, Reply
+from sync.models import Account, Comment, Conversation, Message, Post, Reply
 from sync.services.rows import held, notify
-from sync.types import Lease, OutgoingReply, RecordKind, ReplyState
+from sync.types import Direction, Lease, OutgoingReply, RecordKind, ReplyState
 
 log = logging.getLogger(__name__)
 
@@ -181,12 +181,20 @@ def record_refused(attempt: Attempt, error: str) -> None:
 
 
 def record_doubt(
-    attempt: Attempt, error: str, now: datetime, random: float, retry_after_s: float = 0.0
+    attempt: Attempt,
+    error: str,
+    now: datetime,
+    random: float,
+    retry_after_s: float = 0.0,
+    *,
+    was_not_sent: bool = False,
 ) -> None:
     """The attempt failed, and the platform may or may not have the reply: again later, or failed
-    after `MOST_ATTEMPTS`."""
+    after `MOST_ATTEMPTS`. `was_not_sent`: this is sure, and the platform need not be asked."""
     with transaction.atomic():
         values: dict[str, object] = {"error": _shown(error)}
+        if was_not_sent:
+            values["attempted_at"] = None
         if attempt.number >= MOST_ATTEMPTS:
             values["state"] = ReplyState.FAILED.value
         else:
@@ -269,6 +277,7 @@ def _next(account_id: int, now: datetime) -> Reply | None:
 
 
 def _outgoing(reply: Reply) -> OutgoingReply:
+    answers = _last_inbound(reply.conversation)
     return OutgoingReply(
         key=str(reply.key),
         text=reply.text,
@@ -276,7 +285,17 @@ def _outgoing(reply: Reply) -> OutgoingReply:
         conversation_id=reply.conversation.external_id if reply.conversation else "",
         post_id=reply.post.external_id if reply.post else "",
         parent_id=reply.comment.external_id if reply.comment else "",
+        answers_id=answers.external_id if answers else "",
+        answers_sender_id=answers.sender_id if answers else "",
     )
+
+
+def _last_inbound(conversation: Conversation | None) -> Message | None:
+    """What a reply answers: some platforms take answers only."""
+    if conversation is None:
+        return None
+    heard = conversation.messages.filter(direction=Direction.INBOUND.value)
+    return heard.order_by("-sent_at", "-pk").first()
 
 
 def _current(attempt: Attempt) -> QuerySet[Reply]:

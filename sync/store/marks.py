@@ -14,9 +14,8 @@ from django.db.backends.utils import CursorWrapper
 from django.db.models import F
 from django.db.models.functions import Now
 
-from sync import feed, sql
+from sync import feed, platforms, sql
 from sync.models import Account, Conversation
-from sync.platforms import registry
 from sync.types import RecordKind
 
 
@@ -96,6 +95,6 @@ def _tell(
     """People by the feed, and the platform if it takes such marks."""
     feed.append(account_id, {RecordKind.CONVERSATION: {"read": read}})
     name = Account.objects.values_list("platform", flat=True).get(pk=account_id)
-    platform = registry().get(name)
+    platform = platforms.registry().get(name)
     if platform is not None and platform.marks_read:
         cursor.execute(sql.QUEUE_MARKS, {"ids": list(read), "upto": up_to})

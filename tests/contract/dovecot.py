@@ -1,13 +1,13 @@
-"""Dovecot, from Debian's packages, as a mail server for tests: IMAP for reading, LMTP for delivery."""
+"""Dovecot, from Debian's packages, for tests: IMAP for reading, LMTP for delivery."""
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import grp
 import os
 import pwd
 import shutil
-import signal
 import smtplib
 import subprocess
 import tempfile
@@ -80,6 +80,9 @@ service imap {{
 }}
 service anvil {{
   chroot =
+  unix_listener anvil-auth-penalty {{
+    mode = 0
+  }}
 }}
 service stats {{
   chroot =
@@ -121,18 +124,26 @@ class Dovecot:
                 with smtplib.LMTP("127.0.0.1", self.lmtp_port, timeout=5):
                     return
             except (OSError, smtplib.SMTPException):
-                psutil.wait_procs([psutil.Process(self._master.pid)], timeout=POLL_S)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._master.wait(POLL_S)
         raise RuntimeError(f"Dovecot does not come up:\n{self._log()}")
-
-    def stop(self) -> None:
-        self._end(signal.SIGTERM)
 
     def kill(self) -> None:
         """All of its processes, at once."""
-        self._end(signal.SIGKILL)
+        if self._master is None:
+            return
+        main = psutil.Process(self._master.pid)
+        main.suspend()  # it starts no further ones meanwhile
+        tree = [*main.children(recursive=True), main]
+        for process in tree:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._master.wait(20)
+        psutil.wait_procs(tree, timeout=20)
+        self._master = None
 
     def close(self) -> None:
-        self._end(signal.SIGKILL)
+        self.kill()
         shutil.rmtree(self.home, ignore_errors=True)
 
     def set_password(self, user: str, password: str) -> None:
@@ -169,19 +180,6 @@ class Dovecot:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
         return done.stdout + done.stderr
 
-    def _end(self, how: signal.Signals) -> None:
-        if self._master is None:
-            return
-        tree = [self._master.pid, *(one.pid for one in _children(self._master.pid))]
-        for pid in tree if how == signal.SIGKILL else tree[:1]:
-            try:
-                os.kill(pid, how)
-            except ProcessLookupError:
-                continue
-        self._master.wait(20)
-        psutil.wait_procs([psutil.Process(pid) for pid in tree[1:] if psutil.pid_exists(pid)], 20)
-        self._master = None
-
     def _configure(self) -> None:
         user = "nobody" if os.geteuid() == 0 else getpass.getuser()
         known = pwd.getpwnam(user)
@@ -208,10 +206,3 @@ class Dovecot:
     def _log(self) -> str:
         logs = [self.home / "stderr", self.home / "dovecot.log"]
         return "\n".join(one.read_text(errors="replace") for one in logs if one.exists())
-
-
-def _children(pid: int) -> list[psutil.Process]:
-    try:
-        return psutil.Process(pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []

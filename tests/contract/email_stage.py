@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import smtplib
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -10,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email import message_from_bytes
-from email.message import EmailMessage
+from email.message import EmailMessage, Message
 from email.policy import SMTP, default
 from email.utils import format_datetime
 from imaplib import IMAP4
@@ -44,6 +45,7 @@ class EmailStage(Stage):
 
     platform: ClassVar[Platform] = email
     largest: ClassVar[int] = 2 * 1024 * 1024
+    backlog: ClassVar[int] = int(os.environ.get("MUSTER_TEST_BACKLOG", "3000"))
     lacks: ClassVar[Mapping[Ability, str]] = {
         Ability.EDITS: "a mail that was sent stays as it is",
         Ability.DELETIONS: "IMAP tells of what was expunged only who looks: the audit",
@@ -95,7 +97,18 @@ class EmailStage(Stage):
         return id_of(mail)
 
     async def say_many(self, thread: str, texts: Iterable[str]) -> None:
-        mails = [self.mail(thread, text).as_bytes() for text in texts]
+        form = self.mail(thread, "@text@").as_bytes()
+        known = id_of(message_from_bytes(form, policy=default))
+        mails = [
+            form.replace(known.encode(), f"{uuid.uuid4().hex}@example.net".encode()).replace(
+                b"@text@", text.encode("ascii")
+            )
+            for text in texts
+        ]
+        await asyncio.to_thread(self.post.dovecot.put, self.address, mails)
+
+    async def say_raw(self, mails: Iterable[bytes]) -> None:
+        """What no mail program would write."""
         await asyncio.to_thread(self.post.dovecot.put, self.address, mails)
 
     async def say_as_account(self, thread: str, text: str) -> str:
@@ -106,17 +119,17 @@ class EmailStage(Stage):
 
     async def send_file(self, thread: str) -> Sent:
         mail = self.mail(thread, "see this")
-        mail.add_attachment(b"1234567", "image", "png", filename="图 a.png")
+        mail.add_attachment(b"123456", "image", "png", filename="图 a.png")
         await self.deliver(mail.as_bytes())
         with self.imap() as imap:
-            validity = int(imap.untagged_responses["UIDVALIDITY"][0])
-            uid = int(imap.untagged_responses["UIDNEXT"][0]) - 1
+            known = [str(imap.response(name)[1][0], "ascii") for name in ("UIDVALIDITY", "UIDNEXT")]
+        validity, uid = int(known[0]), int(known[1]) - 1
         user = self.address.replace("@", "%40")
         url = (
             f"imap://{user}@127.0.0.1:{self.wire.port}/INBOX;UIDVALIDITY={validity}/;UID={uid}"
             "/;SECTION=2"
         )
-        return Sent(id_of(mail), Attachment(url, "图 a.png", "image/png", 8))
+        return Sent(id_of(mail), Attachment(url, "图 a.png", "image/png", 6))
 
     async def texts(self, thread: str) -> list[str]:
         """What the friend has of it."""
@@ -127,7 +140,7 @@ class EmailStage(Stage):
                 assert isinstance(parts[0], tuple)
                 mail = message_from_bytes(parts[0][1], policy=default)
                 assert isinstance(mail, EmailMessage)
-                found.append(str(mail.get_content()).rstrip("\n"))
+                found.append(str(mail.get_content()).rstrip("\r\n"))
         return found
 
     async def is_read(self, thread: str, entry: str) -> bool:
@@ -147,7 +160,7 @@ class EmailStage(Stage):
         await asyncio.to_thread(self.post.dovecot.kill)
 
     async def restart(self, clock_offset_s: float = 0) -> None:
-        await asyncio.to_thread(self.post.dovecot.stop)
+        await self.kill()
         await asyncio.to_thread(self.post.dovecot.start, clock_offset_s)
 
     # --- mails --------------------------------------------------------------------------------
@@ -180,7 +193,7 @@ class EmailStage(Stage):
         return imap
 
 
-def id_of(mail: EmailMessage) -> str:
+def id_of(mail: Message) -> str:
     return str(mail["Message-ID"]).strip("<> ")
 
 

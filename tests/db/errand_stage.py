@@ -20,6 +20,7 @@ from sync import services, store
 from sync.errands.base import Errand
 from sync.models import Account
 from sync.platforms.base import Tell
+from sync.schedule import Pace
 from sync.services import Run
 from sync.types import (
     AccountRef,
@@ -156,7 +157,7 @@ def check_of(account: Account, platform: OutboxPlatform) -> ErrandCheck:
     ref = AccountRef(account.pk, "tiny", account.identifier, "", {}, dict(account.session))
     run = Run(
         lease=Lease(account.pk, account.epoch), ref=ref, worker_id="w", cursor="",
-        sequence=account.sequence, backlog=None, interval_s=30, work=frozenset(),
+        sequence=account.sequence, backlog=None, pace=Pace(30, 300), work=frozenset(),
     )  # fmt: skip
     return ErrandCheck(run, platform, OutboxConnection(platform, ref), sequence=account.sequence)
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from django.db.models import Count, F, Q
 from pydantic import BaseModel
 
+from sync.duties import AssignmentDuty, ChecksDuty
 from sync.models import Account, Comment, Conversation, Message, Post
 from sync.platforms.base import Connection, Platform, Tell
 from sync.types import (
@@ -32,6 +33,19 @@ numbers = count(1)
 def make_account(**fields: Any) -> Account:
     values = {"platform": "tiny", "identifier": f"@tiny-{next(numbers)}:test", **fields}
     return Account.objects.create(**values)
+
+
+class AccountsDuty:
+    """Both duties for accounts, one after the other, as the leading master runs them."""
+
+    name = "accounts"
+    channels = ChecksDuty.channels
+
+    def __init__(self) -> None:
+        self._assignment, self._checks = AssignmentDuty(), ChecksDuty()
+
+    def run(self, now: datetime) -> datetime:
+        return min(self._assignment.run(now), self._checks.run(now))
 
 
 def lease(account: Account) -> Lease:

@@ -21,11 +21,10 @@ from lifecycle.duty_runner import DutyRunner
 from lifecycle.models import WorkerConfig, WorkerRuntime
 from lifecycle.types import Instance
 from sync import duties, tasks
-from sync.duties import AccountsDuty
 from sync.models import Account, Assignment
 from sync.placement import Placement
 from tests.db.api_helpers import errors_of
-from tests.db.sync_stage import make_account
+from tests.db.sync_stage import AccountsDuty, make_account
 from tests.db.test_master import host, leading, with_process  # noqa: F401 - a fixture
 from tests.host import Host, eventually
 

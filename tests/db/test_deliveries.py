@@ -13,13 +13,12 @@ from django.db import DataError, connection
 from django.utils import timezone
 
 from sync import platforms, services, store
-from sync.engine import check as engine_check
 from sync.errors import Malformed
 from sync.models import Account, DeadLetter, Gap, HookDelivery, HookEndpoint, Message, SyncRun
 from sync.platforms.base import Delivery, HookRequest, Hooks
 from sync.services.deliveries import Settled, Tally, count, keep_malformed, take_delivery
 from sync.tasks import prune_deliveries
-from sync.types import AccountRef, Lease, Merged, MessageRecord, Record, Refused
+from sync.types import AccountRef, Batch, Lease, MessageRecord, Record, Refused
 from tests.db.engine_stage import check
 from tests.db.sync_stage import TinyPlatform, check_counters, make_account, message, rows
 
@@ -157,14 +156,14 @@ def _fields(record: MessageRecord) -> dict[str, Any]:
 def test_what_the_database_refuses_is_found_out_one_by_one(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = store.ingest
+    original = store.ingest_batch
 
-    def picky(lease: Lease, after: int, merged: Merged, *rest: Any, **more: Any) -> Any:
-        if any(one.text == "text 2" for one in merged.messages):
+    def picky(lease: Lease, after: int, batch: Batch, *rest: Any, **more: Any) -> Any:
+        if any(getattr(one, "text", "") == "text 2" for one in batch.records):
             raise DataError("a value that PostgreSQL can't hold")
-        return original(lease, after, merged, *rest, **more)
+        return original(lease, after, batch, *rest, **more)
 
-    monkeypatch.setattr(engine_check.store, "ingest", picky)
+    monkeypatch.setattr(store, "ingest_batch", picky)
     for number in (1, 2, 3):
         push(account, [number])
     check(account)

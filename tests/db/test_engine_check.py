@@ -13,7 +13,7 @@ import pytest
 from django.db import DatabaseError
 from django.utils import timezone
 
-from sync import platforms, services, store, tasks
+from sync import breaker, platforms, services, store, tasks
 from sync.engine import check as engine_check
 from sync.errors import (
     CursorInvalid,
@@ -24,7 +24,7 @@ from sync.errors import (
     RateLimited,
     StaleEpoch,
 )
-from sync.models import Account, Message, SyncRun
+from sync.models import Account, Message, PlatformServer, SyncRun
 from sync.types import AccountRef, Batch, Lease, LoginState
 from tests.db.engine_stage import check
 from tests.db.sync_stage import TinyPlatform, make_account, message, script
@@ -67,7 +67,7 @@ def test_a_check_stores_what_is_new_and_is_due_after_the_interval(
     assert Message.objects.count() == 3
     assert (account.cursor, account.sequence, account.claimed_generation) == ("2", 2, None)
     spread = account.next_due_at - before
-    assert timedelta(seconds=27) <= spread <= timedelta(seconds=34)
+    assert timedelta(seconds=13) <= spread <= timedelta(seconds=18)  # there was news: half of 30 s
     assert tiny.reads == [("", 0.0)]
     assert tiny.opened == tiny.closed == 1
     assert tiny.logins == 0
@@ -314,3 +314,56 @@ def test_a_username_is_no_secret(account: Account, tiny: TinyPlatform) -> None:
     tiny.on_login = refuse
     check(account)
     assert account.last_error == f"'[redacted]' is not the password of {user}-s"
+
+
+# --- the server's breaker ---------------------------------------------------------------------
+
+
+def test_failures_are_counted_for_the_server_and_an_answer_ends_them(
+    account: Account, tiny: TinyPlatform
+) -> None:
+    Account.objects.update(endpoint="https://down.test")
+    account.refresh_from_db()
+    for _ in range(2):
+        tiny.on_read = script(PlatformUnavailable("connection refused"))
+        check(account)
+    server = PlatformServer.objects.get()
+    assert (server.endpoint, server.failures, server.state) == ("https://down.test", 2, "closed")
+    tiny.on_read = script(LoginFailed("wrong password"))  # an answer, if not a good one
+    check(account)
+    assert PlatformServer.objects.get().failures == 0
+    assert PlatformServer.objects.get().last_error == "connection refused"
+
+
+def test_a_rate_limit_opens_the_server_for_as_long_as_it_asks(
+    account: Account, tiny: TinyPlatform
+) -> None:
+    for _ in range(breaker.OPENS_AFTER):
+        tiny.on_read = script(RateLimited("slow down", 900))
+        check(account)
+    server = PlatformServer.objects.get()
+    assert server.state == "open"
+    assert server.retry_at is not None
+    assert server.retry_at > timezone.now() + timedelta(seconds=890)
+
+
+def test_an_adapters_mistake_is_not_the_servers(account: Account, tiny: TinyPlatform) -> None:
+    tiny.on_read = script(ZeroDivisionError("oops"))
+    check(account)
+    assert not PlatformServer.objects.exists()
+
+
+# --- intervals that follow the news -----------------------------------------------------------
+
+
+def test_news_shrink_the_interval_and_their_absence_stretches_it(
+    account: Account, tiny: TinyPlatform
+) -> None:
+    tiny.on_read = script(batch("1", 1))
+    assert check(account).current_interval_s == 15
+    assert account.next_due_at < timezone.now() + timedelta(seconds=17)
+    Account.objects.update(last_news_at=timezone.now() - timedelta(hours=1))
+    for _ in range(20):
+        check(account)
+    assert account.current_interval_s == 120
+    assert account.next_due_at > timezone.now() + timedelta(seconds=100)

@@ -17,9 +17,10 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 
 from crm.asgi import Handler
-from sync.hooks import receiver, take
+from sync.hooks import receiver
 from sync.hooks.throttle import Throttle
 from sync.models import Account, DeadLetter, HookDelivery, HookEndpoint
+from sync.services import deliveries
 from tests.pushed.requests import (
     CUSTOMER,
     DOUYIN,
@@ -93,7 +94,7 @@ def path(one: Account) -> str:
 
 
 def push(web: httpx.Client, one: Account, pushed: Pushed) -> httpx.Response:
-    headers = {name: value.encode("latin-1") for name, value in pushed.headers.items()}
+    headers = [(name.encode(), value.encode("latin-1")) for name, value in pushed.headers.items()]
     return web.post(path(one), content=pushed.body, headers=headers)
 
 
@@ -353,7 +354,7 @@ def test_without_a_database_the_platform_is_asked_to_try_again(
     def away(*_: object) -> None:
         raise OperationalError("connection refused")
 
-    monkeypatch.setattr(take.deliveries, "addressed", away)
+    monkeypatch.setattr(deliveries, "addressed", away)
     response = push(web, shop, douyin(private_message(1)))
     assert code_of(response, 503) == "unavailable"
     assert response.headers["retry-after"] == "5"
@@ -367,13 +368,13 @@ def test_a_database_that_hangs_is_not_waited_for(
 ) -> None:
     monkeypatch.setattr(receiver, "ANSWER_WITHIN_S", 0.3)
     released = threading.Event()
-    original = take.deliveries.take_delivery
+    original: Any = deliveries.take_delivery
 
     def hang(*args: Any) -> bool:
         released.wait(20)
-        return original(*args)
+        return bool(original(*args))
 
-    monkeypatch.setattr(take.deliveries, "take_delivery", hang)
+    monkeypatch.setattr(deliveries, "take_delivery", hang)
     began = time.monotonic()
     pushed = douyin(private_message(1), msg_id="m-1")
     assert code_of(push(web, shop, pushed), 503) == "unavailable"
@@ -432,7 +433,7 @@ def test_a_mistake_of_ours_is_an_answer_too(
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(take.deliveries, "take_delivery", broken)
+    monkeypatch.setattr(deliveries, "take_delivery", broken)
     assert code_of(push(web, shop, douyin(private_message(1))), 500) == "error"
 
 

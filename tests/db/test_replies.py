@@ -25,6 +25,7 @@ from sync.errors import (
     Rejected,
     RequestRejected,
     StaleEpoch,
+    Unreachable,
 )
 from sync.merge import merge
 from sync.models import Account, Comment, Conversation, FeedEntry, Message, Post, Reply
@@ -283,6 +284,55 @@ def test_a_rate_limit_is_kept(
         send(account, platform)
     waits = Reply.objects.get().next_attempt_at - timezone.now()
     assert waits > timedelta(seconds=290)
+
+
+def test_what_surely_was_not_sent_is_sent_again_without_asking(
+    account: Account, talk: Conversation, platform: OutboxPlatform
+) -> None:
+    """Some platforms can't be asked: a doubt that is none must not end there."""
+    services.queue_reply(talk, "hello", "ann")
+    errors = [RateLimited("slow down", 1.0), Unreachable("no connection")]
+    for error in errors:
+        platform.at = failing(error)
+        with pytest.raises(type(error)):
+            send(account, platform)
+    platform.at = failing(RequestRejected("nobody can ask", 0), point="before find")
+    send(account, platform)
+    assert states() == [("hello", "sent")]
+
+
+def test_a_doubt_stays_one_whatever_comes_after_it(
+    account: Account, talk: Conversation, platform: OutboxPlatform
+) -> None:
+    services.queue_reply(talk, "hello", "ann")
+    for error, point in (
+        (PlatformUnavailable("the answer was lost"), "sent"),
+        (RateLimited("slow down", 1.0), "before find"),
+    ):
+        platform.at = failing(error, point=point)
+        with pytest.raises(type(error)):
+            send(account, platform)
+    platform.at = failing()
+    send(account, platform)
+    assert platform.texts == ["hello"]
+    assert states() == [("hello", "sent")]
+
+
+def test_a_reply_says_what_it_answers(
+    account: Account, talk: Conversation, platform: OutboxPlatform
+) -> None:
+    said = (
+        message(1, "c1"),
+        message(2, "c1", sender_id="@zoe"),
+        message(3, "c1", direction=Direction.OUTBOUND),
+        message(4, "c2"),
+    )
+    account.refresh_from_db()
+    store.ingest(Lease(account.pk, account.epoch), account.sequence, merge(Batch("d", said)))
+    services.queue_reply(talk, "hello", "ann")
+    attempt = services.begin_attempt(Lease(account.pk, account.epoch), timezone.now())
+    assert attempt is not None
+    assert (attempt.outgoing.answers_id, attempt.outgoing.answers_sender_id) == ("m2", "@zoe")
 
 
 def test_secrets_are_not_shown_in_errors(

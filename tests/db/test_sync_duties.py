@@ -15,12 +15,11 @@ from django.utils import timezone
 from lifecycle import duties as lifecycle_duties
 from lifecycle.balance import Strategy
 from lifecycle.models import WorkerConfig, WorkerRuntime
-from sync import duties, services, tasks
-from sync.duties import AccountsDuty
-from sync.models import Account
+from sync import breaker, duties, services, tasks
+from sync.models import Account, PlatformServer
 from sync.schedule import DueAt
-from sync.types import Lease
-from tests.db.sync_stage import lease, make_account
+from sync.types import AccountRef, Lease
+from tests.db.sync_stage import AccountsDuty, lease, make_account
 
 pytestmark = pytest.mark.django_db
 
@@ -66,9 +65,10 @@ def homes() -> dict[int, int | None]:
     return dict(Account.objects.order_by("pk").values_list("pk", "worker_id"))
 
 
-def test_the_duty_is_registered() -> None:
-    (duty,) = [one for one in lifecycle_duties.registered() if one.name == "accounts"]
-    assert duty.channels == ("muster_accounts", "muster_lifecycle")
+def test_the_duties_are_registered() -> None:
+    found = {one.name: one.channels for one in lifecycle_duties.registered()}
+    for name in ("assignment", "checks"):
+        assert found[name] == ("muster_accounts", "muster_lifecycle")
 
 
 def test_accounts_get_workers_and_are_sent(make_worker: Any, sent: Sent, now: datetime) -> None:
@@ -316,7 +316,7 @@ def test_the_number_of_queries_does_not_grow_with_the_accounts(
         duty.run(now)
     with CaptureQueriesContext(connection) as idle:
         duty.run(now)
-    assert (len(first), len(idle)) == (9, 7)
+    assert (len(first), len(idle)) == (11, 8)
 
 
 def test_a_released_claim_that_was_taken_anew_is_left_alone(now: datetime) -> None:
@@ -324,3 +324,98 @@ def test_a_released_claim_that_was_taken_anew_is_left_alone(now: datetime) -> No
     services.give_back([Lease(account.pk, 3)], now + timedelta(seconds=9))
     account.refresh_from_db()
     assert (account.claimed_generation, account.next_due_at) == (1, now)
+
+
+# --- servers that do not answer ---------------------------------------------------------------
+
+REF = AccountRef(0, "tiny", "", "https://down.test", {}, {})
+
+
+def break_server(now: datetime, times: int = breaker.OPENS_AFTER) -> PlatformServer:
+    for _ in range(times):
+        services.server_failed(REF, "connection refused", now, 0.5)
+    return PlatformServer.objects.get()
+
+
+def test_accounts_of_an_open_server_are_not_checked(
+    make_worker: Any, sent: Sent, now: datetime
+) -> None:
+    make_worker(max_accounts=100)
+    down = [make_account(endpoint="https://down.test") for _ in range(3)]
+    up = make_account(endpoint="https://up.test")
+    server = break_server(now)
+    assert (server.state, server.last_error) == ("open", "connection refused")
+    duty = AccountsDuty()
+    next_at = duty.run(now)
+    assert [args[0] for args, _ in sent] == [up.pk]
+    assert next_at == now + timedelta(seconds=duties.POLL_S)  # it does not spin on those that wait
+
+    assert server.retry_at is not None
+    later = server.retry_at
+    duty.run(later)  # one tries
+    server.refresh_from_db()
+    assert server.state == "half_open"
+    assert len(sent) == 2
+    tried = sent[1][0][0]
+    assert tried in {one.pk for one in down}
+    duty.run(later)
+    assert len(sent) == 2  # and nobody else
+
+    services.server_answered(REF)
+    server.refresh_from_db()
+    assert (server.state, server.failures) == ("closed", 0)
+    duty.run(later)
+    assert {args[0] for args, _ in sent[2:]} == {one.pk for one in down} - {tried}
+
+
+def test_a_trial_that_fails_opens_the_server_for_longer(
+    make_worker: Any, sent: Sent, now: datetime
+) -> None:
+    make_worker()
+    make_account(endpoint="https://down.test")
+    first = break_server(now)
+    assert first.retry_at is not None
+    later = first.retry_at
+    duty = AccountsDuty()
+    duty.run(later)
+    second = break_server(later, times=1)
+    assert second.state == "open"
+    assert second.retry_at is not None
+    assert second.retry_at - later > first.retry_at - now
+
+
+def test_a_trial_that_tells_nothing_is_followed_by_another(
+    make_worker: Any, sent: Sent, now: datetime
+) -> None:
+    make_worker()
+    make_account(endpoint="https://down.test")
+    server = break_server(now)
+    assert server.retry_at is not None
+    later = server.retry_at
+    duty = AccountsDuty()
+    duty.run(later)
+    duty.run(later + timedelta(seconds=breaker.TRIAL_S + 1))
+    assert len(sent) == 2
+
+
+def test_an_open_server_without_a_due_account_waits_without_spinning(
+    make_worker: Any, sent: Sent, now: datetime
+) -> None:
+    make_worker()
+    make_account(endpoint="https://down.test", next_due_at=now + timedelta(hours=1))
+    server = break_server(now)
+    assert server.retry_at is not None
+    later = server.retry_at + timedelta(seconds=1)
+    assert AccountsDuty().run(later) >= later + timedelta(seconds=duties.TICK_S)
+    server.refresh_from_db()
+    assert (server.state, sent) == ("open", [])
+
+
+def test_a_closed_breaker_is_not_written(django_assert_num_queries: Any, now: datetime) -> None:
+    account = make_account(claimed_generation=1)
+    with django_assert_num_queries(2):
+        run = services.begin_run(lease(account), now)
+    assert not run.is_server_troubled
+    break_server(now, times=1)
+    Account.objects.update(endpoint="https://down.test")
+    assert services.begin_run(lease(account), now).is_server_troubled

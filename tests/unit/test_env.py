@@ -25,6 +25,11 @@ def _no_others(monkeypatch: pytest.MonkeyPatch) -> None:
         ("MUSTER_LOG_LEVEL", "bogus", "MUSTER_LOG_LEVEL: 'bogus' is not a level: DEBUG, INFO, "),
         ("MUSTER_LOG_FORMAT", "xml", "MUSTER_LOG_FORMAT: 'xml' is not json or console"),
         ("MUSTER_DEBUG", "perhaps", "MUSTER_DEBUG: 'perhaps' is not true or false"),
+        (
+            "MUSTER_PLATFORMS",
+            "a.b,c/d",
+            "MUSTER_PLATFORMS: 'a.b,c/d' is not names of ",
+        ),
         ("MUSTER_TIME_ZONE", "Mars", "MUSTER_TIME_ZONE: 'Mars' is not a time zone such as "),
         ("MUSTER_HOME", "~nobody-here/x", "MUSTER_HOME: '~nobody-here/x' is not a directory: "),
         ("MUSTER_FIELD_KEYS", SECRET, "MUSTER_FIELD_KEYS: not Fernet keys"),

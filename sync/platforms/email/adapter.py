@@ -23,6 +23,8 @@ from sync.platforms.email.letter import Letter, read_letter
 from sync.platforms.email.mailbox import INBOX, Login, Mailbox
 from sync.platforms.email.outgoing import Outgoing, compose, message_id
 from sync.platforms.email.reader import PAGE, Reader, rows_of
+from sync.platforms.email.threads import Found
+from sync.platforms.listing import windows
 from sync.types import (
     AccountRef,
     Batch,
@@ -135,7 +137,7 @@ class EmailConnection(Connection):
         """Also raises `RequestRejected` when nobody can receive it, or the account has no SMTP.
 
         A copy goes to ourselves in the same SMTP transaction, so that the servers themselves tell
-        whether the mail was taken when their answer was lost (docs/adr/0013).
+        whether the mail was taken when their answer was lost (docs/adr/0018).
         """
         mailbox = self._session_mailbox()
         if not self._credentials.smtp:
@@ -162,11 +164,11 @@ class EmailConnection(Connection):
         mailbox = self._session_mailbox()
         until = datetime.now(UTC)
         found = [
-            one
+            (when, name, "")  # a mail has no versions
             for folder in self._folders()
-            async for one in threads.dated_ids(mailbox, folder, since)
+            async for when, name in threads.dated_ids(mailbox, folder, since)
         ]
-        for listing in threads.windows(found, since, until):
+        for listing in windows(RecordKind.MESSAGE, found, since, until):
             yield listing
 
     async def fetch(self, kind: RecordKind, scope: str, ids: Sequence[str]) -> AsyncIterator[Batch]:
@@ -192,8 +194,7 @@ class EmailConnection(Connection):
         mailbox = self._session_mailbox()
         sent = await threads.conversation(mailbox, self.sent, conversation_id)
         received = await threads.conversation(mailbox, INBOX, conversation_id)
-        upto = [one.sent_at for one in (*sent, *received) if one.external_id == message_id]
-        uids = [one.uid for one in received if upto and one.sent_at <= max(upto)]
+        uids = [one.uid for one in up_to(message_id, received, sent)]
         if uids:
             await (await mailbox.imap()).mark_seen(uids)
 
@@ -267,3 +268,12 @@ class EmailConnection(Connection):
                 self.sent,
                 error,
             )
+
+
+def up_to(message_id: str, received: Sequence[Found], sent: Sequence[Found]) -> list[Found]:
+    """The received ones up to that mail, which may be one that we sent; the oldest come first."""
+    for index, one in enumerate(received):
+        if one.external_id == message_id:
+            return list(received[: index + 1])
+    times = [one.sent_at for one in sent if one.external_id == message_id]
+    return [one for one in received if times and one.sent_at <= times[0]]

@@ -12,8 +12,7 @@ from sync.platforms.email.headers import plain
 
 READ = ("text/plain", "text/html")
 SEALED = frozenset({"multipart/encrypted", "application/pkcs7-mime", "application/x-pkcs7-mime"})
-# base64 makes lines of 78 bytes out of 57
-BASE64_LINE, BASE64_HELD = 78, 57
+BASE64_LINE = 78  # bytes, of which two end it (RFC 2045 6.8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +32,10 @@ class Part:
 
     @property
     def file_size(self) -> int:
-        """About the size of the file in it."""
+        """The size of the file in it; at most two bytes more where base64 was filled up."""
         if self.encoding == "base64":
-            return self.size * BASE64_HELD // BASE64_LINE
+            lines = -(-self.size // BASE64_LINE)
+            return (self.size - 2 * lines) * 3 // 4
         return self.size
 
 

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from sync.platforms.email.answers import Literal
 from sync.platforms.email.headers import Headers
-from sync.platforms.email.imap import Folder, Literal
+from sync.platforms.email.imap import Folder
 from sync.platforms.email.letter import (
     SUBJECT_HOST,
     conversation_id,
@@ -15,7 +16,6 @@ from sync.platforms.email.letter import (
     sent_at,
 )
 from sync.platforms.email.mailbox import Fields, Mailbox, data, received_at
-from sync.types import Listing, RecordKind
 
 THREADING = ("Message-ID", "References", "In-Reply-To")
 WITHOUT_ID = (b"NOT HEADER Message-ID", b'""')
@@ -28,7 +28,6 @@ IDS_AT_ONCE = 20  # in one SEARCH
 # Servers compare dates without times, in a zone of their own.
 ZONES = timedelta(days=2)
 MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
-WINDOW = 1000  # ids of one window
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,20 +148,3 @@ async def _told(
         async for one in _mails(mailbox, folder, nameless):
             told.append((one.sent_at, one.external_id))
     return told
-
-
-def windows(
-    found: Iterable[tuple[datetime, str]], since: datetime, until: datetime
-) -> Iterable[Listing]:
-    """All ids in [since, until) by windows of bounded size without a hole, the newest first."""
-    rest = sorted({(when, name) for when, name in found if since <= when < until}, reverse=True)
-    while len(rest) > WINDOW:
-        edge = rest[WINDOW - 1][0]
-        some = [one for one in rest if one[0] >= edge]
-        yield _listing(some, edge, until)
-        rest, until = rest[len(some) :], edge
-    yield _listing(rest, since, until)
-
-
-def _listing(some: Iterable[tuple[datetime, str]], since: datetime, until: datetime) -> Listing:
-    return Listing(RecordKind.MESSAGE, "", since, until, {name: "" for _when, name in some})

@@ -40,7 +40,6 @@ class Telegram(Platform):
     credentials: ClassVar[type[BaseModel]] = wire.TelegramCredentials
     replies_to: ClassVar[frozenset[RecordKind]] = frozenset({RecordKind.CONVERSATION})
     longest_reply: ClassVar[int] = 4096
-    echoes_sent: ClassVar[bool] = False
     hooks: ClassVar[Hooks | None] = TelegramHooks()
 
     @asynccontextmanager

@@ -30,7 +30,6 @@ class WhatsApp(Platform):
     credentials: ClassVar[type[BaseModel]] = wire.WhatsAppCredentials
     replies_to: ClassVar[frozenset[RecordKind]] = frozenset({RecordKind.CONVERSATION})
     longest_reply: ClassVar[int] = 4096
-    echoes_sent: ClassVar[bool] = False
     hooks: ClassVar[Hooks | None] = WhatsAppHooks()
 
     @asynccontextmanager

@@ -49,6 +49,8 @@ class Wire:
         line = _Line(self, client, requests, server, answers)
         try:
             await line.run()
+        except asyncio.CancelledError:  # the loop ends; streams would log it as a mistake
+            return
         finally:
             for end in (requests, answers):
                 self._open.discard(end)

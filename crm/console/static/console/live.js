@@ -8,6 +8,7 @@
 
   const OFFLINE_AFTER_MS = 1500; // a reconnect that succeeds at once is not worth a word
   const RETRY_MS = [1000, 15000];
+  const SILENT_MS = 40000; // the server says something every 15 s
   const RELIST_MS = 2000;
   const MOST_MESSAGES = 200;
 
@@ -23,6 +24,9 @@
     window.clearTimeout(retry);
     if (source || document.hidden) return;
     source = new EventSource(`${place.dataset.feed}?since=${last}`);
+    for (const name of ["open", "changes", "live", "reset", "away", "beat"])
+      source.addEventListener(name, heard);
+    heard();
     source.addEventListener("changes", (event) => {
       last = event.lastEventId;
       take(JSON.parse(event.data));
@@ -41,8 +45,20 @@
     source.addEventListener("error", lost);
   }
 
+  // A network that vanished tells nobody: whoever hears nothing for long begins anew.
+  let silence = 0;
+  function heard() {
+    window.clearTimeout(silence);
+    silence = window.setTimeout(() => {
+      say("offline");
+      disconnect();
+      connect();
+    }, SILENT_MS);
+  }
+
   function disconnect() {
     window.clearTimeout(retry);
+    window.clearTimeout(silence);
     source?.close();
     source = null;
   }
@@ -276,5 +292,9 @@
     window.addEventListener("pagehide", disconnect);
     window.addEventListener("pageshow", (event) => event.persisted && connect());
     window.addEventListener("online", connect);
+    window.addEventListener("offline", () => {
+      say("offline");
+      disconnect();
+    });
   });
 })();

@@ -1,0 +1,202 @@
+"""Reading a site: its posts and comments as rows, and the place after them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from sync.batches import slices, sorted_out
+from sync.platforms.wordpress import records
+from sync.platforms.wordpress.client import PAGE, Client
+from sync.platforms.wordpress.place import NEWEST_ID, Place, Stretch, Walk
+from sync.platforms.wordpress.records import Raw, number, version
+from sync.types import Batch, CommentRecord
+from sync.weights import Row
+
+POSTS = "/wp/v2/posts"
+PAGES = "/wp/v2/pages"  # of the other kind: they can be commented, too
+COMMENTS = "/wp/v2/comments"
+PAGES_BETWEEN_NEWS = 10
+# Approved and waiting for approval (WP_Comment_Query).
+SHOWN = {"status": "all", "orderby": "id"}
+STEP_BACK = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one page brought, and where the walk stands after it."""
+
+    rows: list[Row]
+    walk: Walk
+    changed: list[Row] = field(default_factory=list)  # known ones that say something else now
+
+
+@dataclass(slots=True)
+class Reader:
+    """`me`: the account's user id."""
+
+    client: Client
+    me: int
+    _totals: dict[str, int] = field(default_factory=dict)
+    _told: set[str] = field(default_factory=set)  # posts that this reading has brought
+
+    async def read(self, cursor: str) -> AsyncIterator[Batch]:
+        """News first, then a page of what is owed, and so on until nothing is."""
+        place = Place.parse(cursor)
+        while True:
+            posts = await self._new_posts(place.posts)
+            comments = await self._new_comments(place.comments)
+            news = Place(begun=True, posts=posts.walk, comments=comments.walk)
+            changed = [*posts.changed, *await self._with_posts(comments.changed)]
+            if changed:
+                for piece in slices(changed):
+                    yield Batch(None, *sorted_out(piece), more=True, fetched=True)
+            rows = [*posts.rows, *await self._with_posts(comments.rows)]
+            if news != place or rows:
+                for batch in self._cut(rows, news):
+                    yield batch
+            place = news
+            for _ in range(PAGES_BETWEEN_NEWS):
+                if not place.is_owing:
+                    return
+                place, rows = await self._owed(place)
+                for batch in self._cut(rows, place):
+                    yield batch
+
+    async def _new_posts(self, walk: Walk) -> Step:
+        """The posts that were changed last. When all of a page is news, there may be more of it:
+        then all are owed, and what is the same costs little."""
+        page = await self.client.page(POSTS, orderby="modified", order="desc", status="publish")
+        self._totals[POSTS] = page.total
+        window = {str(number(raw)): version(raw) for raw in page.items}
+        news = [raw for raw in page.items if walk.window.get(str(number(raw))) != version(raw)]
+        is_more = len(page.items) == PAGE == len(news)
+        after = walk.model_copy(update={"window": window})
+        if is_more:
+            after = after.model_copy(update={"owed": (Stretch(low=1, high=NEWEST_ID),)})
+        known = [raw for raw in news if str(number(raw)) in walk.window]
+        rows = [self._post(raw) for raw in news if raw not in known]
+        return Step(rows, after, [self._post(raw) for raw in known])
+
+    async def _new_comments(self, walk: Walk) -> Step:
+        """The newest page: new ones, and known ones that were edited, thrown away or taken back."""
+        page = await self.client.page(COMMENTS, order="desc", **SHOWN)
+        self._totals[COMMENTS] = page.total
+        items = page.items
+        window = {str(number(raw)): version(raw) for raw in items}
+        # An id may show after a higher one when two are written at once; and what was thrown away
+        # may come back: the window knows. Below it nothing is news, once reading has begun.
+        unknown = [raw for raw in items if str(number(raw)) not in walk.window]
+        news = [raw for raw in unknown if number(raw) > walk.upto or not number(raw)]
+        changed = [raw for raw in unknown if max(1, walk.edge) <= number(raw) <= walk.upto]
+        changed += [
+            raw for raw in items if walk.window.get(str(number(raw)), version(raw)) != version(raw)
+        ]
+        lowest = number(items[-1]) if len(items) == PAGE else 1
+        gone = [id for id in walk.window if id not in window and int(id) >= lowest]
+        count = sum(number(raw) > walk.upto for raw in items)
+        after = walk.with_news(max(map(number, items), default=0), window, count, lowest)
+        rows = [self._comment(raw) for raw in reversed(news)]
+        return Step(
+            [*rows, *await self._gone(gone)], after, [self._comment(raw) for raw in changed]
+        )
+
+    async def _gone(self, ids: Sequence[str]) -> list[Row]:
+        """Those that were thrown away or taken for spam. Of what was deleted for good WordPress
+        tells nothing: the audit finds it."""
+        rows: list[Row] = []
+        for status in ("trash", "spam"):
+            for start in range(0, len(ids), PAGE):
+                include = ",".join(ids[start : start + PAGE])
+                page = await self.client.page(COMMENTS, include=include, status=status)
+                rows += [self._comment(raw) for raw in page.items]
+        return rows
+
+    async def _owed(self, place: Place) -> tuple[Place, list[Row]]:
+        """The next page of what is owed: comments first, they bring their posts."""
+        if place.comments.owed:
+            items, walk = await self._page(COMMENTS, place.comments, SHOWN)
+            rows: list[Row] = [self._comment(raw) for raw in reversed(items)]
+            return place.model_copy(update={"comments": walk}), await self._with_posts(rows)
+        items, walk = await self._page(POSTS, place.posts, {"status": "publish", "orderby": "id"})
+        return place.model_copy(update={"posts": walk}), [self._post(raw) for raw in items]
+
+    async def _page(
+        self, path: str, walk: Walk, wanted: dict[str, str]
+    ) -> tuple[list[dict[str, object]], Walk]:
+        """The upper end of the first owed stretch, the newest first.
+
+        Pages are counted from the newest one, and that moves: by new ones, and by those that are
+        deleted meanwhile. So a page must begin above the stretch, or a hole could be between.
+        """
+        stretch = walk.owed[0]
+        skip, step = max(0, stretch.skip - 1), STEP_BACK
+        while True:
+            page = await self.client.page(path, order="desc", offset=skip, **wanted)
+            ids = [number(raw) for raw in page.items]
+            if len(ids) == PAGE and ids[-1] > stretch.high:  # all of it is above
+                skip += PAGE - 1
+            elif skip == 0 or (ids and ids[0] > stretch.high):
+                break
+            else:
+                skip, step = max(0, skip - step), step * 2
+        self._totals[path] = page.total
+        items = [raw for raw in page.items if stretch.low <= number(raw) <= stretch.high]
+        lowest = ids[-1] if len(ids) == PAGE and ids[-1] > stretch.low else stretch.low
+        return items, walk.read_down_to(lowest, skip + len(page.items))
+
+    async def _with_posts(self, rows: Iterable[Row]) -> list[Row]:
+        """The rows, after the posts that their comments are below, where not told already."""
+        rows = list(rows)
+        wanted = {row.post_id for row in rows if isinstance(row, CommentRecord)} - self._told
+        posts: list[Row] = []
+        for some in pieces_of(sorted(wanted), PAGE):
+            for path in (POSTS, PAGES):
+                page = await self.client.page(path, include=",".join(some), status="any")
+                posts += [self._post(raw) for raw in page.items]
+                some = [id for id in some if id not in self._told]
+                if not some:
+                    break
+        self._told |= wanted
+        return [*posts, *rows]
+
+    def _post(self, raw: Raw) -> Row:
+        self._told.add(str(number(raw)))
+        return records.post(raw)
+
+    def _comment(self, raw: Raw) -> Row:
+        return records.comment(raw, self.me)
+
+    def _cut(self, rows: Iterable[Row], after: Place) -> list[Batch]:
+        """Only the last batch carries the place after the page: a crash between them reads the page
+        again and never skips [S4]."""
+        pieces = list(slices(rows))
+        remaining = self._remaining(after)
+        batches = []
+        for count, piece in enumerate(pieces, start=1):
+            kept, refused = sorted_out(piece)
+            is_last = count == len(pieces)
+            left = sum(len(each) for each in pieces[count:])
+            batches.append(
+                Batch(
+                    cursor=after.text() if is_last else None,
+                    records=kept,
+                    refused=refused,
+                    more=not is_last or bool(after.gaps()),
+                    gaps=after.gaps() if is_last else None,
+                    remaining=remaining + left,
+                )
+            )
+        return batches
+
+    def _remaining(self, place: Place) -> int:
+        """About how many are owed: ids have holes, and the total counts all."""
+        return sum(
+            min(one.high - one.low + 1, max(0, self._totals.get(path, NEWEST_ID) - one.skip))
+            for path, walk in ((COMMENTS, place.comments), (POSTS, place.posts))
+            for one in walk.owed
+        )
+
+
+def pieces_of(ids: Sequence[str], size: int) -> list[list[str]]:
+    return [list(ids[start : start + size]) for start in range(0, len(ids), size)]

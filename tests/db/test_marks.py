@@ -1,0 +1,125 @@
+"""What was read here is told to platforms that take such marks [S10]."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import ClassVar
+
+import pytest
+
+from sync import platforms, store
+from sync.errors import PlatformUnavailable, RequestRejected
+from sync.models import Account, Conversation
+from sync.types import AccountRef, Batch, Direction
+from tests.db.engine_stage import check
+from tests.db.sync_stage import TinyConnection, TinyPlatform, lease, make_account, message
+
+pytestmark = pytest.mark.django_db
+
+Mark = tuple[str, str]
+
+
+class MarkingConnection(TinyConnection):
+    platform: MarkingPlatform
+
+    async def mark_read(self, conversation_id: str, message_id: str) -> None:
+        self.platform.asked.append((conversation_id, message_id))
+        if self.platform.refuses:
+            raise self.platform.refuses.pop(0)
+
+
+class MarkingPlatform(TinyPlatform):
+    marks_read: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[Mark] = []
+        self.refuses: list[Exception] = []
+
+    @asynccontextmanager
+    async def connect(self, account: AccountRef) -> AsyncIterator[MarkingConnection]:
+        yield MarkingConnection(self, account)
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> MarkingPlatform:
+    platform = MarkingPlatform()
+    monkeypatch.setattr(platforms, "registry", lambda: {"tiny": platform})
+    return platform
+
+
+@pytest.fixture
+def account(tiny: MarkingPlatform) -> Account:
+    made = make_account(
+        credentials={"user": "ann", "password": "p"}, session={"token": "t"}, epoch=3
+    )
+    ours = message(4, "c1", direction=Direction.OUTBOUND)
+    found = (*(message(n, "c1") for n in (1, 2, 3)), ours, message(5, "c2"))
+    store.ingest_batch(lease(made), 0, Batch("c", found))
+    made.refresh_from_db()
+    return made
+
+
+def talk(external_id: str) -> Conversation:
+    return Conversation.objects.get(external_id=external_id)
+
+
+def test_a_mark_says_how_far_and_is_told_once(account: Account, tiny: MarkingPlatform) -> None:
+    second = talk("c1").messages.get(external_id="m2")
+    store.mark_read(talk("c1").pk, second.pk)
+    check(account)
+    assert tiny.asked == [("c1", "m2")]
+    check(account)
+    store.mark_all_read(account.pk)
+    check(account)
+    assert tiny.asked == [("c1", "m2"), ("c1", "m4"), ("c2", "m5")]
+    assert store.untold(account.pk) == []
+
+
+def test_only_the_newest_mark_of_a_conversation_is_told(
+    account: Account, tiny: MarkingPlatform
+) -> None:
+    for name in ("m1", "m2", "m3"):
+        store.mark_read(talk("c1").pk, talk("c1").messages.get(external_id=name).pk)
+    store.mark_read(talk("c1").pk, talk("c1").messages.get(external_id="m1").pk)  # marks nothing
+    check(account)
+    assert tiny.asked == [("c1", "m3")]
+
+
+def test_a_mark_waits_for_a_platform_that_is_away(account: Account, tiny: MarkingPlatform) -> None:
+    store.mark_all_read()
+    tiny.refuses = [PlatformUnavailable("down for maintenance")]
+    assert "down for maintenance" in check(account).last_error
+    assert len(store.untold(account.pk)) == 2
+    assert check(account).last_error == "" or check(account).error_count == 0
+    assert tiny.asked == [("c1", "m4"), ("c1", "m4"), ("c2", "m5")]
+    assert store.untold(account.pk) == []
+
+
+def test_a_mark_that_is_refused_is_not_told_again(
+    account: Account, tiny: MarkingPlatform, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.mark_all_read()
+    tiny.refuses = [RequestRejected("no such room", 404)]
+    assert check(account).error_count == 0
+    assert tiny.asked == [("c1", "m4"), ("c2", "m5")]
+    assert "no such room" in caplog.text
+    assert store.untold(account.pk) == []
+
+
+def test_a_newer_mark_stays_when_an_older_one_was_told(account: Account) -> None:
+    store.mark_read(talk("c1").pk, talk("c1").messages.get(external_id="m1").pk)
+    (older,) = store.untold(account.pk)
+    store.mark_read(talk("c1").pk)
+    store.told(older)
+    (newer,) = store.untold(account.pk)
+    assert (older.message, newer.message) == ("m1", "m4")
+
+
+def test_a_platform_that_takes_no_marks_gets_none(
+    account: Account, tiny: MarkingPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MarkingPlatform, "marks_read", False)
+    store.mark_all_read()
+    assert store.untold(account.pk) == []

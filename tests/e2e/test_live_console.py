@@ -1,0 +1,251 @@
+"""Open pages of the admin in a real Chromium, kept in step by the feed [S10, C4]."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
+from django.utils import timezone
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from docs.take_screenshots import CHROMIUM, DESK, FLAGS
+from sync import feed, store
+from sync.live import hub
+from sync.models import Account, Conversation, Message
+from sync.types import Attachment, Batch, Record
+from tests.contract.conftest import web
+from tests.db.sync_stage import conversation, lease, make_account, message
+
+__all__ = ["web"]
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+
+PATIENCE_MS = 20_000
+SOON_MS = 5_000  # far below any poll that might have shown it instead; the machine may be busy
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _database_beside_playwright() -> Iterator[None]:
+    """Playwright runs an event loop in the test's thread, where Django warns of its database."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+        yield
+
+
+def write(account: Account, *numbers: int, room: str = "c1", **fields: Any) -> int:
+    """Store inbound messages as a check does; the conversation's id."""
+
+    now = Account.objects.get(pk=account.pk)
+    records: tuple[Record, ...] = (
+        conversation(room, f"Talk {room}"),
+        *(message(n, room, **fields) for n in numbers),
+    )
+    store.ingest_batch(lease(now), now.sequence, Batch(None, records))
+    return Conversation.objects.get(account=account, external_id=room).pk
+
+
+@pytest.fixture
+def account(transactional_db: None) -> Account:
+    made: Account = make_account(name="Shop", enabled=False)
+    return made
+
+
+@pytest.fixture
+def cookies(transactional_db: None) -> dict[str, str]:
+    from django.test import Client
+
+    browser = Client()
+    browser.force_login(User.objects.create_superuser("root"))
+    return {name: morsel.value for name, morsel in browser.cookies.items()}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def context(
+    account: Account, cookies: dict[str, str], web: str, browser: Browser
+) -> Iterator[BrowserContext]:
+    expect.set_options(timeout=PATIENCE_MS)
+    made = browser.new_context(viewport=DESK, base_url=web)
+    made.add_cookies([{"name": n, "value": v, "url": web} for n, v in cookies.items()])
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Iterator[Page]:
+    made = context.new_page()
+    errors: list[str] = []
+    made.on("pageerror", lambda error: errors.append(str(error)))
+    yield made
+    assert errors == []
+
+
+def opened(page: Page, address: str) -> None:
+    page.goto(address)
+    expect(page.locator("body")).to_have_attribute("data-feed", "live")
+    page.evaluate("window.stayed = true")
+
+
+def titles(page: Page) -> list[str]:
+    return page.locator("#result_list .field-who b").all_inner_texts()
+
+
+def test_the_inbox_shows_what_comes_without_asking(page: Page, account: Account) -> None:
+    write(account, 1, room="c1")
+    write(account, 2, room="c2")
+    opened(page, "/admin/sync/conversation/")
+    polled: list[str] = []
+    page.on("request", lambda request: polled.append(request.url))
+    assert titles(page) == ["Talk c2", "Talk c1"]
+    first = page.locator("#result_list tbody").filter(has_text="Talk c1")
+    first.locator("input.action-select").check()
+
+    write(account, 3, room="c1")
+    expect(first.locator(".field-said")).to_contain_text("text 3", timeout=SOON_MS)
+    expect(first.locator(".field-unread")).to_have_text("2")
+    assert titles(page) == ["Talk c1", "Talk c2"]
+    expect(first.locator("input.action-select")).to_be_checked()
+
+    new = write(account, 4, room="c3")
+    row = page.locator("#result_list tbody").filter(has_text="Talk c3")
+    expect(row).to_be_visible(timeout=SOON_MS)
+    assert titles(page) == ["Talk c3", "Talk c1", "Talk c2"]
+    expect(row.locator("input.action-select")).not_to_be_checked()
+    expect(row.locator("input.action-select")).to_have_value(str(new))
+    expect(page.locator("#unread-bar [data-unread-total]")).to_have_text("4")
+    expect(page.locator("#unread-bar [data-unread-platform=tiny]")).to_have_text("4")
+    expect(page.locator("#nav-sidebar-apps [data-unread-total]")).to_have_text("4")
+    expect(page.locator(f"#unread-bar [data-unread-account='{account.pk}']")).to_have_text("4")
+    store.mark_all_read()
+    expect(page.locator("#nav-sidebar-apps [data-unread-total]")).to_be_hidden()
+    expect(page.locator("#result_list .m-count")).to_have_count(0)
+
+    row.get_by_role("link").first.click()
+    expect(page).to_have_url(re.compile(rf"/conversation/{new}/change/"))
+    assert not [url for url in polled if re.search(r"/conversation/(\?|$)", url)]
+
+
+def test_an_empty_and_a_filtered_inbox_ask_for_their_list(page: Page, account: Account) -> None:
+    opened(page, "/admin/sync/conversation/")
+    write(account, 1, room="c1")
+    expect(page.locator("#result_list")).to_contain_text("Talk c1", timeout=SOON_MS)
+    opened(page, "/admin/sync/conversation/?unread=yes")
+    talk = write(account, 2, room="c2")
+    expect(page.locator("#result_list")).to_contain_text("Talk c2", timeout=SOON_MS)
+    store.mark_read(talk)
+    expect(page.locator("#result_list")).not_to_contain_text("Talk c2", timeout=SOON_MS)
+    assert page.evaluate("window.stayed")
+
+
+def test_a_conversation_grows_and_shows_what_was_edited_and_deleted(
+    page: Page, account: Account
+) -> None:
+    talk = write(account, 1, 2)
+    opened(page, f"/admin/sync/conversation/{talk}/change/")
+    chat = page.get_by_role("log", name="Messages")
+    offer = Attachment("https://files.test/a.pdf", "offer.pdf")
+    write(account, 3, attachments=())
+    expect(chat.locator(".m-text").last).to_have_text("text 3", timeout=SOON_MS)
+
+    write(account, 4, attachments=(offer, Attachment("mxc://x/y", "photo")))
+    link = chat.get_by_role("link", name="offer.pdf")
+    expect(link).to_have_attribute("href", offer.url, timeout=SOON_MS)
+    expect(chat.get_by_role("link", name="photo")).to_have_count(0)
+
+    at = message(1).sent_at
+    write(account, 3, text="text 3, corrected", edited_at=at)
+    third = chat.locator(".m-bubble").nth(2)
+    expect(third.locator(".m-text")).to_have_text("text 3, corrected", timeout=SOON_MS)
+    third.locator("summary").click()
+    expect(third.locator(".m-former li")).to_contain_text("text 3 until")
+    write(account, 2, text="", is_deleted=True, edited_at=at)
+    second = chat.locator(".m-bubble").nth(1)
+    expect(second.locator(".m-text")).to_have_text("This message was deleted.", timeout=SOON_MS)
+    second.locator("summary").click()
+    expect(second.locator(".m-former li")).to_contain_text("text 2")
+
+    expect(chat.locator(".m-bubble")).to_have_count(4)
+    page.get_by_role("button", name="Mark read").click()
+    expect(chat.locator(".m-fresh")).to_have_count(0)
+    assert Account.objects.get().unread_total == 0
+    assert page.evaluate("window.stayed")
+
+
+def test_a_console_that_was_offline_gets_what_it_missed_in_order_and_once(
+    page: Page, context: BrowserContext, account: Account
+) -> None:
+    talk = write(account, 1)
+    opened(page, f"/admin/sync/conversation/{talk}/change/")
+    page.evaluate(
+        """window.told = [];
+        document.body.addEventListener("feed-message", (e) => told.push(...e.detail.ids))"""
+    )
+    write(account, 2)
+    expect(page.locator(".m-text").last).to_have_text("text 2")
+    context.set_offline(True)
+    expect(page.locator("#m-live")).to_contain_text("No connection")
+    for number in range(3, 40):
+        write(account, number)
+    context.set_offline(False)
+    expect(page.locator(".m-text").last).to_have_text("text 39")
+    expect(page.locator("#m-live")).to_be_hidden()
+    shown = page.locator(".m-text").all_inner_texts()
+    assert shown == [f"text {n}" for n in range(1, 40)]
+    ids = list(Message.objects.order_by("pk").values_list("pk", flat=True))
+    assert page.evaluate("told") == ids[1:]
+
+
+def test_a_console_that_was_away_for_too_long_loads_anew(
+    page: Page, context: BrowserContext, account: Account
+) -> None:
+    """What it missed was pruned meanwhile."""
+    write(account, 1, room="c1")
+    opened(page, "/admin/sync/conversation/")
+    context.set_offline(True)
+    expect(page.locator("#m-live")).to_be_visible()
+    write(account, 2, room="c1")
+    write(account, 3, room="c2")
+    assert feed.prune(timezone.now() + timedelta(days=1)) == 3
+    context.set_offline(False)
+    expect(page.locator("#result_list")).to_contain_text("Talk c2")
+    assert titles(page) == ["Talk c2", "Talk c1"]
+    expect(page.locator("body")).to_have_attribute("data-feed", "live")
+    write(account, 4, room="c1")
+    expect(page.locator("#result_list tbody").first).to_contain_text("text 4")
+    assert page.evaluate("window.stayed")
+
+
+def test_a_page_that_is_hidden_lets_go_of_its_stream(page: Page, account: Account) -> None:
+    opened(page, "/admin/sync/conversation/")
+    hide = """(hidden) => {
+        Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+        document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    page.evaluate(hide, True)
+    write(account, 1)
+    streams: list[str] = []
+    page.on("request", lambda one: streams.append(one.url) if "/events/" in one.url else None)
+    page.evaluate(hide, False)
+    expect(page.locator("#result_list")).to_contain_text("Talk c1")
+    assert len(streams) == 1
+
+
+def test_who_is_logged_out_is_sent_to_the_login(
+    page: Page, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "RIGHTS_S", 0.2)
+    opened(page, "/admin/sync/conversation/")
+    Session.objects.all().delete()
+    expect(page).to_have_url(re.compile("/admin/login/"))
