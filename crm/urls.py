@@ -21,11 +21,13 @@ from drf_spectacular.views import (
 from crm.api import NothingHere
 from crm.flower import proxy
 from crm.health import Readyz, healthz
+from crm.metrics import Metrics
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index"), name="home"),
     path("healthz", healthz, name="healthz"),
     path("readyz", Readyz.as_view(), name="readyz"),
+    path("metrics", Metrics.as_view(), name="metrics"),
     path("admin/", admin.site.urls),
     path("i18n/", include("django.conf.urls.i18n")),
     path("jsi18n", login_required(JavaScriptCatalog.as_view()), name="jsi18n"),
