@@ -36,7 +36,7 @@ async def stage(
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[EmailStage]:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
-    monkeypatch.setattr("sync.platforms.email.adapter.DELIVERY_S", 1.0)  # it delivers at once
+    monkeypatch.setattr("sync.platforms.email.sending.DELIVERY_S", 1.0)  # it delivers at once
     async with email_stage(post) as ready:
         yield ready
 
