@@ -23,7 +23,7 @@ from sync.platforms.email.mailbox import INBOX, Login, Mailbox
 from sync.platforms.email.reader import PAGE, Reader, rows_of
 from sync.platforms.email.sending import Replies
 from sync.platforms.email.threads import Found
-from sync.platforms.listing import windows
+from sync.platforms.listing import progressive
 from sync.types import (
     AccountRef,
     Batch,
@@ -135,13 +135,9 @@ class EmailConnection(Connection):
 
     async def list_ids(self, since: datetime) -> AsyncIterator[Listing]:
         mailbox = self._session_mailbox()
-        until = datetime.now(UTC)
-        found = [
-            (when, name, "")  # a mail has no versions
-            for folder in self._folders()
-            async for when, name in threads.dated_ids(mailbox, folder, since)
-        ]
-        for listing in windows(RecordKind.MESSAGE, found, since, until):
+        now = datetime.now(UTC)
+        found = threads.dated_ids(mailbox, self._folders(), since, now)
+        async for listing in progressive(RecordKind.MESSAGE, found, since, now):
             yield listing
 
     async def fetch(self, kind: RecordKind, scope: str, ids: Sequence[str]) -> AsyncIterator[Batch]:

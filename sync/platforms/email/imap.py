@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from imapclient import imap_utf7
 
-from sync.errors import PlatformError, PlatformUnavailable, RateLimited
+from sync.errors import PlatformError, PlatformUnavailable, RateLimited, Unreachable
 from sync.platforms.email.answers import (
     Chunk,
     Literal,
@@ -88,7 +88,7 @@ class Imap:
                 )
                 imap = cls(*await opening)
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
-            raise PlatformUnavailable(f"can't reach the mail server: {said(error)}") from error
+            raise Unreachable(f"can't reach the mail server: {said(error)}") from error
         async with imap._unbroken(CONNECT_TIMEOUT_S):
             greeting = await imap._answer()
             if greeting.kind not in {"OK", "PREAUTH"}:
