@@ -207,6 +207,7 @@ SPECTACULAR_SETTINGS = {
         "AuditOutcomeEnum": "sync.models.ledger.AUDIT_OUTCOMES",
         "SyncOutcomeEnum": "sync.models.ledger.OUTCOMES",
         "ProcessStreamEnum": "lifecycle.api.serializers.STREAMS",
+        "BreakerStateEnum": "sync.models.accounts.BREAKER_STATES",
     },
 }
 

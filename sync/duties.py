@@ -20,7 +20,7 @@ from lifecycle.balance import Absences, Move, Place, Slot, Strategy, balance
 from lifecycle.models import own_queue
 from lifecycle.services import CHANNEL as LIFECYCLE
 from lifecycle.services import set_assigned_accounts
-from sync import breaker, schedule, sql
+from sync import breaker, schedule, services, sql
 from sync.chance import random
 from sync.services import ACCOUNTS, give_back, notify
 from sync.tasks import monitor_account
@@ -36,6 +36,8 @@ MOST_AT_ONCE = 500
 # worker is told, within 5 s of its death [L15].
 RETURNING_S = 4.0
 LONGEST_BROKER_RETRY_S = 10.0
+FRESHNESS_S = 15.0
+MOST_NAMED = 20  # in the log, of accounts that stall together
 # kombu tries for ever to connect, `retry=False` or not, unless the transport says otherwise.
 BROKER_PATIENCE = {
     "max_retries": 1,
@@ -111,6 +113,26 @@ class ChecksDuty:
             log.info("the broker answers again")
         self._failures, self._broker_back_at = 0, None
         return True
+
+
+class FreshnessDuty:
+    """Finds accounts that have stalled, and those that no longer are [S7]."""
+
+    name = "freshness"
+    channels: tuple[str, ...] = ()
+
+    def run(self, now: datetime) -> datetime:
+        judged = services.judge_freshness(now)
+        for one in judged[:MOST_NAMED]:
+            about = {"account_id": one.account_id}
+            if one.is_stalled:
+                last = one.last_sync_at or "its beginning"
+                log.warning("sync_stalled: %s has not synced since %s", one.name, last, extra=about)
+            else:
+                log.info("%s is stalled no more", one.name, extra=about)
+        if len(judged) > MOST_NAMED:
+            log.warning("sync_stalled changed for %s accounts in all", len(judged))
+        return now + timedelta(seconds=FRESHNESS_S)
 
 
 class Assignment:

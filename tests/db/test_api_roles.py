@@ -14,7 +14,7 @@ from rest_framework.test import APIClient
 
 from crm.roles import ROLES, grant_roles
 from lifecycle import services
-from sync.models import Reply
+from sync.models import Account, Reply
 from sync.platforms.matrix.adapter import Matrix
 from sync.types import RecordKind
 from tests.db.api_helpers import (
@@ -69,6 +69,8 @@ OPERATIONS: list[tuple[str, str, Any, str]] = [
     ("get", "accounts/{account}/login-sessions", None, READ),
     ("get", "accounts/{account}/gaps", None, READ),
     ("get", "accounts/{account}/audits", None, READ),
+    ("get", "hook-deliveries", None, READ),
+    ("get", "accounts/{hooked}/hook", None, READ),
     ("get", "platforms", None, READ),
     ("get", "inbox/summary", None, READ),
     ("post", "workers/worker-1/stop", {}, OPERATE),
@@ -102,6 +104,7 @@ def ids(make_config: Callable[..., Any]) -> dict[str, int]:
     account = make_account()
     conversation = make_conversation(account)
     message = make_message(conversation)
+    hooked = Account.objects.create(platform="telegram", identifier="@bot", credentials={})
     rollout = services.begin_rollout(["worker-1"], "test")
     services.abort_rollout(rollout.pk, "test")
     return {
@@ -111,6 +114,7 @@ def ids(make_config: Callable[..., Any]) -> dict[str, int]:
         "rollout": rollout.pk,
         "letter": make_letter(account).pk,
         "reply": Reply.objects.create(account=account, conversation=conversation, text="x").pk,
+        "hooked": hooked.pk,
     }
 
 
