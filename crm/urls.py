@@ -1,4 +1,9 @@
-"""Every address. The API's have no trailing slash; nothing but /healthz answers without a login."""
+"""Every address that Django answers. The API's have no trailing slash; nothing but /healthz answers
+without a login.
+
+One more does, in front of Django: /api/v1/hooks/<platform>/<account>, where the signature of a
+webhook is the right (`crm.asgi`, `sync.hooks.receiver`).
+"""
 
 from __future__ import annotations
 

@@ -41,8 +41,8 @@ class Zygote:
 class Zygotes:
     """Used from one event loop only.
 
-    `on_word` gets what keepers say, `on_code` which code is loaded from now on; `on_death`: what was
-    asked and not answered may be lost.
+    `on_word` gets what keepers say, `on_code` which code is loaded from now on; `on_death` says
+    that what was asked and not answered may be lost.
     """
 
     def __init__(

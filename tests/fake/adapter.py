@@ -184,7 +184,8 @@ class FakeConnection(Connection):
             while until > since:
                 window = {"kind": kind.value, "since": _ms(since), "until": _ms(until)}
                 answer = await self._ask("GET", "/ids", params=window)
-                begin = max(since, _moment(answer["since"]))
+                is_last = answer["since"] <= _ms(since)
+                begin = since if is_last else _moment(answer["since"])
                 ids = {id: _moment(edited).isoformat() for id, edited in answer["ids"].items()}
                 yield Listing(kind, "", begin, until, ids)
                 until = begin

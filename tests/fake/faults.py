@@ -60,6 +60,10 @@ class Misfortune:
     happened: Counter[str] = field(default_factory=Counter)
     _asked: Counter[str] = field(default_factory=Counter)
 
+    def settings(self, user: str) -> Faults:
+        """Those of the user, else those of all."""
+        return self.by_user.get(user, self.faults)
+
     def of_request(self, user: str, path: str) -> set[Fault]:
         """The faults of this request; each user's requests have their own chances, by the seed."""
         for number, (fault, where) in enumerate(self.ordered):
@@ -67,7 +71,7 @@ class Misfortune:
                 del self.ordered[number]
                 self.happened[fault] += 1
                 return {fault}
-        faults = self.by_user.get(user, self.faults)
+        faults = self.settings(user)
         self._asked[user] += 1
         chance = random.Random(f"{faults.seed} {user} {self._asked[user]}")
         chosen = {fault for fault in Fault if chance.random() < getattr(faults, fault.value)}

@@ -96,14 +96,14 @@ class Server:
         if Fault.ERROR_500 in faults:
             raise Refusal(500, "something broke")
         if Fault.RATE_LIMIT in faults:
-            wait_s = self.misfortune.by_user.get(user, self.misfortune.faults).retry_after_s
+            wait_s = self.misfortune.settings(user).retry_after_s
             await respond(send, 429, {"error": "slow down"}, {"retry-after": str(wait_s)})
             return
         if Fault.HANG in faults:
             await until_gone(receive)
             return
         if Fault.SLOW in faults:
-            await asyncio.sleep(self.misfortune.faults.slow_s)
+            await asyncio.sleep(self.misfortune.settings(user).slow_s)
         if account is None:
             answer = self.log_in(body)
         else:
@@ -191,7 +191,7 @@ class Server:
             chance.shuffle(records)
         answer = {**answer, "records": records}
         if Fault.LARGE in faults:
-            limits = self.misfortune.by_user.get(account.user, self.misfortune.faults)
+            limits = self.misfortune.settings(account.user)
             missing = limits.large_bytes - ABOUT_A_RECORD * len(records)
             answer["padding"] = "x" * max(0, missing)
         return answer

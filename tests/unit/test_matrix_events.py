@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync.platforms.matrix.events import ENCRYPTED_TEXT, member_names, read_timeline
-from sync.types import Attachment, Direction, MessageRecord
+from sync.platforms.matrix.events import ENCRYPTED_TEXT, member_names, read_again, read_timeline
+from sync.types import Attachment, Direction, MessageRecord, Refused
 
 ROOM = "!room:a.org"
 ME = "@me:a.org"
@@ -192,13 +192,29 @@ class TestRefusals:
         page = read_timeline(ROOM, [event(), bad, event(event_id="$2")], NAMES, ME)
         assert [found.external_id for found in page.messages] == ["$1", "$2"]
         (refused,) = page.refused
-        assert json.loads(refused.raw) == bad
+        assert json.loads(refused.raw) == {**bad, "room_id": ROOM}
         assert refused.error.startswith(f"{place}: ")
 
     @pytest.mark.parametrize("raw", [None, 7, "text", [], {}])
     def test_no_event_at_all(self, raw: object) -> None:
         (refused,) = read_timeline(ROOM, [raw], NAMES, ME).refused
-        assert json.loads(refused.raw) == raw
+        assert json.loads(refused.raw) == (raw if raw != {} else {"room_id": ROOM})
+
+    def test_refused_event_is_read_again(self) -> None:
+        bad = event(content={"msgtype": "m.text"})
+        (refused,) = read_timeline(ROOM, [bad], NAMES, ME).refused
+        assert read_again(json.loads(refused.raw), ME) == [refused]
+        mended = {**json.loads(refused.raw), "content": {"msgtype": "m.text", "body": "mended"}}
+        (found,) = read_again(mended, ME)
+        assert isinstance(found, MessageRecord)
+        assert (found.text, found.conversation_id) == ("mended", ROOM)
+
+    @pytest.mark.parametrize(
+        "raw", [7, {}, {"room_id": 7}, event(room_id=ROOM, type="m.room.topic"), edit("$0", "x")]
+    )
+    def test_what_is_no_message_stays_refused(self, raw: object) -> None:
+        (refused,) = read_again(raw, ME)
+        assert isinstance(refused, Refused)
 
     def test_what_a_database_can_not_hold_is_replaced(self) -> None:
         content = {"msgtype": "m.text", "body": "a\0b\ud800c😀"}

@@ -137,7 +137,7 @@ class EmailConnection(Connection):
         """Also raises `RequestRejected` when nobody can receive it, or the account has no SMTP.
 
         A copy goes to ourselves in the same SMTP transaction, so that the servers themselves tell
-        whether the mail was taken when their answer was lost (docs/adr/0013).
+        whether the mail was taken when their answer was lost (docs/adr/0018).
         """
         mailbox = self._session_mailbox()
         if not self._credentials.smtp:

@@ -12,9 +12,10 @@ from imapclient.datetime_util import parse_to_datetime
 from imapclient.exceptions import ProtocolError
 
 from sync.errors import LoginExpired, PlatformUnavailable
+from sync.platforms.email.answers import Untagged
 from sync.platforms.email.credentials import Server
 from sync.platforms.email.headers import digest
-from sync.platforms.email.imap import AuthRefused, Folder, Imap, Refusal, Untagged
+from sync.platforms.email.imap import AuthRefused, Folder, Imap, Refusal
 from sync.platforms.email.letter import TEXT_LIMIT, Letter, Location
 from sync.platforms.email.structure import structure
 from sync.types import RecordKind, Refused

@@ -37,6 +37,7 @@ async def logged_in(login: Login) -> AsyncIterator[aiosmtplib.SMTP]:
     try:
         with translated():
             await smtp.connect()
+            await smtp.ehlo()  # what it can do now that the line is encrypted
             if login.username and smtp.supports_extension("auth"):
                 await smtp.login(login.username, login.password)
         yield smtp

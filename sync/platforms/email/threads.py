@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from sync.platforms.email.answers import Literal
 from sync.platforms.email.headers import Headers
-from sync.platforms.email.imap import Folder, Literal
+from sync.platforms.email.imap import Folder
 from sync.platforms.email.letter import (
     SUBJECT_HOST,
     conversation_id,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import ClassVar
 
 import httpx
@@ -15,9 +17,11 @@ from sync.platforms.base import Connection, Platform, Tell
 from sync.platforms.matrix.batches import cut
 from sync.platforms.matrix.client import MatrixClient
 from sync.platforms.matrix.credentials import MatrixCredentials
+from sync.platforms.matrix.events import read_again
 from sync.platforms.matrix.place import Place
+from sync.platforms.matrix.proof import fetch_messages, list_messages
 from sync.platforms.matrix.reader import Reader
-from sync.types import AccountRef, Batch, OutgoingReply, RecordKind
+from sync.types import AccountRef, Batch, Listing, OutgoingReply, Record, RecordKind, Refused
 
 # One long poll; proxies in front of homeservers cut connections that are silent for a minute.
 LONGEST_POLL_S = 30.0
@@ -33,6 +37,8 @@ class Matrix(Platform):
     credentials: ClassVar[type[BaseModel]] = MatrixCredentials
     replies_to: ClassVar[frozenset[RecordKind]] = frozenset({RecordKind.CONVERSATION})
     sends_once: ClassVar[bool] = True
+    lists_ids: ClassVar[bool] = True
+    marks_read: ClassVar[bool] = True
 
     @asynccontextmanager
     async def connect(self, account: AccountRef) -> AsyncIterator[MatrixConnection]:
@@ -42,6 +48,13 @@ class Matrix(Platform):
             limits=httpx.Limits(max_connections=8),
         ) as http:
             yield MatrixConnection(account, MatrixClient(http))
+
+    def reread(self, account: AccountRef, kind: str, raw: str) -> Sequence[Record | Refused]:
+        """Messages; the raw records of other kinds are answers that are no longer there."""
+        if kind != RecordKind.MESSAGE:
+            return super().reread(account, kind, raw)
+        me = str(account.session.get("user_id") or account.identifier)
+        return read_again(json.loads(raw), me)
 
 
 class MatrixConnection(Connection):
@@ -117,6 +130,18 @@ class MatrixConnection(Connection):
         """Also raises `RequestRejected`, e.g. M_TOO_LARGE, M_FORBIDDEN."""
         content = {"msgtype": "m.text", "body": reply.text}
         return await self._client.send(reply.conversation_id, "m.room.message", content, reply.key)
+
+    def list_ids(self, since: datetime) -> AsyncIterator[Listing]:
+        return list_messages(self._client, self._word("user_id"), since)
+
+    async def fetch(self, kind: RecordKind, scope: str, ids: Sequence[str]) -> AsyncIterator[Batch]:
+        """`scope` is the room. Only messages are listed."""
+        if kind is RecordKind.MESSAGE:
+            async for batch in fetch_messages(self._client, scope, self._word("user_id"), ids):
+                yield batch
+
+    async def mark_read(self, conversation_id: str, message_id: str) -> None:
+        await self._client.mark_read(conversation_id, message_id)
 
     def _word(self, key: str) -> str:
         """A text of the session, "" when it isn't there."""

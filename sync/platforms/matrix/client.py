@@ -85,8 +85,11 @@ class MatrixClient:
     async def history(
         self, room: str, start: str, stop: str | None, limit: int
     ) -> wire.MessagesAnswer:
-        """Up to `limit` events before the token `start`, newest first, none older than `stop`."""
-        params = {"dir": "b", "from": start, "limit": str(limit), "filter": compact(HISTORY_FILTER)}
+        """Up to `limit` events before the token `start` ("": the newest), newest first, none older
+        than `stop`."""
+        params = {"dir": "b", "limit": str(limit), "filter": compact(HISTORY_FILTER)}
+        if start:
+            params["from"] = start
         if stop is not None:
             params["to"] = stop
         path = f"/rooms/{segment(room)}/messages"
@@ -108,6 +111,14 @@ class MatrixClient:
 
     async def joined_members(self, room: str) -> wire.JoinedMembers:
         return await self.call(wire.JoinedMembers, "GET", f"/rooms/{segment(room)}/joined_members")
+
+    async def joined_rooms(self) -> wire.JoinedRooms:
+        return await self.call(wire.JoinedRooms, "GET", "/joined_rooms")
+
+    async def mark_read(self, room: str, event_id: str) -> None:
+        """Move the account's own marker and the receipt that others see."""
+        body = {"m.fully_read": event_id, "m.read": event_id}
+        await self.call(wire.Nothing, "POST", f"/rooms/{segment(room)}/read_markers", body)
 
     async def join(self, room: str) -> None:
         path = f"/rooms/{segment(room)}/join"

@@ -57,6 +57,14 @@ class Joined(Wire):
     room_id: Id
 
 
+class JoinedRooms(Wire):
+    joined_rooms: tuple[Id, ...]
+
+
+class Nothing(Wire):
+    """An answer of which nothing is read."""
+
+
 class Sent(Wire):
     event_id: Id
 

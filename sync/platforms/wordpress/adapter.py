@@ -34,6 +34,7 @@ from sync.weights import Row
 
 MAY_MODERATE = "moderate_comments"
 ALREADY_THERE = "comment_duplicate"
+OVERLAP = 10  # of two pages
 # Site and we may disagree on the time, and a site on its zone.
 SKEW = timedelta(days=2)
 
@@ -197,9 +198,6 @@ class WordPressConnection(Connection):
         if not (found := user_id(self.session)):
             raise LoginExpired("not logged in")
         return found
-
-
-OVERLAP = 10
 
 
 def user_id(session: dict[str, object]) -> int:

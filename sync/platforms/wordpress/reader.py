@@ -86,10 +86,9 @@ class Reader:
         window = {str(number(raw)): version(raw) for raw in items}
         # An id may show after a higher one when two are written at once; and what was thrown away
         # may come back: the window knows. Below it nothing is news, once reading has begun.
-        edge = min(map(int, walk.window), default=walk.upto) if walk.upto else 0
         unknown = [raw for raw in items if str(number(raw)) not in walk.window]
         news = [raw for raw in unknown if number(raw) > walk.upto or not number(raw)]
-        changed = [raw for raw in unknown if edge <= number(raw) <= walk.upto and number(raw)]
+        changed = [raw for raw in unknown if max(1, walk.edge) <= number(raw) <= walk.upto]
         changed += [
             raw for raw in items if walk.window.get(str(number(raw)), version(raw)) != version(raw)
         ]

@@ -116,7 +116,7 @@ class Proof(Subject):
             known = entries(await read(connection))
             wanted = [said[0], said[7], said[39]]
             batches = [one async for one in connection.fetch(stage.kind, talk, wanted)]
-            assert all(batch.cursor is None for batch in batches)
+            assert all(batch.cursor is None and batch.fetched for batch in batches)
             assert entries(batches) == {id: known[id] for id in wanted}
             nothing = [one async for one in connection.fetch(stage.kind, talk, [])]
             assert entries(nothing) == {}
