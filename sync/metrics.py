@@ -27,7 +27,7 @@ RESULTS = ("new", "changed", "same", "refused")
 
 
 class SyncCollector(Collector):
-    """Four queries, whatever the number of accounts. `now` says how late accounts are."""
+    """Six queries, whatever the number of accounts. `now` says how late accounts are."""
 
     def __init__(self, now: datetime) -> None:
         self._now = now
@@ -37,6 +37,7 @@ class SyncCollector(Collector):
         yield from _accounts(overview.watching(self._now))
         yield _dead_letters(overview.open_dead_letters())
         yield _servers(overview.servers_by_state())
+        yield from _webhooks(overview.webhooks(), overview.waiting_deliveries())
 
 
 def _totals(rows: list[SyncTotal]) -> Iterator[Metric]:
@@ -106,3 +107,21 @@ def _servers(rows: list[tuple[str, str, int]]) -> Metric:
     for platform, state, count in rows:
         gauge.add_metric([platform, state], count)
     return gauge
+
+
+def _webhooks(counts: list[dict[str, Any]], waiting: list[tuple[str, int]]) -> Iterator[Metric]:
+    """Gauges: what an account counted goes with it when it is deleted."""
+    requests = GaugeMetricFamily(
+        "sync_webhook_requests",
+        "Webhook requests of the accounts that there are, by what became of them.",
+        labels=["platform", "outcome"],
+    )
+    for row in counts:
+        for outcome in overview.HOOK_OUTCOMES:
+            requests.add_metric([row["account__platform"], outcome], row[f"{outcome}_n"])
+    pending = GaugeMetricFamily(
+        "sync_webhook_pending", "Deliveries that wait to be read.", labels=["platform"]
+    )
+    for platform, count in waiting:
+        pending.add_metric([platform], count)
+    yield from (requests, pending)

@@ -9,11 +9,22 @@ from typing import Any
 from django.db.models import Case, Count, F, Min, Q, QuerySet, Sum, When
 from django.db.models.functions import Coalesce
 
-from sync.models import Account, DeadLetter, PlatformServer, SyncRun
+from sync.models import (
+    Account,
+    DeadLetter,
+    HookDelivery,
+    HookEndpoint,
+    PlatformServer,
+    SyncRun,
+)
 from sync.queries import accounts
-from sync.types import BreakerState, DeadLetterState, LoginState
+from sync.types import BreakerState, DeadLetterState, DeliveryState, LoginState
 
 LATEST_RUNS = 5000  # receipts that are looked at for the present rates, whatever their number
+HOOK_OUTCOMES = (  # columns of `HookEndpoint`
+    *("accepted", "repeated", "rejected", "malformed", "too_large", "throttled"),
+    *("unavailable", "missed"),
+)
 RATE_OVER = timedelta(minutes=5)
 
 # Renewed every 30 s; two may be missed.
@@ -54,6 +65,20 @@ def open_dead_letters() -> list[tuple[str, int]]:
     """How many are open, by platform. dead_letter_open."""
     rows = DeadLetter.objects.filter(state=DeadLetterState.OPEN).values_list("account__platform")
     return list(rows.annotate(n=Count("pk")).order_by("account__platform"))
+
+
+def webhooks() -> list[dict[str, Any]]:
+    """Requests counted so far, by platform: `account__platform`, and `<outcome>_n` for each."""
+    sums: dict[str, Any] = {f"{name}_n": Sum(name) for name in HOOK_OUTCOMES}
+    rows: Any = HookEndpoint.objects.values("account__platform").order_by("account__platform")
+    return list(rows.annotate(**sums))
+
+
+def waiting_deliveries() -> list[tuple[str, int]]:
+    """How many wait, by platform. delivery_pending."""
+    rows = HookDelivery.objects.filter(state=DeliveryState.PENDING)
+    by_platform = rows.values_list("account__platform").annotate(n=Count("pk"))
+    return list(by_platform.order_by("account__platform"))
 
 
 def servers() -> QuerySet[PlatformServer]:

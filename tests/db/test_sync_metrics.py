@@ -146,7 +146,7 @@ def test_a_scrape_takes_the_same_queries_for_any_number_of_accounts(
         make_account(worker=config)
     series(api_client)
     metrics.cached.forget()
-    with django_assert_num_queries(4):
+    with django_assert_num_queries(6):
         metrics.cached.text()
     with django_assert_num_queries(0):
         metrics.cached.text()
