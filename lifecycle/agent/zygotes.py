@@ -73,6 +73,12 @@ class Zygotes:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def stop_starting(self) -> None:
+        """Leave none behind that is not there yet; one that is ends when the agent is gone."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
     async def replace(self) -> str:
         """Start one beside the present one, which retires when it is there; its code.
 
@@ -148,6 +154,10 @@ class Zygotes:
             raise BackendUnavailable(
                 _said(errors) or f"the zygote said nothing: {error}"
             ) from error
+        except asyncio.CancelledError:  # the agent ends: it could not hear of it while it imports
+            process.kill()
+            process.wait()
+            raise
         finally:
             os.close(errors)
         return started
