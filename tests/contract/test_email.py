@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
+from imaplib import Time2Internaldate
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ async def stage(
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[EmailStage]:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
-    monkeypatch.setattr("sync.platforms.email.adapter.DELIVERY_S", 1.0)  # it delivers at once
+    monkeypatch.setattr("sync.platforms.email.sending.DELIVERY_S", 1.0)  # it delivers at once
     async with email_stage(post) as ready:
         yield ready
 
@@ -282,6 +283,25 @@ class TestAudit:
         assert listed == [stays]
         assert set(entries(fetched)) == {stays}
         assert all(batch.fetched for batch in fetched)
+
+    async def test_years_of_mails_are_listed(self, stage: EmailStage) -> None:
+        """Old ones, old ones that were imported lately, and new ones."""
+        dates = {"2003-05-06": "2003-05-06", "2014-01-31": "2026-02-01", "2025-12-31": "2025-12-31"}
+        with stage.imap() as imap:
+            for written, arrived in dates.items():
+                mail = stage.mail("a@x", written)
+                del mail["Date"]
+                mail["Date"] = datetime.fromisoformat(f"{written}T12:00:00+00:00")
+                came = Time2Internaldate(datetime.fromisoformat(f"{arrived}T12:00:00+00:00"))
+                imap.append("INBOX", "", came, mail.as_bytes())
+        beginning = datetime(1970, 1, 1, tzinfo=UTC)
+        async with logged_in(stage) as connection:
+            known = messages(await read(connection))
+            listings = [each async for each in connection.list_ids(beginning)]
+        assert {f"{one.sent_at:%Y-%m-%d}" for one in known.values()} == set(dates)
+        assert {id for each in listings for id in each.ids} == set(known)
+        for each in listings:
+            assert all(each.since <= known[id].sent_at < each.until for id in each.ids)
 
     async def test_mail_without_an_id_is_found_by_its_digest(self, stage: EmailStage) -> None:
         await stage.say_raw([b"From: a@x\nSubject: s\n\nno id"])

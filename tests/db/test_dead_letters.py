@@ -297,7 +297,7 @@ def test_discarding_in_the_admin_asks_first(
     client.force_login(operator)
     letter = make_letter(account)
     address = reverse("admin:sync_deadletter_discard", args=[letter.pk])
-    assert "Discard this dead letter?" in client.get(address).content.decode()
+    assert "Discard 1 dead letter?" in client.get(address).content.decode()
     letter.refresh_from_db()
     assert letter.state == "open"
     assert client.post(address).status_code == 302
@@ -307,7 +307,7 @@ def test_discarding_in_the_admin_asks_first(
     assert letter.state == "open"
     chosen["action"] = "discard_selected"
     asked = client.post(reverse("admin:sync_deadletter_changelist"), chosen)
-    assert "Discard this dead letter?" in asked.content.decode()
+    assert "Discard 1 dead letter?" in asked.content.decode()
     client.post(reverse("admin:sync_deadletter_changelist"), {**chosen, "confirmed": "1"})
     letter.refresh_from_db()
     assert letter.state == "discarded"

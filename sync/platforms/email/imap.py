@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from imapclient import imap_utf7
 
-from sync.errors import PlatformError, PlatformUnavailable, RateLimited
+from sync.errors import PlatformError, PlatformUnavailable, RateLimited, Unreachable
 from sync.platforms.email.answers import (
     Chunk,
     Literal,
@@ -34,6 +34,7 @@ CONNECT_TIMEOUT_S = 15.0
 COMMAND_TIMEOUT_S = 60.0  # between two lines: a search in a large mailbox takes its time
 ALIVE_TIMEOUT_S = 10.0  # for what a server answers at once
 LINE_LIMIT = 16 * 1024 * 1024  # one SEARCH answer with two million UIDs
+LONGEST_LITERAL = 64 * 1024 * 1024  # bytes; a header has no limit of its own
 POLL_S = 10.0  # for servers without IDLE
 THROTTLE_S = 60.0
 
@@ -87,7 +88,7 @@ class Imap:
                 )
                 imap = cls(*await opening)
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
-            raise PlatformUnavailable(f"can't reach the mail server: {said(error)}") from error
+            raise Unreachable(f"can't reach the mail server: {said(error)}") from error
         async with imap._unbroken(CONNECT_TIMEOUT_S):
             greeting = await imap._answer()
             if greeting.kind not in {"OK", "PREAUTH"}:
@@ -158,17 +159,21 @@ class Imap:
 
     async def idle(self, wait_s: float) -> None:
         """Wait until something happens in the folder, or for `wait_s` seconds."""
-        if "IDLE" not in self.capabilities:
+        try:
+            await self._idle(wait_s)
+        except Refusal:  # it can't, or not for this folder
             await asyncio.sleep(min(wait_s, POLL_S))
-            return
+
+    async def _idle(self, wait_s: float) -> None:
+        if "IDLE" not in self.capabilities:
+            raise Refusal("IDLE", "it is not among its capabilities")
         async with self._unbroken(None):
+            tag = self._send(b"IDLE")
+            async with asyncio.timeout(ALIVE_TIMEOUT_S):
+                has_news = await self._idling(tag)
             try:
-                tag = self._send(b"IDLE")
-                async with asyncio.timeout(ALIVE_TIMEOUT_S):
-                    while not (await self._line()).startswith(b"+"):
-                        pass
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(wait_s):
+                    async with asyncio.timeout(0 if has_news else wait_s):
                         while not NEWS.match(await self._line()):
                             pass
             finally:
@@ -176,6 +181,15 @@ class Imap:
             async with asyncio.timeout(ALIVE_TIMEOUT_S):
                 while not (await self._line()).startswith(tag):
                     pass
+
+    async def _idling(self, tag: bytes) -> bool:
+        """Wait until the server waits with us; whether it had news before. Raises `Refusal`."""
+        has_news = False
+        while not (line := await self._line()).startswith(b"+"):
+            if line.startswith(tag + b" "):
+                raise Refusal("IDLE", words(line, tag))
+            has_news = has_news or NEWS.match(line) is not None
+        return has_news
 
     async def append(self, folder: str, mail: bytes) -> None:
         """Put a mail that we wrote into a folder, as seen."""
@@ -295,7 +309,7 @@ class Imap:
         line = await self._timely_line()
         while literal := LITERAL.search(line):
             async with asyncio.timeout(COMMAND_TIMEOUT_S):
-                data = await self._reader.readexactly(int(literal[1]))
+                data = await self._reader.readexactly(size_of(literal[1]))
             chunks.append((line.removesuffix(b"\r\n"), data))
             line = await self._timely_line()
         chunks.append(line.removesuffix(b"\r\n"))
@@ -311,3 +325,10 @@ class Imap:
             text = line[5:].decode(errors="replace").strip()
             raise PlatformUnavailable(f"the mail server ends the connection: {text}")
         return line
+
+
+def size_of(number: bytes) -> int:
+    """Raises `ValueError` for a size that nobody asked for."""
+    if len(number) > 9 or int(number) > LONGEST_LITERAL:
+        raise ValueError("the mail server sends more than was asked for")
+    return int(number)

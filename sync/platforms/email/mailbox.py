@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -167,7 +168,7 @@ class Mailbox:
                 found |= one
                 broken |= bad
             return found, broken
-        return sort_out(folder, answers, set(uids))
+        return await asyncio.to_thread(sort_out, folder, answers, set(uids))
 
 
 def sort_out(

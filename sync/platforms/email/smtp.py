@@ -14,6 +14,7 @@ from sync.errors import (
     PlatformUnavailable,
     RateLimited,
     RequestRejected,
+    Unreachable,
 )
 from sync.platforms.email.mailbox import Login
 
@@ -85,6 +86,8 @@ def translated() -> Iterator[None]:
         raise LoginExpired(f"the SMTP server refuses the login: {said(error)}") from None
     except aiosmtplib.SMTPResponseException as error:
         raise failure(error) from None
+    except (aiosmtplib.SMTPConnectError, aiosmtplib.SMTPConnectTimeoutError) as error:
+        raise Unreachable(f"can't reach the SMTP server: {error}") from None
     except (aiosmtplib.SMTPException, OSError, ValueError) as error:
         raise PlatformUnavailable(f"can't reach the SMTP server: {error}") from None
 
