@@ -41,6 +41,7 @@ c2s_stanza_size_limit = 4194304
 component_stanza_size_limit = 4194304
 default_archive_policy = true
 archive_expires_after = "never"
+mam_include_total = true
 max_archive_query_results = 250
 storage_archive_item_limit = 100000
 limits = {{ }}

@@ -134,7 +134,7 @@ class XmppConnection(Connection):
                 for batch in cut(step.rows, before, step.place):
                     yield batch
                 place, brought = step.place, brought or bool(step.rows)
-            if owed := place.owed():
+            if (owed := place.owed()) is not None:
                 step = await reader.page(place, owed)
                 for batch in cut(step.rows, place, step.place):
                     yield batch

@@ -24,11 +24,13 @@ class Gap(BaseModel):
 
 
 class Position(BaseModel):
-    """`top`: the newest archive id that we have, "" while the archive was empty."""
+    """`top`: the newest archive id that we have, "" while the archive was empty; `total`: how many
+    messages there were then (RSM counts the whole archive), None where the server doesn't count."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     top: str = ""
+    total: int | None = None
     gaps: tuple[Gap, ...] = ()
 
 

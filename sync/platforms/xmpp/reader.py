@@ -45,14 +45,24 @@ class Reader:
         return [OWN, *self._owner.nicks]
 
     async def news(self, place: Place, archive: str) -> Step:
-        """The newest page of an archive above what we have. Raises `CursorInvalid`."""
+        """The newest page of an archive above what we have. Raises `CursorInvalid`.
+
+        Mostly one page upwards is all of it, and only upwards do servers say that they don't know
+        the id where it begins.
+        """
         position = place.at(archive)
-        page = await self._stream.query(Query(archive, after=position.top))
+        page = await self._stream.query(
+            Query(archive, backwards=not position.top, after=position.top)
+        )
+        total = page.count if page.items else position.total
+        if position.top and not page.is_complete:
+            page = await self._stream.query(Query(archive, after=position.top))
         gaps = position.gaps
         if not page.is_complete and page.first:
-            left = None if page.count is None else max(0, page.count - len(page.items))
-            gaps = (Gap(newer=page.first, older=position.top, left=left), *gaps)
-        after = Position(top=page.last or position.top, gaps=gaps)
+            left = None if total is None else total - (position.total or 0) - len(page.items)
+            gap = Gap(newer=page.first, older=position.top, left=left and max(1, left))
+            gaps = (gap, *gaps)
+        after = Position(top=page.last or position.top, total=total, gaps=gaps)
         return Step(await self._rows(page), place.moved(archive, after))
 
     async def page(self, place: Place, archive: str) -> Step:
@@ -64,7 +74,7 @@ class Reader:
         if not page.is_complete and page.first and page.first != gap.newer:
             left = None if gap.left is None else max(1, gap.left - len(page.items))
             rest = [Gap(newer=page.first, older=gap.older, left=left), *rest]
-        after = Position(top=position.top, gaps=tuple(rest))
+        after = position.model_copy(update={"gaps": tuple(rest)})
         return Step(await self._rows(page), place.moved(archive, after))
 
     async def _rows(self, page: Page) -> list[Row]:

@@ -144,12 +144,11 @@ class Stream:
         client.register_handler(
             Callback("messages", MatchXPath("{jabber:client}message"), self._hear)
         )
-        self.gone.add_done_callback(
-            lambda gone: (
-                gone.cancelled()
-                or failed(PlatformUnavailable(f"the stream was closed: {gone.result()}"))
-            )
-        )
+
+        def closed(gone: asyncio.Future[str]) -> None:
+            failed(PlatformUnavailable(f"the stream was closed: {gone.result()}"))
+
+        self.gone.add_done_callback(closed)
         client.connect(host, port)
         await ready
         client.send_presence(ppriority=0)
