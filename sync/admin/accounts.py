@@ -198,7 +198,8 @@ class AccountAdmin(AccountProof, ServiceAdmin, LiveList, ModelAdmin):  # type: i
             "identifier",
             "endpoint",
             "name",
-            ("interval_s", "audit_interval_s", "stalled_after_s"),
+            ("interval_s", "audit_interval_s"),
+            "stalled_after_s",
             "enabled",
         ]
         inputs = [

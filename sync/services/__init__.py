@@ -60,7 +60,6 @@ from sync.services.logins import (
     tell_login,
 )
 from sync.services.replies import (
-    SETTLE_S,
     Attempt,
     begin_attempt,
     cancel_reply,
@@ -78,7 +77,6 @@ from sync.services.totals import TOTALS, Total, add_totals
 __all__ = [
     "ACCOUNTS",
     "LEASE_S",
-    "SETTLE_S",
     "TOTALS",
     "Attempt",
     "AuditTask",

@@ -20,6 +20,7 @@ from sync import platforms, services, store
 from sync.errands.replies import send_replies
 from sync.errors import (
     KeyReused,
+    LoginExpired,
     PlatformUnavailable,
     RateLimited,
     Rejected,
@@ -346,6 +347,17 @@ def test_a_reply_says_what_it_answers(
     assert (attempt.outgoing.answers_id, attempt.outgoing.answers_sender_id) == ("m2", "@zoe")
 
 
+def test_a_login_that_expired_is_no_reason_to_wait(
+    account: Account, talk: Conversation, platform: OutboxPlatform
+) -> None:
+    services.queue_reply(talk, "hello", "ann")
+    platform.at = failing(LoginExpired("token"))
+    with pytest.raises(LoginExpired):
+        perform(send_replies, account, platform)
+    perform(send_replies, account, platform)
+    assert states() == [("hello", "sent")]
+
+
 def test_secrets_are_not_shown_in_errors(
     account: Account, talk: Conversation, platform: OutboxPlatform
 ) -> None:
@@ -371,7 +383,7 @@ def test_a_stale_check_begins_no_attempt_but_what_it_knows_counts(
     outbox.record_sent(attempt, "x-1", timezone.now())
     reply.refresh_from_db()
     assert (reply.state, reply.external_id) == ("sent", "x-1")
-    outbox.record_doubt(attempt, "late", timezone.now(), 0.5)
+    outbox.record_doubt(attempt, "late", timezone.now())
     reply.refresh_from_db()
     assert (reply.state, reply.error) == ("sent", "")
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -33,17 +35,11 @@ def header(**fields: str) -> bytes:
     return "".join(lines).encode() + b"\r\n"
 
 
-def letter(head: bytes = b"", text: bytes = b"hello\r\n", **part: object) -> Letter:
-    made = Part("1", "text/plain", "7bit", len(text), is_text=True)
-    for name, value in part.items():
-        made = Part(**{**_fields(made), name: value})
+def letter(head: bytes = b"", text: bytes = b"hello\r\n", **part: Any) -> Letter:
+    made = replace(Part("1", "text/plain", "7bit", len(text), is_text=True), **part)
     return Letter(
         location=HERE, received_at=RECEIVED, header=head, parts=(made,), contents={"1": text}
     )
-
-
-def _fields(part: Part) -> dict[str, object]:
-    return {name: getattr(part, name) for name in Part.__slots__}
 
 
 def message(one: Letter, *, is_sent: bool = False) -> MessageRecord:

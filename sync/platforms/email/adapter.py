@@ -17,8 +17,8 @@ from sync.platforms.base import Connection, Platform, Tell
 from sync.platforms.email import smtp, threads
 from sync.platforms.email.credentials import EmailCredentials, Server
 from sync.platforms.email.headers import Address
-from sync.platforms.email.imap import AuthRefused
 from sync.platforms.email.letter import Letter, read_letter
+from sync.platforms.email.line import AuthRefused
 from sync.platforms.email.mailbox import INBOX, Login, Mailbox
 from sync.platforms.email.reader import PAGE, Reader, rows_of
 from sync.platforms.email.sending import Replies

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from imapclient import imap_utf7
+from imapclient.exceptions import ProtocolError
 from imapclient.response_parser import parse_response
 
 Chunk = bytes | tuple[bytes, bytes]  # a piece of a line, with the literal that follows it
@@ -21,8 +22,11 @@ class Untagged:
     chunks: tuple[Chunk, ...] = field(repr=False)
 
     def parsed(self) -> tuple[object, ...]:
-        """The rest as nested tuples. Raises `ProtocolError`."""
-        found: tuple[object, ...] = parse_response(list(self.chunks))
+        """The rest as nested tuples. Raises `ValueError` where it makes no sense."""
+        try:
+            found: tuple[object, ...] = parse_response(list(self.chunks))
+        except ProtocolError as error:
+            raise ValueError(str(error)) from None
         return found
 
     def raw(self) -> bytes:

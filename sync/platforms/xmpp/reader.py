@@ -1,0 +1,215 @@
+"""Reading an account's archives: pages → rows, and the place after them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from sync.batches import slices, sorted_out
+from sync.errors import CursorInvalid, RequestRejected
+from sync.platforms.listing import windows
+from sync.platforms.xmpp.place import OWN, Gap, Place, Position
+from sync.platforms.xmpp.stanzas import (
+    Archived,
+    Owner,
+    conversation,
+    folded,
+    message_id,
+    own_part,
+    read_archived,
+)
+from sync.platforms.xmpp.stream import Page, Query, Stream
+from sync.types import Batch, Listing, MessageRecord, OutgoingReply, RecordKind, Refused
+from sync.weights import Row
+
+# How far from ours the clock of a server may be.
+CLOCKS_APART = timedelta(days=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    rows: list[Row]
+    place: Place
+
+
+class Reader:
+    """Keeps only which conversations were named on this stream; what matters is in the place."""
+
+    def __init__(self, stream: Stream, owner: Owner) -> None:
+        self._stream, self._owner = stream, owner
+        self._named: set[str] = set()
+
+    @property
+    def archives(self) -> list[str]:
+        return [OWN, *self._owner.nicks]
+
+    async def news(self, place: Place, archive: str) -> Step:
+        """The newest page of an archive above what we have. Raises `CursorInvalid`."""
+        position = place.at(archive)
+        page = await self._stream.query(Query(archive, after=position.top))
+        gaps = position.gaps
+        if not page.is_complete and page.first:
+            left = None if page.count is None else max(0, page.count - len(page.items))
+            gaps = (Gap(newer=page.first, older=position.top, left=left), *gaps)
+        after = Position(top=page.last or position.top, gaps=gaps)
+        return Step(await self._rows(page), place.moved(archive, after))
+
+    async def page(self, place: Place, archive: str) -> Step:
+        """One page of the first gap of an archive, its newest part. Raises `CursorInvalid`."""
+        position = place.at(archive)
+        gap, *rest = position.gaps
+        query = Query(archive, before=gap.newer, after=gap.older)
+        page = await self._stream.query(query)
+        if not page.is_complete and page.first and page.first != gap.newer:
+            left = None if gap.left is None else max(1, gap.left - len(page.items))
+            rest = [Gap(newer=page.first, older=gap.older, left=left), *rest]
+        after = Position(top=position.top, gaps=tuple(rest))
+        return Step(await self._rows(page), place.moved(archive, after))
+
+    async def _rows(self, page: Page) -> list[Row]:
+        """The messages of a page, each after its conversation."""
+        rows: list[Row] = []
+        for record in await self._records(page.items):
+            if isinstance(record, MessageRecord):
+                peer = record.conversation_id
+                if peer not in self._named:
+                    self._named.add(peer)
+                    is_room = peer in self._owner.nicks
+                    rows.append(conversation(peer, self._owner, is_room=is_room))
+            rows.append(record)
+        return rows
+
+    def begin(self) -> None:
+        """Name conversations again: what was read before may not have been stored."""
+        self._named.clear()
+
+    async def _records(self, items: Iterable[Archived]) -> list[MessageRecord | Refused]:
+        records = []
+        for item in items:
+            record = read_archived(item, self._owner)
+            if isinstance(record, MessageRecord) and record.is_deleted and item.archive:
+                record = await self._retracted_in_room(item, record)
+            if record is not None:
+                records.append(record)
+        return records
+
+    async def _retracted_in_room(
+        self, item: Archived, retraction: MessageRecord
+    ) -> MessageRecord | Refused | None:
+        """In rooms a retraction names the room's own id of a message (XEP-0424, 5.1)."""
+        target = own_part(retraction.external_id)
+        try:
+            page = await self._stream.query(Query(item.archive, ids=(target,)))
+        except RequestRejected:
+            return None
+        for found in page.items:
+            original = read_archived(found, self._owner)
+            if isinstance(original, MessageRecord) and found.archive_id == target:
+                return replace(original, text="", attachments=(), is_deleted=True)
+        return retraction
+
+    async def _backwards(self, archive: str, peer: str) -> AsyncIterator[list[MessageRecord]]:
+        """The messages of a conversation, page by page, the newest first."""
+        before = ""
+        while True:
+            page = await self._stream.query(Query(archive, before=before, peer=peer))
+            found = await self._records(page.items)
+            yield [record for record in found if isinstance(record, MessageRecord)]
+            if page.is_complete or not page.first or page.first == before:
+                return
+            before = page.first
+
+    def _where(self, peer: str) -> tuple[str, str]:
+        """The archive that has a conversation, and the peer to ask it for."""
+        return (peer, "") if peer in self._owner.nicks else (OWN, peer)
+
+    async def find_sent(self, reply: OutgoingReply, external_id: str) -> str | None:
+        """The reply's id if the archive has it; looked for from its end to when it was made."""
+        oldest = reply.created_at - CLOCKS_APART
+        async for page in self._backwards(*self._where(reply.conversation_id)):
+            if any(record.external_id == external_id for record in page):
+                return external_id
+            if page and min(record.sent_at for record in page) < oldest:
+                return None
+        return None
+
+    async def list_ids(self, since: datetime) -> AsyncIterator[Listing]:
+        """The messages of each conversation since then, without those that were retracted."""
+        until = max(datetime.now(UTC), since) + CLOCKS_APART
+        for archive in self.archives:
+            peers: dict[str, list[MessageRecord]] = {}
+            for record in folded(await self._since(archive, since)).values():
+                peers.setdefault(record.conversation_id, []).append(record)
+            for peer, records in peers.items():
+                found = [
+                    (one.sent_at, one.external_id, (one.edited_at or one.sent_at).isoformat())
+                    for one in records
+                    if not one.is_deleted
+                ]
+                for listing in windows(RecordKind.MESSAGE, found, since, until):
+                    yield replace(listing, scope=peer)
+
+    async def _since(self, archive: str, since: datetime) -> list[MessageRecord]:
+        start = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        found: list[MessageRecord] = []
+        after = ""
+        while True:
+            query = Query(archive, backwards=False, after=after, start=start)
+            page = await self._stream.query(query)
+            records = await self._records(page.items)
+            found += [record for record in records if isinstance(record, MessageRecord)]
+            if page.is_complete or not page.last or page.last == after:
+                return found
+            after = page.last
+
+    async def fetch(self, peer: str, ids: Sequence[str]) -> AsyncIterator[Batch]:
+        """Messages of a conversation as they are now, without those that were retracted.
+
+        Archives are asked by their own ids only, so the conversation is read from its end back to
+        the oldest one that is wanted; later versions come before their originals.
+        """
+        wanted, seen = set(ids), list[MessageRecord]()
+        async for page in self._backwards(*self._where(peer)):
+            seen += [record for record in page if record.external_id in wanted]
+            originals = {record.external_id for record in seen if record.edited_at is None}
+            if wanted <= originals:
+                break
+        rows = [one for one in folded(seen).values() if not one.is_deleted]
+        for piece in slices(rows):
+            records, refused = sorted_out(piece)
+            yield Batch(None, records, refused, fetched=True)
+
+    async def archive_id(self, peer: str, external_id: str) -> str:
+        """What a room calls a message. Raises `RequestRejected` when it has none of that id."""
+        before = ""
+        while True:
+            page = await self._stream.query(Query(peer, before=before))
+            for item in page.items:
+                record = read_archived(item, self._owner)
+                if isinstance(record, MessageRecord) and record.external_id == external_id:
+                    return item.archive_id
+            if page.is_complete or not page.first or page.first == before:
+                raise RequestRejected("the room has no such message", 404, "item-not-found")
+            before = page.first
+
+
+async def all_news(reader: Reader, place: Place) -> AsyncIterator[tuple[Place, Step]]:
+    """A step for each archive: the place before it, and what it brought."""
+    for archive in reader.archives:
+        try:
+            step = await reader.news(place, archive)
+        except CursorInvalid:
+            raise
+        except RequestRejected:
+            if archive == OWN:
+                raise
+            continue  # a room that keeps no archive, or none for us
+        yield place, step
+        place = step.place
+
+
+def sent_id(stream: Stream, owner: Owner, peer: str, id: str) -> str:
+    """The external id that a message of ours will have."""
+    nick = owner.nicks.get(peer)
+    return message_id(f"{peer}/{nick}" if nick else stream.jid, id)

@@ -1,0 +1,198 @@
+"""Archived stanzas → message records. Pure.
+
+A message is named by who wrote it and the id that the writer gave it, for corrections (XEP-0308)
+and retractions (XEP-0424) name nothing else: so nobody can change a message of somebody else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from urllib.parse import quote, unquote, urlsplit
+from xml.etree import ElementTree as ET
+
+from sync.merge import combine
+from sync.types import Attachment, ConversationRecord, Direction, MessageRecord, Refused
+
+CLIENT = "{jabber:client}"
+DELAY = "{urn:xmpp:delay}delay"
+FORWARDED = "{urn:xmpp:forward:0}forwarded"
+REPLACE = "{urn:xmpp:message-correct:0}replace"
+ORIGIN_ID = "{urn:xmpp:sid:0}origin-id"
+OOB = "{jabber:x:oob}x"
+RETRACT = "{urn:xmpp:message-retract:1}retract"
+# XEP-0424 before its version 0.4.
+FASTENING = "{urn:xmpp:fasten:0}apply-to"
+OLD_RETRACT = "{urn:xmpp:message-retract:0}retract"
+ENCRYPTED = ("{eu.siacs.conversations.axolotl}encrypted", "{urn:xmpp:omemo:2}encrypted")
+# We hold no keys of encrypted chats. Such a message is shown as what it is, not left out.
+ENCRYPTED_TEXT = "\N{LOCK}"
+SAFE = "!$&'()*+,/:;=?@[] "  # in an id: all but # and %
+
+
+class Unreadable(ValueError):
+    """The stanza is no message that we understand; the message tells people why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Archived:
+    """One result of an archive query: `archive` is "" for our own, else a room's address."""
+
+    archive_id: str
+    archive: str
+    forwarded: ET.Element
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose archives these are. `nicks`: what we are called in rooms, by their address."""
+
+    jid: str
+    names: dict[str, str]  # of people, by their bare address
+    nicks: dict[str, str]
+
+
+def read_archived(item: Archived, owner: Owner) -> MessageRecord | Refused | None:
+    """The record of a result; None for what is no message (markers, receipts, chat states).
+
+    A correction or retraction becomes the record of what it changes, as it is after it, and with
+    its own time: the merge takes the earlier one of the original when that is there.
+    """
+    try:
+        return _record(item, owner)
+    except Unreadable as why:
+        raw = {
+            "archive": item.archive,
+            "id": item.archive_id,
+            "xml": ET.tostring(item.forwarded, encoding="unicode"),
+        }
+        return Refused("message", item.archive_id, json.dumps(raw), str(why))
+
+
+def read_raw(raw: str) -> Archived:
+    """The result that a refusal of `read_archived` was made of. Raises `Unreadable`."""
+    try:
+        given = json.loads(raw)
+        # Stanzas have no document type, and expat expands no external entity.
+        forwarded = ET.fromstring(given["xml"])  # noqa: S314
+        return Archived(str(given["id"]), str(given["archive"]), forwarded)
+    except (ValueError, TypeError, KeyError, ET.ParseError) as error:
+        raise Unreadable(f"this is no archived stanza: {error}") from error
+
+
+def conversation(peer: str, owner: Owner, *, is_room: bool) -> ConversationRecord:
+    return ConversationRecord(peer, owner.names.get(peer) or peer, is_group=is_room)
+
+
+def folded(records: Iterable[MessageRecord]) -> dict[str, MessageRecord]:
+    """One record for each message, whatever order its versions came in."""
+    known: dict[str, MessageRecord] = {}
+    for record in records:
+        before = known.get(record.external_id)
+        known[record.external_id] = record if before is None else combine(before, record)
+    return known
+
+
+def bare(address: str) -> str:
+    return address.partition("/")[0].lower()
+
+
+def message_id(sender: str, id: str) -> str:
+    """The external id of a message. `sender`: a bare address, in rooms that of the occupant."""
+    return f"{sender}#{quote(id, safe=SAFE)}"
+
+
+def own_part(external_id: str) -> str:
+    """The id that the writer gave it."""
+    return unquote(external_id.rpartition("#")[2])
+
+
+def _record(item: Archived, owner: Owner) -> MessageRecord | None:
+    stanza = item.forwarded.find(f"{CLIENT}message")
+    delay = item.forwarded.find(DELAY)
+    if stanza is None or delay is None:
+        raise Unreadable("there is no message with a time in it")
+    sent_at = _moment(delay.get("stamp", ""))
+    writer = stanza.get("from") or owner.jid
+    if item.archive:
+        sender = writer
+        nick = writer.partition("/")[2]
+        peer, is_own = item.archive, bool(nick) and nick == owner.nicks.get(item.archive)
+        name = nick or item.archive
+    else:
+        sender = bare(writer)
+        is_own = sender == owner.jid
+        peer = bare(stanza.get("to") or "") if is_own else sender
+        name = owner.names.get(sender) or sender
+    if not peer:
+        raise Unreadable("the message is to nobody")
+    id = stanza.get("id") or _origin_id(stanza) or item.archive_id
+    replaced, retracted = _changed(stanza)
+    text, content_type = _content(stanza)
+    if text is None and not retracted:
+        return None
+    return MessageRecord(
+        external_id=message_id(sender, retracted or replaced or id),
+        conversation_id=peer,
+        sender_id=sender,
+        sender_name=name,
+        text="" if retracted else (text or ""),
+        sent_at=sent_at,
+        direction=Direction.OUTBOUND if is_own else Direction.INBOUND,
+        content_type=content_type,
+        attachments=() if retracted else _attachments(stanza),
+        edited_at=sent_at if replaced else None,
+        is_deleted=bool(retracted),
+    )
+
+
+def _moment(stamp: str) -> datetime:
+    """A time of XEP-0082, which is in UTC."""
+    try:
+        return datetime.fromisoformat(stamp).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise Unreadable(f"'{stamp}' is no time") from None
+
+
+def _origin_id(stanza: ET.Element) -> str:
+    found = stanza.find(ORIGIN_ID)
+    return (found.get("id") or "") if found is not None else ""
+
+
+def _changed(stanza: ET.Element) -> tuple[str, str]:
+    """The ids of the message that this one corrects, and of the one that it retracts; or ""."""
+    corrected = stanza.find(REPLACE)
+    retracted = stanza.find(RETRACT)
+    if retracted is None:
+        fastened = stanza.find(FASTENING)
+        if fastened is not None and fastened.find(OLD_RETRACT) is not None:
+            retracted = fastened
+    return (
+        (corrected.get("id") or "") if corrected is not None else "",
+        (retracted.get("id") or "") if retracted is not None else "",
+    )
+
+
+def _content(stanza: ET.Element) -> tuple[str | None, str]:
+    """Text and content type; None when the stanza says nothing to people."""
+    if any(stanza.find(name) is not None for name in ENCRYPTED):
+        return ENCRYPTED_TEXT, "encrypted"
+    body = stanza.find(f"{CLIENT}body")
+    if body is not None:
+        return body.text or "", "text"
+    return ("", "file") if stanza.find(OOB) is not None else (None, "")
+
+
+def _attachments(stanza: ET.Element) -> tuple[Attachment, ...]:
+    """Files by their address (XEP-0066)."""
+    addresses = [found.findtext("{jabber:x:oob}url") or "" for found in stanza.findall(OOB)]
+    return tuple(Attachment(url, _file_name(url)) for url in addresses if url)
+
+
+def _file_name(url: str) -> str:
+    try:
+        return unquote(urlsplit(url).path.rpartition("/")[2])
+    except ValueError:
+        return ""

@@ -1,0 +1,371 @@
+"""One XMPP stream, held open: opening it, asking, querying archives, hearing of news."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import ssl
+import uuid
+from collections.abc import Awaitable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+from xml.etree import ElementTree as ET
+
+from slixmpp import ClientXMPP
+from slixmpp.exceptions import IqError, IqTimeout
+from slixmpp.stanza import Iq
+from slixmpp.xmlstream.handler import Callback
+from slixmpp.xmlstream.matcher import MatchXPath
+from slixmpp.xmlstream.stanzabase import StanzaBase
+
+from sync.errors import (
+    CursorInvalid,
+    LoginExpired,
+    PlatformError,
+    PlatformUnavailable,
+    RateLimited,
+    RequestRejected,
+)
+from sync.platforms.xmpp.credentials import XmppCredentials
+from sync.platforms.xmpp.stanzas import FORWARDED, Archived
+
+OPEN_TIMEOUT_S = 20.0
+ANSWER_TIMEOUT_S = 30.0
+CLOSE_TIMEOUT_S = 1.0
+KEEPALIVE_S = 60
+WAIT_AFTER_LIMIT_S = 30.0
+PORTS = {"xmpp": 5222, "xmpps": 5223}
+PAGE = 250
+
+MAM = "urn:xmpp:mam:2"
+RSM = "http://jabber.org/protocol/rsm"
+RESULT = f"{{{MAM}}}result"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of an archive, in its order. `count`: of all that the query is for, if it was told."""
+
+    items: tuple[Archived, ...]
+    first: str
+    last: str
+    is_complete: bool
+    count: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which part of an archive: between two ids (neither included), with one peer, by ids.
+
+    `before` "" and `backwards`: the newest page.
+    """
+
+    archive: str = ""
+    backwards: bool = True
+    before: str = ""
+    after: str = ""
+    peer: str = ""
+    start: str = ""  # a time of XEP-0082
+    ids: tuple[str, ...] = ()
+
+
+class _Client(ClientXMPP):
+    """slixmpp's client without its reconnecting: whoever owns the stream decides on that."""
+
+    def reschedule_connection_attempt(self) -> None:
+        self._current_connection_attempt = None
+
+
+class Stream:
+    """An open stream of one account. All methods raise `PlatformUnavailable` once it is gone."""
+
+    def __init__(self, client: _Client, credentials: XmppCredentials) -> None:
+        self._client = client
+        self.jid = credentials.jid.lower()
+        loop = asyncio.get_running_loop()
+        self.gone: asyncio.Future[str] = loop.create_future()
+        self.news = asyncio.Event()
+        self._results: dict[str, list[Archived]] = {}
+        self._refusals: dict[str, str] = {}
+
+    @classmethod
+    async def open(cls, endpoint: str, credentials: XmppCredentials) -> Stream:
+        """Connect, log in, and become present, so that news are sent to us.
+
+        Raises `LoginExpired` when the server does not take the password.
+        """
+        host, port, is_tls = address(endpoint)
+        client = _Client(f"{credentials.jid}/muster-{uuid.uuid4().hex[:8]}", credentials.password)
+        client.enable_direct_tls, client.enable_starttls = is_tls, not is_tls
+        client.enable_plaintext = not is_tls and is_loopback(host)
+        client.ssl_context.minimum_version = ssl.TLSVersion.TLSv1_2
+        client.plugin["feature_mechanisms"].unencrypted_scram = client.enable_plaintext
+        client.whitespace_keepalive_interval = KEEPALIVE_S
+        stream = cls(client, credentials)
+        try:
+            async with asyncio.timeout(OPEN_TIMEOUT_S):
+                await stream._begin(host, port)
+        except TimeoutError:
+            stream.close()
+            raise PlatformUnavailable(f"no stream to {host} in time") from None
+        except BaseException:
+            stream.close()
+            raise
+        return stream
+
+    async def _begin(self, host: str, port: int) -> None:
+        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def failed(error: PlatformError) -> None:
+            if not ready.done():
+                ready.set_exception(error)
+
+        def begun(_event: object) -> None:
+            if not ready.done():
+                ready.set_result(None)
+
+        client = self._client
+        client.add_event_handler("session_start", begun)
+        client.add_event_handler(
+            "failed_all_auth", lambda _: failed(LoginExpired("the server refuses the password"))
+        )
+        client.add_event_handler(
+            "connection_failed",
+            lambda why: failed(PlatformUnavailable(f"can't reach the server: {why}")),
+        )
+        client.add_event_handler("disconnected", self._lost)
+        client.register_handler(
+            Callback("archive", MatchXPath(f"{{jabber:client}}message/{RESULT}"), self._take)
+        )
+        client.register_handler(
+            Callback("messages", MatchXPath("{jabber:client}message"), self._hear)
+        )
+        self.gone.add_done_callback(
+            lambda gone: (
+                gone.cancelled()
+                or failed(PlatformUnavailable(f"the stream was closed: {gone.result()}"))
+            )
+        )
+        client.connect(host, port)
+        await ready
+        client.send_presence(ppriority=0)
+        carbons = client.make_iq_set()
+        carbons.append(ET.Element("{urn:xmpp:carbons:2}enable"))
+        with suppress(RequestRejected):  # without carbons our own messages don't wake us
+            await self.ask(carbons)
+
+    def close(self) -> None:
+        """Close it without waiting for the server."""
+        if not self.gone.done():
+            self.gone.set_result("we closed it")
+        self._client.cancel_connection_attempt()
+        self._client.abort()
+
+    async def leave(self) -> None:
+        """Close it in order, but soon."""
+        if not self.gone.done():
+            await asyncio.wait([self._client.disconnect(wait=CLOSE_TIMEOUT_S)], timeout=2)
+        self.close()
+
+    def _lost(self, reason: object) -> None:
+        if not self.gone.done():
+            self.gone.set_result(str(reason or "the connection broke"))
+
+    def _hear(self, stanza: StanzaBase) -> None:
+        if stanza.xml.get("type") == "error":
+            error = stanza.xml.find("{jabber:client}error")
+            self._refusals[stanza.xml.get("id") or ""] = condition(error)
+        elif stanza.xml.find(RESULT) is None:
+            self.news.set()
+
+    def _take(self, stanza: StanzaBase) -> None:
+        result = stanza.xml.find(RESULT)
+        sender = (stanza.xml.get("from") or "").partition("/")[0].lower()
+        if result is None or result.get("queryid") not in self._results:
+            return
+        archive = "" if sender in ("", self.jid) else sender
+        forwarded = result.find(FORWARDED)
+        item = Archived(
+            result.get("id") or "",
+            archive,
+            forwarded if forwarded is not None else ET.Element(FORWARDED),
+        )
+        self._results[str(result.get("queryid"))].append(item)
+
+    async def ask(self, iq: Iq) -> ET.Element:
+        """Send a request and return the answer's stanza. Raises `RequestRejected`."""
+        try:
+            answer = await self._while_open(send(iq))
+        except IqTimeout:
+            raise PlatformUnavailable("no answer in time") from None
+        except IqError as error:
+            raise refusal(error) from error
+        xml: ET.Element = answer.xml
+        return xml
+
+    def get(self) -> Iq:
+        """A new request to our own server, to be filled."""
+        return self._client.make_iq_get()
+
+    def send_now(self, stanza: ET.Element) -> None:
+        """Send a stanza to which nothing is answered."""
+        self._client.send_xml(stanza)
+
+    async def _while_open(self, request: Awaitable[T]) -> T:
+        asked = asyncio.ensure_future(request)
+        either: list[asyncio.Future[Any]] = [asked, self.gone]
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not asked.done():
+                asked.cancel()
+        if asked.cancelled() or not asked.done():
+            raise PlatformUnavailable("the stream was closed")
+        return asked.result()
+
+    async def ping(self) -> None:
+        """Return once the server has done all that was sent before."""
+        iq = self._client.make_iq_get(ito=self.jid.partition("@")[2])
+        iq.append(ET.Element("{urn:xmpp:ping}ping"))
+        try:
+            await self.ask(iq)
+        except RequestRejected:  # it knows no pings: that is an answer, too
+            return
+
+    async def wait_for_news(self, timeout_s: float) -> None:
+        """Until a message comes, or the time is over."""
+        heard = asyncio.ensure_future(self.news.wait())
+        either: list[asyncio.Future[Any]] = [heard, self.gone]
+        try:
+            await asyncio.wait(either, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            heard.cancel()
+        if self.gone.done():
+            raise PlatformUnavailable(f"the stream was closed: {self.gone.result()}")
+
+    async def send(self, message: ET.Element) -> None:
+        """Send a message; once this returns the server has it. Raises `RequestRejected`."""
+        if self.gone.done():
+            raise PlatformUnavailable("the stream was closed")
+        self._client.send_xml(message)
+        await self.ping()
+        refused = self._refusals.pop(message.get("id") or "", "")
+        if refused:
+            raise RequestRejected(f"the server refuses the message: {refused}", 400, refused)
+
+    async def query(self, query: Query) -> Page:
+        """One page. Raises `CursorInvalid` when the archive doesn't know an id of the query."""
+        iq = self._client.make_iq_set(ito=query.archive or None)
+        name = uuid.uuid4().hex
+        iq.append(query_element(query, name))
+        self._results[name] = []
+        try:
+            answer = await self.ask(iq)
+        except RequestRejected as error:
+            if error.code == "item-not-found" and (query.before or query.after):
+                raise CursorInvalid("the archive does not know the id any more") from error
+            raise
+        finally:
+            items = self._results.pop(name)
+        fin = answer.find(f"{{{MAM}}}fin")
+        bounds = fin.find(f"{{{RSM}}}set") if fin is not None else None
+        if fin is None or bounds is None:
+            raise PlatformUnavailable("the server's answer to an archive query has no end")
+        count = bounds.findtext(f"{{{RSM}}}count") or ""
+        return Page(
+            items=tuple(items),
+            first=bounds.findtext(f"{{{RSM}}}first") or "",
+            last=bounds.findtext(f"{{{RSM}}}last") or "",
+            is_complete=fin.get("complete") in ("true", "1"),
+            count=int(count) if count.isdecimal() else None,
+        )
+
+    async def roster(self) -> dict[str, str]:
+        """The names that the account gave people, by their bare address."""
+        iq = self._client.make_iq_get()
+        iq.append(ET.Element("{jabber:iq:roster}query"))
+        answer = await self.ask(iq)
+        items = answer.iterfind(".//{jabber:iq:roster}item")
+        return {(item.get("jid") or "").lower(): item.get("name") or "" for item in items}
+
+
+def send(iq: Iq) -> Awaitable[Iq]:
+    """Send a request; the answer to it."""
+    answer: Awaitable[Iq] = iq.send(timeout=ANSWER_TIMEOUT_S)  # type: ignore[no-untyped-call]
+    return answer
+
+
+def query_element(query: Query, name: str) -> ET.Element:
+    """The request of XEP-0313, with XEP-0059's page."""
+    element = ET.Element(f"{{{MAM}}}query", {"queryid": name})
+    form = ET.SubElement(element, "{jabber:x:data}x", {"type": "submit"})
+    fields = {
+        "with": query.peer,
+        "start": query.start,
+        # Both ends at once: RSM has only one; where it pages backwards the other is a filter.
+        "after-id": query.after if query.backwards else "",
+    }
+    _field(form, "FORM_TYPE", MAM).set("type", "hidden")
+    for key, value in fields.items():
+        if value:
+            _field(form, key, value)
+    if query.ids:
+        _field(form, "ids", *query.ids)
+    page = ET.SubElement(element, f"{{{RSM}}}set")
+    ET.SubElement(page, f"{{{RSM}}}max").text = str(PAGE)
+    if query.backwards:
+        ET.SubElement(page, f"{{{RSM}}}before").text = query.before or None
+    elif query.after:
+        ET.SubElement(page, f"{{{RSM}}}after").text = query.after
+    return element
+
+
+def _field(form: ET.Element, name: str, *values: str) -> ET.Element:
+    field = ET.SubElement(form, "{jabber:x:data}field", {"var": name})
+    for value in values:
+        ET.SubElement(field, "{jabber:x:data}value").text = value
+    return field
+
+
+def refusal(error: IqError) -> PlatformError:
+    """What an error answer means (RFC 6120, 8.3)."""
+    said = str(error.condition)
+    if said in ("resource-constraint", "policy-violation"):
+        return RateLimited(f"the server asks to slow down: {said}", WAIT_AFTER_LIMIT_S)
+    if said in ("internal-server-error", "service-unavailable", "remote-server-timeout"):
+        return PlatformUnavailable(f"the server can't answer: {said}")
+    if said in ("not-authorized", "registration-required"):
+        return LoginExpired(f"the server says {said}")
+    return RequestRejected(f"the server refuses: {said} {error.text}".strip(), 400, said)
+
+
+def condition(error: ET.Element | None) -> str:
+    """The name of a stanza error's condition."""
+    names = (each.tag.rpartition("}")[2] for each in error) if error is not None else iter(())
+    return next((name for name in names if name != "text"), "error")
+
+
+def address(endpoint: str) -> tuple[str, int, bool]:
+    """Host, port, and whether TLS begins at once. Raises `PlatformUnavailable`."""
+    try:
+        parts = urlsplit(endpoint)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or parts.scheme not in PORTS:
+        raise PlatformUnavailable("the address is none of xmpp://host:port or xmpps://host:port")
+    return host, port or PORTS[parts.scheme], parts.scheme == "xmpps"
+
+
+def is_loopback(host: str) -> bool:
+    """Where a stream without TLS meets nobody else."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
