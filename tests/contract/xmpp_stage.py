@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -35,6 +36,8 @@ class XmppStage(Stage):
 
     platform: ClassVar[Platform] = xmpp
     largest: ClassVar[int] = 2 * 1024 * 1024
+    # Prosody's files are read from their beginning for each page; 10,000 only when asked for.
+    backlog: ClassVar[int] = int(os.environ.get("MUSTER_TEST_BACKLOG", "2000"))
     lacks: ClassVar[Mapping[Ability, str]] = {
         Ability.INVITATIONS: "nobody is asked before a chat; rooms are those of the bookmarks",
         Ability.SESSIONS: "a stream is opened with the password, and there is nothing else",
