@@ -29,7 +29,8 @@ LIMIT_S = 2
 @require_safe
 @never_cache
 def healthz(_request: HttpRequest) -> JsonResponse:
-    """The process answers. The only page that needs no login; it touches nothing else."""
+    """The process answers. The only page that needs no login (webhooks are none: they are signed);
+    it touches nothing else."""
     return JsonResponse({"status": "ok"})
 
 

@@ -200,7 +200,14 @@ SPECTACULAR_SETTINGS = {
         "WorkerStateEnum": "lifecycle.models.STATES",
         "RolloutStateEnum": "lifecycle.models.ROLLOUT_STATES",
         "StepStateEnum": "lifecycle.models.STEP_STATES",
+        "ReplyStateEnum": "sync.models.requests.REPLY_STATES",
+        "LoginSessionStateEnum": "sync.models.requests.LOGIN_SESSION_STATES",
+        "DeliveryStateEnum": "sync.models.deliveries.DELIVERY_STATES",
+        "DeadLetterStateEnum": "sync.models.ledger.DEAD_LETTER_STATES",
+        "AuditOutcomeEnum": "sync.models.ledger.AUDIT_OUTCOMES",
+        "SyncOutcomeEnum": "sync.models.ledger.OUTCOMES",
         "ProcessStreamEnum": "lifecycle.api.serializers.STREAMS",
+        "BreakerStateEnum": "sync.models.accounts.BREAKER_STATES",
     },
 }
 

@@ -1,4 +1,9 @@
-"""Every address. The API's have no trailing slash; nothing but /healthz answers without a login."""
+"""Every address that Django answers. The API's have no trailing slash; nothing but /healthz answers
+without a login.
+
+One more does, in front of Django: /api/v1/hooks/<platform>/<account>, where the signature of a
+webhook is the right (`crm.asgi`, `sync.hooks.receiver`).
+"""
 
 from __future__ import annotations
 
@@ -16,11 +21,13 @@ from drf_spectacular.views import (
 from crm.api import NothingHere
 from crm.flower import proxy
 from crm.health import Readyz, healthz
+from crm.metrics import Metrics
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index"), name="home"),
     path("healthz", healthz, name="healthz"),
     path("readyz", Readyz.as_view(), name="readyz"),
+    path("metrics", Metrics.as_view(), name="metrics"),
     path("admin/", admin.site.urls),
     path("i18n/", include("django.conf.urls.i18n")),
     path("jsi18n", login_required(JavaScriptCatalog.as_view()), name="jsi18n"),

@@ -45,6 +45,10 @@ def troubled(
     return Trouble(generation, attempts + 1, since, retry_at, cause)
 
 
+# How long a process that should be there may not be seen before its end is taken for certain.
+UNSEEN_PATIENCE_S = 2.0
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """One worker, as the database says (the first part) and as its backend sees it."""
@@ -65,6 +69,7 @@ class View:
     alive: frozenset[int]  # generations of which a process lives
     reachable: bool  # the backend answered; otherwise `alive` means nothing
     trouble: Trouble | None = None
+    unseen_s: float = float("inf")  # for how long the row's own process has not been among `alive`
 
     @property
     def instance(self) -> Instance:
@@ -178,7 +183,7 @@ def plan(view: View, now: datetime, *, shutting_down: bool = False) -> Action:
         case State.STARTING | State.RUNNING:
             return _plan_up(view, wanted, now, shutting_down)
         case State.STOPPING:
-            return _plan_stopping(view)
+            return _plan_stopping(view, now)
 
 
 def _stray(view: View) -> Instance | None:
@@ -205,7 +210,7 @@ def _plan_up(view: View, wanted: bool, now: datetime, shutting_down: bool) -> Ac
             never = Vanished(view.instance, Exit(note="never started"))
             return _plan_spawn(view, view.instance, now) if wanted else never
         unseen = Exit(note="its process is gone and nobody saw it end")
-        return Vanished(view.instance, unseen)
+        return _awaited(view, now) or Vanished(view.instance, unseen)
     if not wanted:
         return Stop("the system shuts down" if shutting_down else "asked to stop")
     if view.condemned:
@@ -249,7 +254,16 @@ def _plan_spawn(view: View, instance: Instance, now: datetime) -> Action:
     return Wait(trouble.retry_at) if now < trouble.retry_at else Spawn(instance)
 
 
-def _plan_stopping(view: View) -> Action:
+def _plan_stopping(view: View, now: datetime) -> Action:
     if not view.reachable:
         return Wait()
-    return Halt(view.instance) if view.is_alive else Vanished(view.instance, Exit())
+    if view.is_alive:
+        return Halt(view.instance)
+    return _awaited(view, now) or Vanished(view.instance, Exit())
+
+
+def _awaited(view: View, now: datetime) -> Wait | None:
+    """A process that says itself that it is ready may be ahead of its agent, which finds it when
+    its record is written; and an exit may be on its way."""
+    left_s = UNSEEN_PATIENCE_S - view.unseen_s
+    return Wait(now + timedelta(seconds=left_s)) if left_s > 0 else None

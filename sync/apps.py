@@ -8,10 +8,11 @@ class SyncConfig(AppConfig):
 
     def ready(self) -> None:
         from lifecycle import duties
-        from sync.duties import AssignmentDuty, ChecksDuty
+        from sync.duties import AssignmentDuty, ChecksDuty, FreshnessDuty
         from sync.sweeps import ExpireLogins, WatchDeadLetters
 
         duties.register(AssignmentDuty())
         duties.register(ChecksDuty())
+        duties.register(FreshnessDuty())
         duties.register(ExpireLogins())
         duties.register(WatchDeadLetters())

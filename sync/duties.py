@@ -10,20 +10,17 @@ from __future__ import annotations
 import json
 import logging
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
-import kombu.exceptions
-from celery import current_app
 from django.db import connection, transaction
 
 from lifecycle.balance import Absences, Move, Place, Slot, Strategy, balance
-from lifecycle.models import own_queue
 from lifecycle.services import CHANNEL as LIFECYCLE
 from lifecycle.services import set_assigned_accounts
-from sync import breaker, schedule, sql
+from sync import breaker, schedule, services, sql
 from sync.chance import random
+from sync.sending import BROKER_ERRORS, Claim, Sender
 from sync.services import ACCOUNTS, give_back, notify
-from sync.tasks import monitor_account
 from sync.types import Lease
 
 log = logging.getLogger(__name__)
@@ -36,24 +33,8 @@ MOST_AT_ONCE = 500
 # worker is told, within 5 s of its death [L15].
 RETURNING_S = 4.0
 LONGEST_BROKER_RETRY_S = 10.0
-# kombu tries for ever to connect, `retry=False` or not, unless the transport says otherwise.
-BROKER_PATIENCE = {
-    "max_retries": 1,
-    "interval_start": 0.1,
-    "interval_step": 0.1,
-    "interval_max": 0.2,
-    "socket_connect_timeout": 3,
-    "socket_timeout": 5,
-}
-BROKER_ERRORS = (kombu.exceptions.OperationalError, OSError)
-
-
-class Claim(NamedTuple):
-    """The right of one check, good until its account's epoch rises again."""
-
-    account_id: int
-    epoch: int
-    worker_id: str
+FRESHNESS_S = 15.0
+MOST_NAMED = 20  # in the log, of accounts that stall together
 
 
 class AssignmentDuty:
@@ -79,6 +60,7 @@ class ChecksDuty:
     channels: tuple[str, ...] = (ACCOUNTS, LIFECYCLE)
 
     def __init__(self) -> None:
+        self._sender = Sender()
         self._failures = 0
         self._broker_back_at: datetime | None = None
 
@@ -96,7 +78,8 @@ class ChecksDuty:
         """Send the claims; what could not be sent is due again when the broker may be back."""
         sent = 0
         try:
-            for sent in publish(claims, now):  # noqa: B007 - needed if it raises
+            expires = now + timedelta(seconds=CLAIM_LEASE_S)
+            for sent in self._sender.send(claims, expires):  # noqa: B007 - needed if it raises
                 pass
         except BROKER_ERRORS as error:
             self._failures += 1
@@ -111,6 +94,26 @@ class ChecksDuty:
             log.info("the broker answers again")
         self._failures, self._broker_back_at = 0, None
         return True
+
+
+class FreshnessDuty:
+    """Finds accounts that have stalled, and those that no longer are [S7]."""
+
+    name = "freshness"
+    channels: tuple[str, ...] = ()
+
+    def run(self, now: datetime) -> datetime:
+        judged = services.judge_freshness(now)
+        for one in judged[:MOST_NAMED]:
+            about = {"account_id": one.account_id}
+            if one.is_stalled:
+                last = one.last_sync_at or "its beginning"
+                log.warning("sync_stalled: %s has not synced since %s", one.name, last, extra=about)
+            else:
+                log.info("%s is stalled no more", one.name, extra=about)
+        if len(judged) > MOST_NAMED:
+            log.warning("sync_stalled changed for %s accounts in all", len(judged))
+        return now + timedelta(seconds=FRESHNESS_S)
 
 
 class Assignment:
@@ -206,28 +209,6 @@ def claim(now: datetime, most: int = MOST_AT_ONCE) -> list[Claim]:
         trials = cursor.fetchall()
         cursor.execute(sql.CLAIM, times)
         return [Claim(*row) for row in (*trials, *cursor.fetchall())]
-
-
-def publish(claims: list[Claim], now: datetime) -> Any:
-    """Send a reference to each claim to its worker's own queue; yields how many are out.
-
-    A message is worthless when its claim's lease is over and expires with it. Raises
-    `BROKER_ERRORS` within seconds when the broker is away.
-    """
-    expires = now + timedelta(seconds=CLAIM_LEASE_S)
-    with current_app.connection_for_write(transport_options=BROKER_PATIENCE) as broker:
-        broker.ensure_connection(max_retries=1, interval_start=0, timeout=3)
-        with current_app.amqp.Producer(broker) as producer:
-            for number, one in enumerate(claims, start=1):
-                monitor_account.apply_async(
-                    args=(one.account_id, one.epoch),
-                    queue=own_queue(one.worker_id),
-                    expires=expires,
-                    producer=producer,
-                    retry=False,
-                    ignore_result=True,
-                )
-                yield number
 
 
 def next_run(now: datetime, *, full: bool) -> datetime:

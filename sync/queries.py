@@ -176,6 +176,7 @@ def totals() -> dict[str, Any]:
         accounts=Count("pk"),
         syncing=Count("pk", filter=SYNCING & ~FAILING),
         failing=Count("pk", filter=FAILING),
+        stalled=Count("pk", filter=Q(stalled_since__isnull=False)),
         conversations=Coalesce(Sum("conversations_total"), 0),
         messages=Coalesce(Sum("messages_total"), 0),
         posts=Coalesce(Sum("posts_total"), 0),

@@ -698,3 +698,44 @@ DELETE FROM sync_hookdelivery WHERE id IN (
     WHERE state <> 'pending' AND received_at < %(before)s ORDER BY id LIMIT %(most)s
 )
 """
+
+# All accounts, a few times a minute: who has not synced for `stalled_after_s`, or for two of its
+# intervals where they are longer. A change by people gives it that time anew. Only rows that change
+# are locked; one that is being written just then is looked at again next time.
+JUDGE_FRESHNESS = """
+WITH changed AS (
+    SELECT a.id, j.is_stalled FROM sync_account a CROSS JOIN LATERAL (
+        SELECT a.enabled AND a.login_state <> 'failed'
+           AND greatest(coalesce(a.last_sync_at, a.created_at), a.updated_at) < %(now)s
+               - make_interval(secs => greatest(
+                     a.stalled_after_s, 2 * coalesce(a.current_interval_s, a.interval_s)
+                 )) AS is_stalled
+    ) j
+    WHERE j.is_stalled <> (a.stalled_since IS NOT NULL)
+    ORDER BY a.id FOR NO KEY UPDATE OF a SKIP LOCKED
+)
+UPDATE sync_account a SET stalled_since = CASE WHEN c.is_stalled THEN %(now)s END
+FROM changed c WHERE a.id = c.id
+RETURNING a.id, coalesce(nullif(a.name, ''), a.identifier), c.is_stalled, a.last_sync_at
+"""
+
+# total_is_there_once.
+ADD_TOTALS = """
+INSERT INTO sync_synctotal AS t (
+    platform, worker_id, last_success_at,
+    syncs, batches, new, changed, same, refused, size, errors, stale
+)
+SELECT * FROM unnest(
+    %(platforms)s::text[], %(workers)s::text[], %(last)s::timestamptz[],
+    %(syncs)s::bigint[], %(batches)s::bigint[], %(new)s::bigint[], %(changed)s::bigint[],
+    %(same)s::bigint[], %(refused)s::bigint[], %(size)s::bigint[], %(errors)s::bigint[],
+    %(stale)s::bigint[]
+)
+ON CONFLICT (platform, worker_id) DO UPDATE
+SET syncs = t.syncs + EXCLUDED.syncs, batches = t.batches + EXCLUDED.batches,
+    new = t.new + EXCLUDED.new, changed = t.changed + EXCLUDED.changed,
+    same = t.same + EXCLUDED.same, refused = t.refused + EXCLUDED.refused,
+    size = t.size + EXCLUDED.size, errors = t.errors + EXCLUDED.errors,
+    stale = t.stale + EXCLUDED.stale,
+    last_success_at = greatest(t.last_success_at, EXCLUDED.last_success_at)
+"""

@@ -1,8 +1,8 @@
 """A real agent whose workers are tiny: everything of the lifecycle but Celery.
 
 `python -m tests.tiny_agent HOME SOCKET`; it starts `python -m tests.tiny_agent zygote …`. Which
-code there is, a test writes into the file `code` of the home; "broken" can't be loaded. What a worker
-does is in its spec's `args`: words, run in order.
+code there is, a test writes into the file `code` of the home; "broken" can't be loaded. What a
+worker does is in its spec's `args`: words, run in order.
 """
 
 from __future__ import annotations

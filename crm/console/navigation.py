@@ -61,6 +61,12 @@ def sidebar(request: HttpRequest) -> list[Item]:
                 rows(_("Accounts"), "account_circle", "sync.account"),
                 rows(_("Posts"), "article", "sync.post"),
                 rows(_("Comments"), "comment", "sync.comment"),
+                item(
+                    _("Sync"),
+                    "monitoring",
+                    "admin:sync_platformserver_changelist",
+                    "sync.view_account",
+                ),
                 rows(_("Sync runs"), "sync", "sync.syncrun"),
                 rows(_("Outbox"), "outbox", "sync.reply"),
                 rows(_("Webhook deliveries"), "webhook", "sync.hookdelivery"),

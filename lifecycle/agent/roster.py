@@ -158,6 +158,10 @@ class Roster:
             log.exception("the end of %s can't be written down yet", kept.alive.instance)
             asyncio.get_running_loop().call_later(CONCLUDE_AGAIN_S, self._ended, kept)
             return
+        self._let_go(kept, spawn, gone)
+
+    def _let_go(self, kept: Kept, spawn: SpawnDir, gone: Gone) -> None:
+        """Keeper and worker have ended, and how is on record."""
         self.kept.pop(kept.alive.instance, None)
         if kept.gone is None:
             self._tell(gone)

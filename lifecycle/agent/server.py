@@ -66,6 +66,9 @@ class Agent:
         )
         await self.ending.wait()
         sampler.cancel()
+        if self._reload_task:
+            self._reload_task.cancel()
+        await self.zygotes.stop_starting()
         server.close()
         self.socket_path.unlink(missing_ok=True)
         log.info("agent ends; its workers go on", extra={"workers": len(self.roster.kept)})

@@ -41,8 +41,8 @@ class Zygote:
 class Zygotes:
     """Used from one event loop only.
 
-    `on_word` gets what keepers say, `on_code` which code is loaded from now on; `on_death`: what was
-    asked and not answered may be lost.
+    `on_word` gets what keepers say, `on_code` which code is loaded from now on; `on_death` says
+    that what was asked and not answered may be lost.
     """
 
     def __init__(
@@ -72,6 +72,12 @@ class Zygotes:
         task = asyncio.create_task(self._keep_trying())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def stop_starting(self) -> None:
+        """Leave none behind that is not there yet; one that is ends when the agent is gone."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def replace(self) -> str:
         """Start one beside the present one, which retires when it is there; its code.
@@ -148,6 +154,10 @@ class Zygotes:
             raise BackendUnavailable(
                 _said(errors) or f"the zygote said nothing: {error}"
             ) from error
+        except asyncio.CancelledError:  # the agent ends: it could not hear of it while it imports
+            process.kill()
+            process.wait()
+            raise
         finally:
             os.close(errors)
         return started

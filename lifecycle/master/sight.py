@@ -10,7 +10,11 @@ from datetime import datetime, timedelta
 from lifecycle.backends.base import Snapshot
 from lifecycle.models import WorkerRuntime
 from lifecycle.reconcile import Trouble, View
+from lifecycle.states import WITH_PROCESS
 from lifecycle.types import DeploymentType, Instance, State, Wish
+
+# A loaded host reads a snapshot late.
+SNAPSHOT_LAG_S = 10.0
 
 
 @dataclass
@@ -20,6 +24,7 @@ class Sight:
     troubles: dict[str, Trouble] = field(default_factory=dict)  # by worker id
     _since: dict[Instance, float] = field(default_factory=dict)
     _spawned: dict[Instance, float] = field(default_factory=dict)  # since the last snapshot
+    _unseen: dict[Instance, float] = field(default_factory=dict)  # see unseen_s
 
     def lives(self, instance: Instance) -> None:
         self.alive.setdefault(instance.worker_id, set()).add(instance.generation)
@@ -33,6 +38,7 @@ class Sight:
 
     def ended(self, instance: Instance) -> None:
         self._spawned.pop(instance, None)
+        self._unseen.pop(instance, None)
         self._since.pop(instance, None)
         generations = self.alive.get(instance.worker_id, set())
         generations.discard(instance.generation)
@@ -40,9 +46,12 @@ class Sight:
             self.alive.pop(instance.worker_id, None)
 
     def take(self, deployment_type: DeploymentType, snapshot: Snapshot, at: float) -> None:
-        """Only what was spawned after it was taken can live and not be in it."""
+        """Only what was spawned after it was taken can live and not be in it. It was read at `at`,
+        and may have been on its way for a while: what was spawned shortly before is kept, too, and
+        its end is told if it has ended."""
         self.alive = {}
-        self._spawned = {i: then for i, then in self._spawned.items() if then > at}
+        oldest = at - SNAPSHOT_LAG_S
+        self._spawned = {i: then for i, then in self._spawned.items() if then > oldest}
         for instance in (*(alive.instance for alive in snapshot.alive), *self._spawned):
             self.lives(instance)
         self.reachable.add(deployment_type)
@@ -57,6 +66,17 @@ class Sight:
         what others wrote down: the clocks of hosts differ, and are set."""
         now = time.monotonic()
         return now - self._since.setdefault(instance, now)
+
+    def unseen_s(self, runtime: WorkerRuntime) -> float:
+        """Seconds since this master first missed the process that the row has; 0: it is there, or
+        there is to be none."""
+        instance = Instance(runtime.config.worker_id, runtime.generation)
+        is_there = instance.generation in self.alive.get(instance.worker_id, ())
+        if is_there or State(runtime.state) not in WITH_PROCESS:
+            self._unseen.pop(instance, None)
+            return 0.0
+        now = time.monotonic()
+        return now - self._unseen.setdefault(instance, now)
 
     def view(
         self, runtime: WorkerRuntime, now: datetime, backends: Collection[DeploymentType]
@@ -84,6 +104,7 @@ class Sight:
             reachable=config.deployment_type in self.reachable
             or config.deployment_type not in backends,
             trouble=self.troubles.get(config.worker_id),
+            unseen_s=self.unseen_s(runtime),
         )
 
     def _successor_since(self, runtime: WorkerRuntime, now: datetime) -> datetime | None:

@@ -10,6 +10,7 @@ from sync.admin import (
     posts,
     records,
     replies,
+    status,
 )
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "posts",
     "records",
     "replies",
+    "status",
 ]

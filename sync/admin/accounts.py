@@ -21,7 +21,7 @@ from django.views.decorators.http import require_POST
 from unfold.admin import ModelAdmin
 
 from lifecycle.console.forms import ServiceAdmin
-from lifecycle.console.live import LiveList, age, answer, badge, moment, two_lines
+from lifecycle.console.live import LiveList, age, answer, badge, moment, span, two_lines
 from sync import queries, services, store
 from sync.admin.conversation_page import marked_text
 from sync.admin.forms import AccountForm, credential_fields
@@ -39,8 +39,12 @@ def account_badge(account: Account) -> SafeString:
     """One word for where an account stands."""
     if not account.enabled:
         return badge(_("disabled"), "grey")
-    if account.login_state in (LoginState.FAILED, LoginState.EXPIRED):
-        return badge(_("login failed"), "red", account.last_error)
+    if account.login_state == LoginState.FAILED:
+        return badge(_("waits for a person"), "red", account.last_error)
+    if account.stalled_since:
+        return badge(_("stalled"), "red", account.last_error or queries.why_no_worker(account))
+    if account.login_state == LoginState.EXPIRED:
+        return badge(_("login expired"), "amber", account.last_error)
     if account.error_count:
         return badge(_("error"), "red", account.last_error)
     if why := queries.why_no_worker(account):
@@ -60,6 +64,18 @@ class AccountPlatformFilter(PlatformFilter):
     field = "platform"
 
 
+class StalledFilter(admin.SimpleListFilter):
+    title = _("stalled")
+    parameter_name = "stalled"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("yes", _("Yes")), ("no", _("No"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Account]) -> QuerySet[Account]:
+        wanted = {"yes": False, "no": True}.get(self.value() or "")
+        return queryset if wanted is None else queryset.filter(stalled_since__isnull=wanted)
+
+
 @admin.register(Account)
 class AccountAdmin(AccountProof, ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
     """Accounts are written through `sync.services` alone; credentials are never shown back."""
@@ -74,7 +90,7 @@ class AccountAdmin(AccountProof, ServiceAdmin, LiveList, ModelAdmin):  # type: i
         "worker",
         "buttons",
     ]
-    list_filter = ["enabled", AccountPlatformFilter, "login_state", "worker"]
+    list_filter = ["enabled", AccountPlatformFilter, StalledFilter, "login_state", "worker"]
     search_fields = ["name", "identifier", "endpoint", "last_error"]
     list_fullwidth = True
     list_per_page = 50
@@ -84,6 +100,8 @@ class AccountAdmin(AccountProof, ServiceAdmin, LiveList, ModelAdmin):  # type: i
         "state",
         "worker",
         "last_synced",
+        "stalled_from",
+        "checked_every",
         "last_error",
         "error_count",
         "conversations_total",
@@ -143,6 +161,18 @@ class AccountAdmin(AccountProof, ServiceAdmin, LiveList, ModelAdmin):  # type: i
     def last_synced(self, account: Account) -> SafeString | str:
         return moment(account.last_sync_at)
 
+    @admin.display(description=_("stalled since"))
+    def stalled_from(self, account: Account) -> SafeString | str:
+        return moment(account.stalled_since)
+
+    @admin.display(description=_("checked every"))
+    def checked_every(self, account: Account) -> str:
+        """As news come and don't; what is waited on is told at once."""
+        platform = registry().get(account.platform)
+        if platform and platform.can_wait:
+            return gettext("watched all the time")
+        return span(account.current_interval_s or account.interval_s)
+
     @admin.display(description=_("unread"), ordering="unread_total")
     def unread(self, account: Account) -> SafeString:
         return count("account", account.pk, account.unread_total)
@@ -169,6 +199,7 @@ class AccountAdmin(AccountProof, ServiceAdmin, LiveList, ModelAdmin):  # type: i
             "endpoint",
             "name",
             ("interval_s", "audit_interval_s"),
+            "stalled_after_s",
             "enabled",
         ]
         inputs = [

@@ -30,6 +30,7 @@ SAVED_FIELDS = (
     "endpoint",
     "interval_s",
     "audit_interval_s",
+    "stalled_after_s",
     "enabled",
 )
 

@@ -13,11 +13,10 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from lifecycle.console.live import badge, moment
-from sync import hooks, queries
+from sync import hooks, platforms, queries
 from sync.admin.forms import as_json
 from sync.admin.records import RecordAdmin, clipped
 from sync.models import Account, HookDelivery
-from sync.platforms import registry
 from sync.types import AccountRef, DeliveryState
 
 TONES = {DeliveryState.PENDING: "blue", DeliveryState.DONE: "green", DeliveryState.REFUSED: "red"}
@@ -26,13 +25,13 @@ LAST = 10
 
 
 def is_pushed(account: Account) -> bool:
-    platform = registry().get(account.platform)
+    platform = platforms.registry().get(account.platform)
     return platform is not None and platform.hooks is not None
 
 
 def panel(account: Account) -> SafeString:
     """What to enter at the platform, what came, and the last deliveries."""
-    platform = registry().get(account.platform)
+    platform = platforms.registry().get(account.platform)
     if platform is None or platform.hooks is None:
         return SafeString("")
     url = hooks.path(account.platform, account.pk)

@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 
 from lifecycle.console.ids import row_id
-from lifecycle.console.live import LiveList, ReadOnlyAdmin, badge, moment, polls, span
+from lifecycle.console.live import LiveList, ReadOnlyAdmin, badge, moment, polls
 from sync import queries, services
 from sync.admin.looks import platform_label
 from sync.admin.records import clipped
@@ -91,7 +91,7 @@ class LoginSessionAdmin(LiveList, ReadOnlyAdmin):
             "is_open": is_open,
             "may_operate": operates,
             "waits": queries.why_login_waits(session),
-            "left": span(left_s) if is_open else "",
+            "left": countdown(left_s) if is_open else "",
             "qr": data_uri(session.qr_text) if operates else "",
             "qr_is_long": operates and session.qr_text and not data_uri(session.qr_text),
             "finished": moment(session.finished_at),
@@ -102,7 +102,7 @@ class LoginSessionAdmin(LiveList, ReadOnlyAdmin):
             **self.admin_site.each_context(request),
             "title": gettext("Log in %(account)s") % {"account": session.account},
             "opts": self.opts,
-            "original": session,
+            "original": session.account,
             "platform": platform_label(session.account.platform),
         }
         return TemplateResponse(request, "console/login.html", context)
@@ -142,3 +142,9 @@ class LoginSessionAdmin(LiveList, ReadOnlyAdmin):
         if (found := row_id(pk)) is None:
             raise Http404
         return get_object_or_404(queries.login_sessions(), pk=found)
+
+
+def countdown(seconds: float) -> str:
+    """Minutes and seconds that are left: `4:05`."""
+    whole = max(0, int(seconds))
+    return f"{whole // 60}:{whole % 60:02}"

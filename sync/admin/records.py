@@ -12,11 +12,12 @@ from sync.models import Audit, Gap, SyncRun
 from sync.types import AuditOutcome, RunOutcome
 
 
-def clipped(text: str) -> SafeString | str:
-    """One line of a text, whole when the pointer rests on it."""
+def clipped(text: str, size: str = "") -> SafeString | str:
+    """One line of a text, whole when the pointer rests on it. `size`: "small" for a narrow one."""
     if not text:
         return DASH
-    return format_html('<span class="m-clip" title="{}">{}</span>', text[:1000], text[:200])
+    style = f"m-clip m-clip-{size}" if size else "m-clip"
+    return format_html('<span class="{}" title="{}">{}</span>', style, text[:1000], text[:200])
 
 
 class RecordAdmin(LiveList, ReadOnlyAdmin):

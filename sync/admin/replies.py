@@ -68,7 +68,7 @@ class ReplyAdmin(LiveList, ReadOnlyAdmin):
 
     @admin.display(description=_("reply"))
     def what(self, reply: Reply) -> SafeString | str:
-        return clipped(reply.text)
+        return clipped(reply.text, "small")
 
     @admin.display(description=_("state"), ordering="state")
     def state_badge(self, reply: Reply) -> SafeString:
@@ -95,7 +95,7 @@ class ReplyAdmin(LiveList, ReadOnlyAdmin):
 
     @admin.display(description=_("the platform's answer"))
     def trouble(self, reply: Reply) -> SafeString | str:
-        return clipped(reply.error)
+        return clipped(reply.error, "small")
 
     @admin.display(description="")
     def buttons(self, reply: Reply) -> SafeString | str:

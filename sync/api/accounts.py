@@ -24,9 +24,10 @@ from sync.api.filters import (
     AuditFilter,
     GapFilter,
     LoginSessionFilter,
+    ServerFilter,
     SyncRunFilter,
 )
-from sync.models import Account, SyncRun
+from sync.models import Account, PlatformServer, SyncRun
 
 OPERATE = {"POST": "sync.operate_account"}
 
@@ -204,3 +205,14 @@ class SyncRunViewSet(Rows[SyncRun]):
     serializer_class = bodies.SyncRunSerializer
     filterset_class = SyncRunFilter
     permissions: ClassVar[dict[str, str]] = {"GET": "sync.view_syncrun"}
+
+
+class ServerViewSet(Rows[PlatformServer]):
+    """Servers of platforms that failed, and whether they are asked at present."""
+
+    serializer_class = bodies.ServerSerializer
+    filterset_class = ServerFilter
+    permissions: ClassVar[dict[str, str]] = {"GET": "sync.view_account"}
+
+    def get_queryset(self) -> QuerySet[PlatformServer]:
+        return PlatformServer.objects.all()

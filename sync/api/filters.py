@@ -8,7 +8,7 @@ from django.db.models import Q, QuerySet
 from django_filters import rest_framework as filters
 
 from lifecycle.api.filters import Filters, true_or_false
-from sync.models.accounts import LOGIN_STATES
+from sync.models.accounts import BREAKER_STATES, LOGIN_STATES
 from sync.models.deliveries import DELIVERY_STATES
 from sync.models.ledger import AUDIT_OUTCOMES, DEAD_LETTER_STATES, OUTCOMES, RAW_SHAPES
 from sync.models.records import DIRECTIONS
@@ -29,13 +29,24 @@ class AccountFilter(Filters):
     login_state = filters.ChoiceFilter(choices=LOGIN_STATES)
     worker_id = filters.CharFilter(field_name="worker__worker_id")
     failing = true_or_false(method="is_failing", help_text="The last check failed.")
+    stalled = true_or_false(
+        method="is_stalled", help_text="It has not synced for longer than `stalled_after_s`."
+    )
     search = filters.CharFilter(method="in_names", help_text="Part of the name or the identifier.")
+
+    def is_stalled(self, rows: Rows, _name: str, yes: bool) -> Rows:
+        return rows.filter(stalled_since__isnull=not yes)
 
     def is_failing(self, rows: Rows, _name: str, yes: bool) -> Rows:
         return rows.filter(error_count__gt=0) if yes else rows.filter(error_count=0)
 
     def in_names(self, rows: Rows, _name: str, text: str) -> Rows:
         return rows.filter(Q(name__icontains=text) | Q(identifier__icontains=text))
+
+
+class ServerFilter(Filters):
+    platform = filters.CharFilter()
+    state = filters.ChoiceFilter(choices=BREAKER_STATES)
 
 
 class ConversationFilter(Filters):

@@ -16,12 +16,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
-from sync import hooks, queries
+from sync import hooks, platforms, queries
 from sync.api.base import Rows
 from sync.api.filters import HookDeliveryFilter
 from sync.api.serializers import ANYTHING
 from sync.models import Account, HookDelivery, HookEndpoint
-from sync.platforms import registry
 from sync.types import AccountRef
 
 
@@ -103,7 +102,7 @@ class AccountHookViewSet(ViewSet):
     def retrieve(self, request: Request, pk: str) -> Response:
         """What to enter at the platform, and what came. 404 where the platform doesn't push."""
         account = get_object_or_404(queries.accounts(), pk=pk)
-        found = registry().get(account.platform)
+        found = platforms.registry().get(account.platform)
         if found is None or found.hooks is None:
             raise NotFound
         url = request.build_absolute_uri(hooks.path(account.platform, account.pk))

@@ -8,6 +8,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from lifecycle.api.base import Strict
+from lifecycle.api.serializers import BatchErrorSerializer
 from sync.models import Audit, DeadLetter, Gap
 from sync.services.deadletters import ACTIONS, MOST_AT_ONCE
 
@@ -92,11 +93,6 @@ class DeadLetterBatchSerializer(Strict):
         min_length=1,
         max_length=MOST_AT_ONCE,
     )
-
-
-class BatchErrorSerializer(serializers.Serializer[Any]):
-    code = serializers.CharField()
-    detail = serializers.CharField()
 
 
 class DeadLetterResultSerializer(serializers.Serializer[Any]):

@@ -15,6 +15,7 @@ from sync.models import (
     Comment,
     Conversation,
     Message,
+    PlatformServer,
     Post,
     SyncRun,
 )
@@ -47,12 +48,13 @@ class AccountSerializer(Strict, serializers.ModelSerializer[Account]):
         model = Account
         written: ClassVar[list[str]] = [
             *("name", "platform", "identifier", "endpoint", "credentials", "enabled", "interval_s"),
-            "audit_interval_s",
+            *("audit_interval_s", "stalled_after_s"),
         ]
         read_only_fields: ClassVar[list[str]] = [
             *("id", "worker_id", "no_worker_because", "epoch", "sequence", "next_due_at"),
             *("login_state", "last_sync_at", "last_error", "last_error_at", "error_count"),
             *("conversations_total", "messages_total", "posts_total", "comments_total"),
+            *("stalled_since", "watched_at", "last_news_at", "current_interval_s"),
             *("unread_total", "complete_until", "audit_due_at", "backlog"),
             *("created_at", "updated_at"),
         ]
@@ -63,6 +65,18 @@ class AccountSerializer(Strict, serializers.ModelSerializer[Account]):
 
     def get_no_worker_because(self, account: Account) -> str:
         return queries.why_no_worker(account)
+
+
+class ServerSerializer(serializers.ModelSerializer[PlatformServer]):
+    """A platform's server that failed, and its circuit breaker."""
+
+    class Meta:
+        model = PlatformServer
+        fields: ClassVar[list[str]] = [
+            *("id", "platform", "endpoint", "state", "failures", "opened_at", "retry_at"),
+            *("last_error", "updated_at"),
+        ]
+        read_only_fields = fields
 
 
 class AssignmentSerializer(Strict):

@@ -13,6 +13,7 @@ router.register("conversations", inbox.ConversationViewSet, basename="conversati
 router.register("messages", inbox.MessageViewSet, basename="message")
 router.register("posts", inbox.PostViewSet, basename="post")
 router.register("comments", inbox.CommentViewSet, basename="comment")
+router.register("platform-servers", accounts.ServerViewSet, basename="platform-server")
 router.register("sync-runs", accounts.SyncRunViewSet, basename="sync-run")
 router.register("hook-deliveries", hooks.HookDeliveryViewSet, basename="hook-delivery")
 router.register("dead-letters", deadletters.DeadLetterViewSet, basename="dead-letter")

@@ -17,6 +17,7 @@ from sync import services, store
 from sync.engine.database import Database
 from sync.engine.opening import CLOSE_S, Server
 from sync.engine.problems import redacted
+from sync.engine.tally import Tally
 from sync.errands import AFTER_CATCHING_UP, BEFORE_READING, ERRANDS
 from sync.errors import CursorInvalid, LoginExpired, LoginFailed, PlatformUnavailable
 from sync.platforms.base import Connection, Platform
@@ -49,9 +50,11 @@ class AccountCheck:
         connection: Connection,
         database: Database,
         server: Server,
+        tally: Tally,
     ) -> None:
         self.run, self.platform, self.connection = run, platform, connection
-        self._database, self.server = database, server
+        self._database, self.server, self._tally = database, server, tally
+        self._key = (run.ref.platform, run.worker_id)
         self._cursor, self._sequence = run.cursor, run.sequence
         self._cursor_kept_at = time.monotonic()
         # What the last stored batch said of them.
@@ -94,6 +97,7 @@ class AccountCheck:
             store.ingest_batch, self.run.lease, self._sequence, batch, self.run.worker_id, within
         )
         self._sequence, self._backlog = receipt.sequence, batch.remaining
+        self._tally.stored(self._key, receipt)
         if batch.cursor is not None:
             self._cursor, self._cursor_kept_at = batch.cursor, time.monotonic()
         if receipt.new or receipt.changed:
@@ -168,6 +172,7 @@ class AccountCheck:
         if self._work and wait_s:
             return False
         self._may_log_in = True
+        self._tally.synced(self._key, timezone.now())
         await self._answered()
         return True
 

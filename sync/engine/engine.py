@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from sync.engine.check import AccountCheck
 from sync.engine.database import Database
 from sync.engine.opening import CLOSE_S, Server, Servers, opened
 from sync.engine.problems import problem
+from sync.engine.tally import Key, Tally
 from sync.errands import ERRANDS
 from sync.errors import (
     CursorMoved,
@@ -40,6 +42,9 @@ RENEW_AFTER_FAILURE_S = 5.0
 TURN_S = 1.0
 
 
+UNKNOWN = ("unknown", "unknown")  # platform and worker of a check that was stale when it began
+
+
 @dataclass(slots=True, eq=False)
 class Watched:
     """An account that this process has taken over."""
@@ -48,6 +53,7 @@ class Watched:
     task: asyncio.Task[None] | None = None
     check: AccountCheck | None = None
     renewed_at: float = 0.0  # monotonic
+    key: Key = UNKNOWN
 
 
 class Engine:
@@ -57,6 +63,7 @@ class Engine:
         self._database = database
         self._watched: dict[int, Watched] = {}  # the newest check of each account
         self._servers = Servers()
+        self._tally = Tally()
         self._stopping = False
         self._releasing: set[asyncio.Task[None]] = set()
         self._is_database_away = False
@@ -91,6 +98,7 @@ class Engine:
             await asyncio.sleep(wait_s)
             try:
                 wait_s = RENEW_AGAIN_S if await self.renew() else RENEW_S
+                await self.write_totals()
                 self._database_answers()
             except DatabaseError as error:
                 self._database_fails("leases can't be renewed", error)
@@ -132,6 +140,15 @@ class Engine:
             check.poke(said.work & ERRANDS.keys())
         return locked
 
+    async def write_totals(self) -> None:
+        """Add what was counted to the totals. Raises `DatabaseError`; then it is added later."""
+        totals = self._tally.taken()
+        try:
+            await self._database(services.add_totals, totals)
+        except DatabaseError:
+            self._tally.back(totals)
+            raise
+
     async def stop(self) -> None:
         """End all checks and give their claims back, so that others take them over at once."""
         self._stopping = True
@@ -142,6 +159,8 @@ class Engine:
         if tasks:
             await asyncio.wait(tasks, timeout=CLOSE_S / 2)
         await self._release(leases)
+        with suppress(DatabaseError):
+            await self.write_totals()
         if self._releasing:
             await asyncio.wait(self._releasing)
 
@@ -165,9 +184,11 @@ class Engine:
         try:
             run = await self._database(services.begin_run, lease, timezone.now())
             self._database_answers()
+            watched.key = (run.ref.platform, run.worker_id)
             await self._run(watched, run)
         except StaleEpoch as stale:
             log.info("left: the account was given to a newer check (%s)", stale, extra=about)
+            self._tally.add(watched.key, stale=1)
         except DatabaseError as error:
             # The claim's lease makes the account due again.
             self._database_fails(f"the check of account {lease.account_id} ended", error, about)
@@ -207,13 +228,14 @@ class Engine:
     async def _perform(self, watched: Watched, run: services.Run, server: Server) -> AccountCheck:
         platform = platforms.get(run.ref.platform)
         async with opened(platform, run.ref) as connection:
-            check = AccountCheck(run, platform, connection, self._database, server)
+            check = AccountCheck(run, platform, connection, self._database, server, self._tally)
             watched.check = check
             watched.renewed_at = time.monotonic()
             await check.perform()
         return check
 
     async def _fail(self, run: services.Run, found: services.Problem) -> None:
+        self._tally.add((run.ref.platform, run.worker_id), errors=1)
         await self._database(
             services.record_failure, run.lease, found, timezone.now(), random(), run.worker_id
         )

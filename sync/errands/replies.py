@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import timedelta
 
 from django.utils import timezone
 
@@ -25,7 +26,7 @@ from sync.errors import (
     Unreachable,
 )
 from sync.platforms.base import Connection
-from sync.services.replies import Attempt
+from sync.services.replies import SETTLE_S, Attempt, wait_s
 
 log = logging.getLogger(__name__)
 
@@ -91,14 +92,6 @@ async def _ask(check: Check, attempt: Attempt) -> str:
 
 async def _note_doubt(check: Check, attempt: Attempt, error: Exception) -> None:
     """The next attempt is made when a lost answer has settled and the platform may answer."""
-    settle_s = 0.0 if check.platform.sends_once else services.SETTLE_S
-    match error:
-        case RateLimited():
-            wait_s = max(settle_s, error.retry_after_s)
-        case LoginExpired():
-            wait_s = 0.0  # nobody was let in, so nothing was sent; logging in again is next
-        case _:
-            wait_s = settle_s
     was_not_sent = isinstance(error, RateLimited | LoginExpired | Unreachable)
     known = isinstance(error, PlatformError)
     text = str(error) if known else f"unexpected {type(error).__name__}; see the worker's log"
@@ -106,8 +99,18 @@ async def _note_doubt(check: Check, attempt: Attempt, error: Exception) -> None:
         services.record_doubt,
         attempt,
         redacted(text or type(error).__name__, check.run.ref),
-        timezone.now(),
-        random(),
-        wait_s,
+        timezone.now() + timedelta(seconds=_wait_s(check, attempt, error)),
         was_not_sent=was_not_sent and not attempt.in_doubt,
     )
+
+
+def _wait_s(check: Check, attempt: Attempt, error: Exception) -> float:
+    match error:
+        case LoginExpired():  # the check logs in anew and comes back at once
+            return 0.0
+        case RateLimited():
+            return wait_s(attempt, random(), error.retry_after_s)
+        case Unreachable():
+            return wait_s(attempt, random(), 0.0)
+        case _:
+            return wait_s(attempt, random(), 0.0 if check.platform.sends_once else SETTLE_S)

@@ -18,6 +18,7 @@ from django.db import Error as DatabaseError
 from sync.errors import FeedPruned
 from sync.live.expanding import Renderer
 from sync.live.hub import READ_AT_ONCE, Hub, hub, tell
+from sync.live.recent import chunk_of
 from sync.live.rights import Login
 
 log = logging.getLogger(__name__)
@@ -111,17 +112,14 @@ async def _news(ours: Hub, console: Console) -> bytes | None:
     found = recent.chunk(console.renderer, position)
     if found is None:
         told = recent.after(position)
-        await ours.in_thread(lambda: [one.said(console.renderer) for one in told])
-        found = b"".join(one.said(console.renderer) for one in told), told[-1].news.position
+        found = await ours.in_thread(chunk_of, told, console.renderer, position)
     chunk, console.position = found
     return chunk
 
 
 async def _backlog(ours: Hub, console: Console, position: int) -> bytes:
     def read() -> tuple[bytes, int]:
-        told = tell(position, READ_AT_ONCE)
-        chunk = b"".join(one.said(console.renderer) for one in told)
-        return chunk, told[-1].news.position if told else position
+        return chunk_of(tell(position, READ_AT_ONCE), console.renderer, position)
 
     try:
         chunk, console.position = await ours.in_thread(read)

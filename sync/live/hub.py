@@ -41,6 +41,7 @@ SPACING_FOR_EACH_S = 0.0002
 HEARTBEAT_S = 15.0
 RIGHTS_S = 20.0
 RETRY_S = (0.5, 10.0)
+ANSWER_S = 15.0  # a database that says nothing for so long is away
 LINGER_S = 60.0  # after the last console
 
 P = ParamSpec("P")
@@ -123,7 +124,8 @@ class Hub:
     async def _while_connected(self, link: psycopg.AsyncConnection[Any]) -> None:
         """Returns when nobody has followed for a minute."""
         while self._is_wanted():
-            await self._take_in()
+            async with asyncio.timeout(ANSWER_S):
+                await self._take_in()
             if self.away:
                 self.away = False
                 self._wake()
@@ -131,8 +133,9 @@ class Hub:
             heard = False
             async for _ in link.notifies(timeout=POLL_S, stop_after=1):
                 heard = True
-            if not heard:
-                await link.execute("SELECT 1")  # a dead connection is silent, too
+            if not heard:  # a dead connection is silent, too
+                async with asyncio.timeout(ANSWER_S):
+                    await link.execute("SELECT 1")
 
     async def _take_in(self) -> None:
         """Read all that is new and wake the consoles."""

@@ -16,6 +16,7 @@ from sync.models.feed import FeedEntry, FeedFloor
 from sync.models.ledger import Audit, DeadLetter, Gap, SeenVersion, SyncRun
 from sync.models.records import Comment, Conversation, Message, Post, RecordVersion
 from sync.models.requests import OPEN_LOGIN, LoginSession, Reply
+from sync.models.totals import SyncTotal
 
 __all__ = [
     "MAX_AUDIT_S",
@@ -43,4 +44,5 @@ __all__ = [
     "Reply",
     "SeenVersion",
     "SyncRun",
+    "SyncTotal",
 ]

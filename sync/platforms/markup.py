@@ -15,6 +15,7 @@ DEEPEST = 200  # tags within tags; the parser recurses
 
 HIDDEN = re.compile(r"(?is)<(style|script|head|title)\b.*?</\1\s*>|<!--.*?-->")
 ANY_MARKUP = re.compile(r"<[a-zA-Z/!?]|&[#a-zA-Z]")
+AMPERSAND = re.compile(r"&(amp|#38|#x26);", re.IGNORECASE)  # inscriptis unescapes twice
 BREAK = re.compile(r"(?i)<(br|/p|/div|/tr|/li|/h[1-6])\b[^>]*>")
 TAG = re.compile(r"<[^>]*>")
 BLANK_LINES = re.compile(r"\n\s*\n\s*\n+")
@@ -34,7 +35,7 @@ def readable(html: str, *, keeps_space: bool = False) -> str:
     if keeps_space:
         html = f"<pre>{html}</pre>"
     try:
-        text = get_text(html, CONFIG) if is_tame(html) else bare(html)
+        text = get_text(AMPERSAND.sub("&amp;amp;", html), CONFIG) if is_tame(html) else bare(html)
     except (LxmlError, ValueError, RecursionError, LookupError, AttributeError, TypeError):
         text = bare(html)
     return BLANK_LINES.sub("\n\n", "\n".join(line.rstrip() for line in text.splitlines())).strip()

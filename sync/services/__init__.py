@@ -44,6 +44,7 @@ from sync.services.deliveries import (
     prune_deliveries,
     settle,
 )
+from sync.services.freshness import Judged, judge_freshness
 from sync.services.housekeeping import prune_runs
 from sync.services.leases import LEASE_S, Held, Told, give_back, renew
 from sync.services.logins import (
@@ -59,7 +60,6 @@ from sync.services.logins import (
     tell_login,
 )
 from sync.services.replies import (
-    SETTLE_S,
     Attempt,
     begin_attempt,
     cancel_reply,
@@ -72,18 +72,22 @@ from sync.services.replies import (
 )
 from sync.services.rows import ACCOUNTS, notify
 from sync.services.servers import server_answered, server_failed
+from sync.services.totals import TOTALS, Total, add_totals
 
 __all__ = [
     "ACCOUNTS",
     "LEASE_S",
-    "SETTLE_S",
+    "TOTALS",
     "Attempt",
     "AuditTask",
     "Held",
+    "Judged",
     "LoginTask",
     "Problem",
     "Run",
     "Told",
+    "Total",
+    "add_totals",
     "answer_from",
     "answer_login",
     "ask_audit",
@@ -108,6 +112,7 @@ __all__ = [
     "fix_dead_letter",
     "give_back",
     "is_being_sent",
+    "judge_freshness",
     "keep_progress",
     "none_pending",
     "note",

@@ -19,6 +19,7 @@ from sync.errors import Rejected, StillRefused, SyncError
 from sync.merge import clean, merge
 from sync.models import Account, DeadLetter
 from sync.types import Batch, DeadLetterState, Lease, Receipt, Record, Refused
+from sync.weights import weight
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +135,7 @@ def _store(account: Account, letter: DeadLetter, by: str) -> str:
     found = records(letter, account)
     refused = [one for one in found if isinstance(one, Refused)]
     kept: tuple[Record, ...] = tuple(one for one in found if not isinstance(one, Refused))
-    merged = merge(Batch(None, kept, remaining=account.backlog))
+    merged = merge(Batch(None, kept, remaining=account.backlog), sum(map(weight, kept)))
     refused += merged.refused
     if refused:
         return "; ".join(one.error for one in refused)

@@ -181,27 +181,24 @@ def record_refused(attempt: Attempt, error: str) -> None:
 
 
 def record_doubt(
-    attempt: Attempt,
-    error: str,
-    now: datetime,
-    random: float,
-    retry_after_s: float = 0.0,
-    *,
-    was_not_sent: bool = False,
+    attempt: Attempt, error: str, next_at: datetime, *, was_not_sent: bool = False
 ) -> None:
-    """The attempt failed, and the platform may or may not have the reply: again later, or failed
-    after `MOST_ATTEMPTS`. `was_not_sent`: this is sure, and the platform need not be asked."""
+    """The attempt failed, and the platform may or may not have the reply: tried again then, or
+    failed after `MOST_ATTEMPTS`. `was_not_sent`: this is sure, and the platform need not be asked.
+    """
+    is_last = attempt.number >= MOST_ATTEMPTS
+    state = ReplyState.FAILED if is_last else ReplyState.PENDING
+    values: dict[str, object] = {"state": state.value, "error": _shown(error)}
+    if was_not_sent:
+        values["attempted_at"] = None
     with transaction.atomic():
-        values: dict[str, object] = {"error": _shown(error)}
-        if was_not_sent:
-            values["attempted_at"] = None
-        if attempt.number >= MOST_ATTEMPTS:
-            values["state"] = ReplyState.FAILED.value
-        else:
-            wait = schedule.backoff_s(attempt.number, random, LONGEST_RETRY_S)
-            values["next_attempt_at"] = now + timedelta(seconds=max(wait, retry_after_s))
-        if _current(attempt).update(**values):
+        if _current(attempt).update(**values, next_attempt_at=next_at):
             _told(_account_of(attempt), attempt.reply_id, "changed")
+
+
+def wait_s(attempt: Attempt, random: float, at_least_s: float) -> float:
+    """How long after a failed attempt the next one is made (s)."""
+    return max(schedule.backoff_s(attempt.number, random, LONGEST_RETRY_S), at_least_s)
 
 
 # --- parts ------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ import pytest
 from lifecycle.types import State
 from tests.chaos import invariants, sight
 from tests.chaos.faults import Fault, Freeze, Kill, KillTogether, Timed, Wish, plan
+from tests.chaos.fleet import WORKERS
 from tests.chaos.world import World, world
 
 pytestmark = pytest.mark.e2e
@@ -116,7 +117,7 @@ class Chaos:
                 seen = sight.look(self.there.system, connection)
         except psycopg.Error as error:
             return [f"the database is away: {error}"]
-        anybody = any(row.state is State.RUNNING for row in seen.rows.values())
+        anybody = any(seen.rows[worker_id].state is State.RUNNING for worker_id in WORKERS)
         tasks = self.there.work.undone(all_of_them=all_tasks and anybody)
         return invariants.unsettled(seen) + self.there.lines_behind() + tasks
 

@@ -19,6 +19,7 @@ from tests.contract.certificates import make_certificate
 from tests.contract.dovecot import Dovecot
 from tests.contract.email_stage import Post
 from tests.contract.smtp_server import Relay, SmtpServer
+from tests.contract.wordpress_server import WordPressServer
 from tests.fake.process import FakeServer
 from tests.waiting import eventually
 
@@ -80,6 +81,17 @@ def post(certificate: tuple[Path, Path]) -> Iterator[Post]:
         smtp.stop()
     finally:
         dovecot.close()
+
+
+@pytest.fixture(scope="session")
+def site() -> Iterator[WordPressServer]:
+    """A running WordPress, empty."""
+    server = WordPressServer()
+    try:
+        server.install()
+        yield server
+    finally:
+        server.close()
 
 
 @pytest.fixture(scope="session")

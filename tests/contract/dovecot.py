@@ -1,4 +1,4 @@
-"""Dovecot, from Debian's packages, as a mail server for tests: IMAP for reading, LMTP for delivery."""
+"""Dovecot, from Debian's packages, for tests: IMAP for reading, LMTP for delivery."""
 
 from __future__ import annotations
 

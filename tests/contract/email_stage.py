@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import smtplib
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -44,6 +45,7 @@ class EmailStage(Stage):
 
     platform: ClassVar[Platform] = email
     largest: ClassVar[int] = 2 * 1024 * 1024
+    backlog: ClassVar[int] = int(os.environ.get("MUSTER_TEST_BACKLOG", "3000"))
     lacks: ClassVar[Mapping[Ability, str]] = {
         Ability.EDITS: "a mail that was sent stays as it is",
         Ability.DELETIONS: "IMAP tells of what was expunged only who looks: the audit",
@@ -105,6 +107,10 @@ class EmailStage(Stage):
         ]
         await asyncio.to_thread(self.post.dovecot.put, self.address, mails)
 
+    async def say_raw(self, mails: Iterable[bytes]) -> None:
+        """What no mail program would write."""
+        await asyncio.to_thread(self.post.dovecot.put, self.address, mails)
+
     async def say_as_account(self, thread: str, text: str) -> str:
         mail = self.mail(thread, text, sender=self.address, to=self.friend)
         with self.imap() as imap:
@@ -116,8 +122,8 @@ class EmailStage(Stage):
         mail.add_attachment(b"123456", "image", "png", filename="图 a.png")
         await self.deliver(mail.as_bytes())
         with self.imap() as imap:
-            validity = int(imap.untagged_responses["UIDVALIDITY"][0])
-            uid = int(imap.untagged_responses["UIDNEXT"][0]) - 1
+            known = [str(imap.response(name)[1][0], "ascii") for name in ("UIDVALIDITY", "UIDNEXT")]
+        validity, uid = int(known[0]), int(known[1]) - 1
         user = self.address.replace("@", "%40")
         url = (
             f"imap://{user}@127.0.0.1:{self.wire.port}/INBOX;UIDVALIDITY={validity}/;UID={uid}"

@@ -1,10 +1,10 @@
-"""A provider's SMTP server for tests: who may send is asked, and all mail goes to Dovecot by LMTP."""
+"""A provider's SMTP server for tests: it asks who sends, and all mail goes to Dovecot by LMTP."""
 
 from __future__ import annotations
 
 import smtplib
 import ssl
-from collections.abc import Mapping
+from typing import Any
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
@@ -64,7 +64,7 @@ class SmtpServer:
     """In threads of its own: plain, with STARTTLS, and encrypted from the start, on three ports."""
 
     def __init__(self, relay: Relay, context: ssl.SSLContext) -> None:
-        common: Mapping[str, object] = {
+        common: dict[str, Any] = {
             "hostname": "127.0.0.1",
             "data_size_limit": LARGEST,
             "authenticator": relay.authenticate,

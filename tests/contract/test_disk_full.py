@@ -1,6 +1,6 @@
-"""A full disk costs output and never silently [L12]: also when whoever dropped it is gone by the time
-there is room. Keepers meet a full disk as a limit on the size of their files: below that of the log,
-and above that of what need not grow."""
+"""A full disk costs output and never silently [L12]: also when whoever dropped it is gone by the
+time there is room. Keepers meet a full disk as a limit on the size of their files: below that of
+the log, and above that of what need not grow."""
 
 from __future__ import annotations
 

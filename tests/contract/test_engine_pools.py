@@ -8,21 +8,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import kombu
 import psutil
 import pytest
+from celery import current_app
 from django.db import connection
 from django.utils import timezone
 
 from crm import embedded
 from crm.env import env
-from lifecycle.models import WorkerConfig, WorkerRuntime, own_queue
-from sync import duties
+from lifecycle.models import WorkerConfig, WorkerRuntime
+from sync import duties, sending
 from sync.models import Account, Message
-from sync.tasks import monitor_account
 from tests.contract.engine_worker import WORKER
 from tests.db.sync_stage import make_account
 from tests.waiting import eventually
@@ -84,12 +85,10 @@ def config(make_config: Callable[..., WorkerConfig]) -> WorkerConfig:
     return made
 
 
-def send(broker: str, claims: list[duties.Claim]) -> None:
-    with kombu.Connection(broker) as link, monitor_account.app.amqp.Producer(link) as producer:
+def send(broker: str, claims: list[sending.Claim]) -> None:
+    with kombu.Connection(broker) as link, current_app.amqp.Producer(link) as producer:
         for one in claims:
-            monitor_account.apply_async(
-                args=(one.account_id, one.epoch), queue=own_queue(WORKER), producer=producer
-            )
+            sending.send_check(producer, one, timezone.now() + timedelta(seconds=60))
 
 
 def runtime() -> WorkerRuntime:

@@ -78,7 +78,7 @@ class WordPressServer:
                 f"--socket={self._socket}",
                 "--skip-networking",
                 f"--user={self._user}",
-                "--innodb-flush-log-at-trx-commit=0",
+                "--innodb-flush-log-at-trx-commit=2",
                 "--innodb-buffer-pool-size=32M",
                 "--skip-log-bin",
                 "--innodb-log-file-size=16M",

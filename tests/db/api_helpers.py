@@ -117,6 +117,17 @@ def make_message(conversation: Conversation, number: int = 1, **fields: Any) -> 
     return message
 
 
+def make_letter(account: Account, number: int = 1, **fields: Any) -> DeadLetter:
+    values: dict[str, Any] = {
+        "kind": "message",
+        "external_id": f"$dead-{number}",
+        "identity": f"$dead-{number}",
+        "raw": {"event_id": f"$dead-{number}", "body": "hunter2 words"},
+        "error": "no sender",
+    }
+    return DeadLetter.objects.create(account=account, **{**values, **fields})
+
+
 def fill(accounts: int, each: int) -> Account:
     """Accounts with `each` rows of every kind; returns the last account."""
     account = make_account(0)

@@ -58,7 +58,7 @@ def test_a_poll_is_small_and_its_queries_do_not_grow(
     client.force_login(viewer)
     make_config()
     connect(1)
-    with django_assert_max_num_queries(10) as few:
+    with django_assert_max_num_queries(11) as few:
         answer = client.get(HOME, headers={"HX-Target": "live-home"})
     assert "<html" not in answer.content.decode()
     for number in range(2, 8):

@@ -33,6 +33,8 @@ def filled(**changed: object) -> dict[str, object]:
         "endpoint": "https://matrix.example.org",
         "name": "Sales",
         "interval_s": 30,
+        "audit_interval_s": 3600,
+        "stalled_after_s": 300,
         "enabled": "on",
         "credentials_matrix_username": "@sales:example.org",
         "credentials_matrix_password": SECRET,

@@ -155,7 +155,7 @@ def test_outdated_workers_are_marked_and_offered(
     outdate(three[1])
     for address in (FLEET, HOME, BANNER):
         text = text_of(client, address)
-        assert "1 worker runs an older config." in text
+        assert "1 worker runs an older config or code." in text
         assert f"{BEGIN}?outdated=1" in text
     assert "It runs with an older config" in text_of(client, FLEET)
     assert "It runs with an older config" in text_of(client, page(three[1]))
@@ -172,7 +172,7 @@ def test_the_banner_shows_what_is_under_way(
     for address in (FLEET, HOME, BANNER):
         text = text_of(client, address)
         assert shown(rollout) in text
-        assert "older config." not in text
+        assert "older config or code." not in text
 
 
 def test_a_changed_config_offers_the_restart(

@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 from rest_framework.test import APIClient
 
+from crm import metrics
 from sync.models import Account, HookDelivery, HookEndpoint
 from sync.platforms.base import Delivery
 from sync.services.deliveries import Settled, Tally, count, settle, take_delivery
@@ -149,3 +150,14 @@ def test_the_admin_lists_deliveries(
         page = client.get(reverse("admin:sync_hookdelivery_change", args=[made.pk])).content
         assert (b"&lt;b&gt;bold" in page) is sees
         assert b"<b>bold" not in page
+
+
+def test_prometheus_hears_of_them(api_client: APIClient, shop: Account) -> None:
+    metrics.cached.forget()
+    push(shop, "a")
+    count({shop.pk: Tally({"accepted": 2, "rejected": 5})})
+    count({make_account().pk: Tally({"accepted": 1})})
+    said = api_client.get("/metrics").content.decode()
+    assert 'sync_webhook_requests{outcome="rejected",platform="douyin"} 5.0' in said
+    assert 'sync_webhook_requests{outcome="accepted",platform="matrix"} 1.0' in said
+    assert 'sync_webhook_pending{platform="douyin"} 1.0' in said

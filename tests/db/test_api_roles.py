@@ -14,12 +14,16 @@ from rest_framework.test import APIClient
 
 from crm.roles import ROLES, grant_roles
 from lifecycle import services
+from sync.models import Account, Reply
+from sync.platforms.matrix.adapter import Matrix
+from sync.types import RecordKind
 from tests.db.api_helpers import (
     CREDENTIALS,
     V1,
     errors_of,
     make_account,
     make_conversation,
+    make_letter,
     make_message,
 )
 
@@ -57,6 +61,16 @@ OPERATIONS: list[tuple[str, str, Any, str]] = [
     ("get", "comments", None, READ),
     ("get", "sync-runs", None, READ),
     ("get", "dead-letters", None, READ),
+    ("get", "dead-letters/{letter}", None, READ),
+    ("get", "replies", None, READ),
+    ("get", "replies/{reply}", None, READ),
+    ("get", "conversations/{conversation}/replies", None, READ),
+    ("get", "login-sessions", None, READ),
+    ("get", "accounts/{account}/login-sessions", None, READ),
+    ("get", "accounts/{account}/gaps", None, READ),
+    ("get", "accounts/{account}/audits", None, READ),
+    ("get", "hook-deliveries", None, READ),
+    ("get", "accounts/{hooked}/hook", None, READ),
     ("get", "platforms", None, READ),
     ("get", "inbox/summary", None, READ),
     ("post", "workers/worker-1/stop", {}, OPERATE),
@@ -67,6 +81,13 @@ OPERATIONS: list[tuple[str, str, Any, str]] = [
     ("post", "accounts/{account}/check", {}, OPERATE),
     ("post", "accounts/{account}/read", {}, OPERATE),
     ("post", "conversations/{conversation}/read", {}, OPERATE),
+    ("post", "conversations/{conversation}/replies", {"text": "hello"}, OPERATE),
+    ("post", "replies/{reply}/cancel", {}, OPERATE),
+    ("post", "accounts/{account}/login-sessions", {}, OPERATE),
+    ("post", "accounts/{account}/audits", {}, OPERATE),
+    ("post", "dead-letters/{letter}/discard", {}, OPERATE),
+    ("post", "dead-letters/{letter}/reopen", {}, OPERATE),
+    ("post", "dead-letters/batch", {"action": "discard", "ids": [1]}, OPERATE),
     ("post", "worker-configs", CONFIG, CONFIGURE),
     ("patch", "worker-configs/worker-1", {"name": "x"}, CONFIGURE),
     ("post", "worker-configs/worker-1/versions", {"version": 1}, CONFIGURE),
@@ -83,6 +104,7 @@ def ids(make_config: Callable[..., Any]) -> dict[str, int]:
     account = make_account()
     conversation = make_conversation(account)
     message = make_message(conversation)
+    hooked = Account.objects.create(platform="telegram", identifier="@bot", credentials={})
     rollout = services.begin_rollout(["worker-1"], "test")
     services.abort_rollout(rollout.pk, "test")
     return {
@@ -90,6 +112,9 @@ def ids(make_config: Callable[..., Any]) -> dict[str, int]:
         "conversation": conversation.pk,
         "message": message.pk,
         "rollout": rollout.pk,
+        "letter": make_letter(account).pk,
+        "reply": Reply.objects.create(account=account, conversation=conversation, text="x").pk,
+        "hooked": hooked.pk,
     }
 
 
@@ -99,7 +124,10 @@ def test_matrix(
     make_user: Callable[..., Any],
     ids: dict[str, int],
     role: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(Matrix, "replies_to", frozenset({RecordKind.CONVERSATION}))
+    monkeypatch.setattr(Matrix, "lists_ids", True)
     client = api(make_user("somebody", role))
     for method, path, body, least in OPERATIONS:
         with transaction.atomic():  # each operation finds the world as it was
@@ -158,7 +186,11 @@ def test_roles_build_on_each_other() -> None:
         for name in ROLES
     }
     assert granted["viewer"] < granted["operator"] < granted["admin"]
-    assert granted["operator"] - granted["viewer"] == {"operate_worker", "operate_account"}
+    assert granted["operator"] - granted["viewer"] == {
+        "operate_worker",
+        "operate_account",
+        "resolve_deadletter",
+    }
     assert all(name.startswith("view_") for name in granted["viewer"])
     assert {"add_workerconfig", "delete_account"} <= granted["admin"]
     assert not granted["admin"] & {"change_workerruntime", "add_message", "delete_workerlog"}

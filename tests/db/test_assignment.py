@@ -20,7 +20,7 @@ from lifecycle import queries, services
 from lifecycle.duty_runner import DutyRunner
 from lifecycle.models import WorkerConfig, WorkerRuntime
 from lifecycle.types import Instance
-from sync import duties, tasks
+from sync import duties, sending
 from sync.models import Account, Assignment
 from sync.placement import Placement
 from tests.db.api_helpers import errors_of
@@ -126,7 +126,7 @@ def test_an_account_of_a_dead_worker_says_so(make_config: MakeConfig, api_client
 @pytest.fixture
 def duty(monkeypatch: pytest.MonkeyPatch) -> Iterator[DutyRunner]:
     """The real duty, woken by the database; what it sends is dropped."""
-    monkeypatch.setattr(tasks.monitor_account, "apply_async", lambda **_: None)
+    monkeypatch.setattr(sending, "send_check", lambda *_: None)
     runner = DutyRunner(_ClosesItsConnection())
     yield runner
     runner.end()

@@ -157,8 +157,11 @@ def test_a_cancelled_login_ends_at_the_adapter(
     ended: list[str] = []
     session = ask(account)
 
+    begun = asyncio.Event()
+
     async def login(tell: Tell) -> dict[str, object]:
         await tell(LoginStep(PENDING, qr_text="scan"))
+        begun.set()
         try:
             while True:
                 await asyncio.sleep(0.01)
@@ -170,7 +173,7 @@ def test_a_cancelled_login_ends_at_the_adapter(
 
     async def cancelled(check: Any) -> None:
         work = asyncio.ensure_future(errand.log_in(check))
-        await asyncio.sleep(0.05)
+        await begun.wait()
         await check.in_database(services.cancel_login, session.pk, "bob", timezone.now())
         with pytest.raises(LoginFailed, match="bob"):
             await work
@@ -231,18 +234,20 @@ def test_an_answer_reaches_the_adapter_and_is_not_kept(
     account: Account, platform: OutboxPlatform
 ) -> None:
     got: list[object] = []
+    begun = asyncio.Event()
     session = ask(account)
 
     async def login(tell: Tell) -> dict[str, object]:
         step = LoginStep(PENDING, "Go on there", url="https://example.org/oauth?state=s1")
         while (answer := await tell(step)) is None:
+            begun.set()
             await asyncio.sleep(0.01)
         got.append(answer)
         return {"token": "t"}
 
     async def answered(check: Any) -> None:
         work = asyncio.ensure_future(errand.log_in(check))
-        await asyncio.sleep(0.05)
+        await begun.wait()
         answer = services.answer_from(address="https://us.example.org/back?code=c%201&state=s1")
         await check.in_database(services.answer_login, session.pk, answer, timezone.now())
         await work

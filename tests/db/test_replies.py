@@ -20,6 +20,7 @@ from sync import platforms, services, store
 from sync.errands.replies import send_replies
 from sync.errors import (
     KeyReused,
+    LoginExpired,
     PlatformUnavailable,
     RateLimited,
     Rejected,
@@ -28,12 +29,23 @@ from sync.errors import (
     Unreachable,
 )
 from sync.merge import merge
-from sync.models import Account, Comment, Conversation, FeedEntry, Message, Post, Reply
+from sync.models import (
+    Account,
+    Audit,
+    Comment,
+    Conversation,
+    FeedEntry,
+    LoginSession,
+    Message,
+    Post,
+    Reply,
+)
 from sync.queries import thread_replies
 from sync.services import replies as outbox
 from sync.types import Batch, Direction, Lease
+from tests.db.engine_stage import check as engine_check
 from tests.db.errand_stage import OutboxPlatform, check_of, drive, due, perform
-from tests.db.sync_stage import comment, conversation, make_account, message, post
+from tests.db.sync_stage import comment, conversation, make_account, message, post, script
 
 pytestmark = pytest.mark.django_db
 
@@ -335,6 +347,17 @@ def test_a_reply_says_what_it_answers(
     assert (attempt.outgoing.answers_id, attempt.outgoing.answers_sender_id) == ("m2", "@zoe")
 
 
+def test_a_login_that_expired_is_no_reason_to_wait(
+    account: Account, talk: Conversation, platform: OutboxPlatform
+) -> None:
+    services.queue_reply(talk, "hello", "ann")
+    platform.at = failing(LoginExpired("token"))
+    with pytest.raises(LoginExpired):
+        perform(send_replies, account, platform)
+    perform(send_replies, account, platform)
+    assert states() == [("hello", "sent")]
+
+
 def test_secrets_are_not_shown_in_errors(
     account: Account, talk: Conversation, platform: OutboxPlatform
 ) -> None:
@@ -360,7 +383,7 @@ def test_a_stale_check_begins_no_attempt_but_what_it_knows_counts(
     outbox.record_sent(attempt, "x-1", timezone.now())
     reply.refresh_from_db()
     assert (reply.state, reply.external_id) == ("sent", "x-1")
-    outbox.record_doubt(attempt, "late", timezone.now(), 0.5)
+    outbox.record_doubt(attempt, "late", timezone.now())
     reply.refresh_from_db()
     assert (reply.state, reply.error) == ("sent", "")
 
@@ -473,3 +496,51 @@ def in_child(work: Callable[[], None]) -> int:
         finally:
             os._exit(code)
     return os.waitpid(child, 0)[1]
+
+
+# --- by the engine ----------------------------------------------------------------------------
+
+
+def test_one_check_of_the_engine_sends_reads_back_and_audits(
+    account: Account, talk: Conversation, platform: OutboxPlatform
+) -> None:
+    """The errands in their order, and the echo that follows: one message."""
+    Account.objects.update(
+        session={"token": "t"},
+        credentials={},
+        next_due_at=timezone.now(),
+        audit_due_at=timezone.now(),
+        claimed_generation=1,
+        epoch=account.epoch + 1,
+    )
+    reply = services.queue_reply(talk, "hello", "ann").reply
+    echo = message(9, external_id="sent-1", text="hello", direction=Direction.OUTBOUND)
+    platform.held["sent-1"] = echo
+    platform.on_read = script(Batch("d", (echo,)))
+    account.refresh_from_db()
+    engine_check(account)
+    reply.refresh_from_db()
+    assert (reply.state, reply.external_id, account.last_error) == ("sent", "sent-1", "")
+    assert platform.texts == ["hello"]
+    assert Message.objects.get().external_id == "sent-1"
+    assert list(thread_replies(talk)) == []
+    audit = Audit.objects.get()
+    assert (audit.outcome, audit.listed, audit.error) == ("complete", 1, "")
+    assert account.complete_until == audit.until
+
+
+def test_a_login_by_the_engine_leaves_a_session_and_reading_goes_on(
+    account: Account, platform: OutboxPlatform
+) -> None:
+    Account.objects.update(
+        session={}, login_state="failed", claimed_generation=1, epoch=account.epoch + 1
+    )
+    services.ask_login(account.pk, "ann", timezone.now())
+    platform.on_read = script(Batch("d", (message(1),)))
+    account.refresh_from_db()
+    engine_check(account)
+    assert LoginSession.objects.get().state == "success"
+    assert account.login_state == "success"
+    assert account.session
+    assert platform.logins == 1, "no plain login beside it"
+    assert Message.objects.count() == 1

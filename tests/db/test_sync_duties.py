@@ -14,8 +14,8 @@ from django.utils import timezone
 
 from lifecycle import duties as lifecycle_duties
 from lifecycle.balance import Strategy
-from lifecycle.models import WorkerConfig, WorkerRuntime
-from sync import breaker, duties, services, tasks
+from lifecycle.models import WorkerConfig, WorkerRuntime, own_queue
+from sync import breaker, duties, sending, services
 from sync.models import Account, PlatformServer
 from sync.schedule import DueAt
 from sync.types import AccountRef, Lease
@@ -37,10 +37,11 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
     """What was sent, instead of sending it."""
     messages: Sent = []
 
-    def keep(args: tuple[int, int], **options: Any) -> None:
-        messages.append((args, options))
+    def keep(_producer: Any, one: sending.Claim, expires: datetime) -> None:
+        options = {"queue": own_queue(one.worker_id), "expires": expires}
+        messages.append(((one.account_id, one.epoch), options))
 
-    monkeypatch.setattr(tasks.monitor_account, "apply_async", keep)
+    monkeypatch.setattr(sending, "send_check", keep)
     return messages
 
 
@@ -79,7 +80,7 @@ def test_accounts_get_workers_and_are_sent(make_worker: Any, sent: Sent, now: da
     assert sorted(args for args, _ in sent) == [(account.pk, 2) for account in accounts]
     queues = {args[0]: options["queue"] for args, options in sent}
     assert queues[accounts[0].pk] == f"worker.{first.worker_id}"
-    assert all(o["expires"] == now + timedelta(seconds=60) and not o["retry"] for _, o in sent)
+    assert all(options["expires"] == now + timedelta(seconds=60) for _, options in sent)
     for account in accounts:
         account.refresh_from_db()
         assert (account.epoch, account.claimed_generation) == (2, 1)
@@ -270,13 +271,13 @@ def test_a_broker_that_is_away_loses_nothing(
         make_account()
     reached: list[int] = []
 
-    def refuse(args: tuple[int, int], **_options: Any) -> None:
+    def refuse(_producer: Any, one: sending.Claim, _expires: datetime) -> None:
         if len(reached) == 1:
             raise kombu.exceptions.OperationalError("connection refused")
-        reached.append(args[0])
+        reached.append(one.account_id)
 
     with monkeypatch.context() as away:
-        away.setattr(tasks.monitor_account, "apply_async", refuse)
+        away.setattr(sending, "send_check", refuse)
         duty = AccountsDuty()
         again = duty.run(now)
     assert now < again <= now + timedelta(seconds=2)
@@ -288,6 +289,29 @@ def test_a_broker_that_is_away_loses_nothing(
     everybody = set(Account.objects.values_list("pk", flat=True))
     assert {args[0] for args, _ in sent} == everybody - set(reached)
     assert len(sent) == 2
+
+
+def test_a_connection_that_has_become_old_is_made_anew(
+    make_worker: Any, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that was restarted meanwhile costs no check its turn."""
+    make_worker()
+    producers: list[Any] = []
+
+    def first_fails(producer: Any, _one: sending.Claim, _expires: datetime) -> None:
+        producers.append(producer)
+        if len(producers) == 2:
+            raise ConnectionResetError("gone")
+
+    monkeypatch.setattr(sending, "send_check", first_fails)
+    duty = AccountsDuty()
+    for _ in range(2):
+        make_account()
+        duty.run(now)
+    first, old, fresh = producers
+    assert old is first
+    assert fresh is not first
+    assert Account.objects.filter(claimed_generation=1).count() == 2
 
 
 def test_a_full_claim_asks_to_run_again_at_once(

@@ -285,6 +285,7 @@ def test_totals_in_one_query(make_config: Any) -> None:
         "accounts": 6,
         "syncing": 3,
         "failing": 1,
+        "stalled": 0,
         "conversations": 6,
         "messages": 6,
         "posts": 0,

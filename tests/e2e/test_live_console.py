@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
+from django.utils import timezone
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from docs.take_screenshots import CHROMIUM, DESK, FLAGS
-from sync import store
+from sync import feed, store
+from sync.live import hub
 from sync.models import Account, Conversation, Message
 from sync.types import Attachment, Batch, Record
 from tests.contract.conftest import web
@@ -201,3 +205,47 @@ def test_a_console_that_was_offline_gets_what_it_missed_in_order_and_once(
     assert shown == [f"text {n}" for n in range(1, 40)]
     ids = list(Message.objects.order_by("pk").values_list("pk", flat=True))
     assert page.evaluate("told") == ids[1:]
+
+
+def test_a_console_that_was_away_for_too_long_loads_anew(
+    page: Page, context: BrowserContext, account: Account
+) -> None:
+    """What it missed was pruned meanwhile."""
+    write(account, 1, room="c1")
+    opened(page, "/admin/sync/conversation/")
+    context.set_offline(True)
+    expect(page.locator("#m-live")).to_be_visible()
+    write(account, 2, room="c1")
+    write(account, 3, room="c2")
+    assert feed.prune(timezone.now() + timedelta(days=1)) == 3
+    context.set_offline(False)
+    expect(page.locator("#result_list")).to_contain_text("Talk c2")
+    assert titles(page) == ["Talk c2", "Talk c1"]
+    expect(page.locator("body")).to_have_attribute("data-feed", "live")
+    write(account, 4, room="c1")
+    expect(page.locator("#result_list tbody").first).to_contain_text("text 4")
+    assert page.evaluate("window.stayed")
+
+
+def test_a_page_that_is_hidden_lets_go_of_its_stream(page: Page, account: Account) -> None:
+    opened(page, "/admin/sync/conversation/")
+    hide = """(hidden) => {
+        Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+        document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    page.evaluate(hide, True)
+    write(account, 1)
+    streams: list[str] = []
+    page.on("request", lambda one: streams.append(one.url) if "/events/" in one.url else None)
+    page.evaluate(hide, False)
+    expect(page.locator("#result_list")).to_contain_text("Talk c1")
+    assert len(streams) == 1
+
+
+def test_who_is_logged_out_is_sent_to_the_login(
+    page: Page, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "RIGHTS_S", 0.2)
+    opened(page, "/admin/sync/conversation/")
+    Session.objects.all().delete()
+    expect(page).to_have_url(re.compile("/admin/login/"))

@@ -3,12 +3,14 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lifecycle.reconcile import (
     SPAWN_PATIENCE,
     SUCCESSOR_PATIENCE,
+    UNSEEN_PATIENCE_S,
     CallOff,
     Evict,
     GiveUp,
@@ -76,6 +78,15 @@ def test_a_claimed_spawn_that_was_never_seen_is_repeated() -> None:
 
 def test_a_running_worker_without_a_process_has_vanished() -> None:
     assert isinstance(plan(replace(RUNNING, alive=frozenset()), NOW), Vanished)
+
+
+@pytest.mark.parametrize("state", [State.RUNNING, State.STOPPING])
+def test_one_that_is_not_seen_yet_is_waited_for_a_moment(state: State) -> None:
+    """It may be ahead of its agent: it says that it is ready before its record was found."""
+    unseen = replace(RUNNING, state=state, alive=frozenset(), unseen_s=0.5)
+    left = timedelta(seconds=UNSEEN_PATIENCE_S - 0.5)
+    assert plan(unseen, NOW) == Wait(NOW + left)
+    assert isinstance(plan(replace(unseen, unseen_s=UNSEEN_PATIENCE_S), NOW), Vanished)
 
 
 def test_a_restart_is_a_wish_for_a_newer_generation() -> None:

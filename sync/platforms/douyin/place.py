@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from sync.errors import CursorInvalid
 from sync.platforms.rest import Wire
@@ -20,6 +20,8 @@ class Seen(Wire):
 class Place(Wire):
     """`items`: works whose comments we have. `sweep`: the platform's cursor of the page of works
     that a reading of all of them goes on with, None when none is under way."""
+
+    model_config = ConfigDict(extra="forbid")
 
     items: dict[str, Seen] = {}
     sweep: str | None = None

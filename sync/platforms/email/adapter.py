@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -13,18 +12,18 @@ from typing import ClassVar
 from pydantic import BaseModel, ValidationError
 
 from sync.batches import slices, sorted_out
-from sync.errors import LoginExpired, LoginFailed, PlatformError, RequestRejected
+from sync.errors import LoginExpired, LoginFailed, RequestRejected
 from sync.platforms.base import Connection, Platform, Tell
 from sync.platforms.email import smtp, threads
 from sync.platforms.email.credentials import EmailCredentials, Server
 from sync.platforms.email.headers import Address
-from sync.platforms.email.imap import AuthRefused
 from sync.platforms.email.letter import Letter, read_letter
+from sync.platforms.email.line import AuthRefused
 from sync.platforms.email.mailbox import INBOX, Login, Mailbox
-from sync.platforms.email.outgoing import Outgoing, compose, message_id
 from sync.platforms.email.reader import PAGE, Reader, rows_of
+from sync.platforms.email.sending import Replies
 from sync.platforms.email.threads import Found
-from sync.platforms.listing import windows
+from sync.platforms.listing import progressive
 from sync.types import (
     AccountRef,
     Batch,
@@ -35,12 +34,6 @@ from sync.types import (
     RecordKind,
     Refused,
 )
-
-log = logging.getLogger(__name__)
-
-# How long the copy of a reply may take from the SMTP server into our own INBOX.
-DELIVERY_S = 10.0
-LOOK_AGAIN_S = 0.5
 
 
 class Email(Platform):
@@ -119,9 +112,9 @@ class EmailConnection(Connection):
         except AuthRefused as refusal:
             raise LoginFailed(str(refusal)) from None
         mailbox.adopt(imap)
-        if self._credentials.smtp:
+        if (login := self._smtp_login()) is not None:
             try:
-                async with smtp.logged_in(self._smtp_login()):
+                async with smtp.logged_in(login):
                     pass
             except (LoginExpired, RequestRejected) as error:
                 raise LoginFailed(str(error)) from None
@@ -134,41 +127,17 @@ class EmailConnection(Connection):
             yield batch
 
     async def send(self, reply: OutgoingReply) -> str:
-        """Also raises `RequestRejected` when nobody can receive it, or the account has no SMTP.
-
-        A copy goes to ourselves in the same SMTP transaction, so that the servers themselves tell
-        whether the mail was taken when their answer was lost (docs/adr/0013).
-        """
-        mailbox = self._session_mailbox()
-        if not self._credentials.smtp:
-            raise RequestRejected("the account's credentials name no SMTP server", 501)
-        if found := await self._find(mailbox, reply):
-            return found
-        outgoing = await self._compose(mailbox, reply)
-        own = self._sender().mailbox
-        async with smtp.logged_in(self._smtp_login()) as server:
-            await smtp.hand_over(server, own, outgoing.people, own, outgoing.data)
-        await self._keep(mailbox, outgoing)
-        return outgoing.message_id
+        return await self._replies().send(reply)
 
     async def find_sent(self, reply: OutgoingReply) -> str | None:
         """Looks for the reply's Message-ID until its copy must have arrived."""
-        mailbox = self._session_mailbox()
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + DELIVERY_S
-        while (found := await self._find(mailbox, reply)) is None and clock() < deadline:
-            await asyncio.sleep(LOOK_AGAIN_S)
-        return found
+        return await self._replies().wait_for(reply)
 
     async def list_ids(self, since: datetime) -> AsyncIterator[Listing]:
         mailbox = self._session_mailbox()
-        until = datetime.now(UTC)
-        found = [
-            (when, name, "")  # a mail has no versions
-            for folder in self._folders()
-            async for when, name in threads.dated_ids(mailbox, folder, since)
-        ]
-        for listing in windows(RecordKind.MESSAGE, found, since, until):
+        now = datetime.now(UTC)
+        found = threads.dated_ids(mailbox, self._folders(), since, now)
+        async for listing in progressive(RecordKind.MESSAGE, found, since, now):
             yield listing
 
     async def fetch(self, kind: RecordKind, scope: str, ids: Sequence[str]) -> AsyncIterator[Batch]:
@@ -180,7 +149,7 @@ class EmailConnection(Connection):
             while folder is not None and rest:
                 letters, lowest = await mailbox.letters(folder, rest[-PAGE:])
                 rest = [uid for uid in rest if uid < lowest]
-                rows = rows_of(letters, self.ours, self.sent)
+                rows = await asyncio.to_thread(rows_of, letters, self.ours, self.sent)
                 asked = [
                     one
                     for one in rows
@@ -215,13 +184,19 @@ class EmailConnection(Connection):
         except ValueError:
             raise LoginExpired("the credentials are not usable") from None
 
-    def _smtp_login(self) -> Login:
+    def _smtp_login(self) -> Login | None:
         known = self._credentials
+        if not known.smtp:
+            return None
         return Login(
             Server.parse(known.smtp),
             known.smtp_username or known.username,
             known.smtp_password or known.password,
         )
+
+    def _replies(self) -> Replies:
+        mailbox = self._session_mailbox()
+        return Replies(mailbox, self.sent, self.ours, self._sender(), self._smtp_login())
 
     def _sender(self) -> Address:
         """Who replies are from. Raises `ValueError`."""
@@ -234,40 +209,6 @@ class EmailConnection(Connection):
 
     def _folders(self) -> list[str]:
         return list(dict.fromkeys((INBOX, self.sent)))
-
-    async def _find(self, mailbox: Mailbox, reply: OutgoingReply) -> str | None:
-        """The reply among the sent mails, or its copy in the INBOX."""
-        own_id = message_id(reply, self._sender().mailbox)
-        for folder in reversed(self._folders()):
-            if await threads.has_mail(mailbox, folder, own_id):
-                return own_id
-        return None
-
-    async def _compose(self, mailbox: Mailbox, reply: OutgoingReply) -> Outgoing:
-        """An answer to the newest mail of the conversation, best to one that we received."""
-        sent = await threads.conversation(mailbox, self.sent, reply.conversation_id)
-        received = await threads.conversation(mailbox, INBOX, reply.conversation_id)
-        for found in (*reversed(received), *reversed(sent)):
-            writers = {one.mailbox for one in found.headers.addresses("From")}
-            is_own = found.folder.name == self.sent or bool(writers & self.ours)
-            try:
-                return compose(reply, found.headers, self._sender(), self.ours, is_own=is_own)
-            except ValueError as error:
-                log.info("no answer to mail %s: %s", found.external_id, error)
-        raise RequestRejected("no mail of this conversation can be answered any more", 550)
-
-    async def _keep(self, mailbox: Mailbox, outgoing: Outgoing) -> None:
-        """Put what was sent among the sent mails, where the provider has not done so itself."""
-        try:
-            if not await threads.has_mail(mailbox, self.sent, outgoing.message_id):
-                await (await mailbox.imap()).append(self.sent, outgoing.data)
-        except PlatformError as error:  # it is sent all the same; its copy in the INBOX shows it
-            log.warning(
-                "a reply of account %s is sent but not in the folder %s: %s",
-                self._account.account_id,
-                self.sent,
-                error,
-            )
 
 
 def up_to(message_id: str, received: Sequence[Found], sent: Sequence[Found]) -> list[Found]:

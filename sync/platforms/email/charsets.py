@@ -10,6 +10,7 @@ NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]")
 # Names that mailers write and Python does not know, or knows as less than is meant (WHATWG).
 MEANT = {
     "": "ascii",
+    "us-ascii": "ascii",
     "gb2312": "gb18030",
     "gbk": "gb18030",
     "x-gbk": "gb18030",
@@ -30,13 +31,15 @@ def decoded(data: bytes, charset: str) -> str:
     """By its charset; else as UTF-8; else as far as it goes."""
     name = charset.strip().strip("\"'").lower()
     name = MEANT.get(name, name)
-    for candidate, errors in ((name, "strict"), ("utf-8", "strict"), (name, "replace")):
+    for candidate in (name, "utf-8"):
         try:
-            return data.decode(candidate, errors)
+            return data.decode(candidate)
         except (UnicodeError, LookupError):
-            if candidate == "ascii" and errors == "strict":
-                name = "cp1252"  # 8-bit text that says nothing of itself
-    return data.decode("cp1252", "replace")
+            continue
+    try:
+        return data.decode("cp1252" if name == "ascii" else name, "replace")
+    except (UnicodeError, LookupError):
+        return data.decode("cp1252", "replace")
 
 
 def unwrapped(data: bytes, encoding: str) -> bytes:

@@ -37,7 +37,7 @@ class Headers:
         message = BytesHeaderParser(policy=compat32).parsebytes(data)
         self._values: dict[str, list[str]] = {}
         for name, value in message.raw_items():
-            text = decoded(str(value).encode("utf-8", "surrogateescape"), "utf-8")
+            text = decoded(str(value).encode("utf-8", "surrogateescape"), "")
             unfolded = re.sub(r"\r?\n(?=[ \t])|[\r\n]+", "", text).strip()
             self._values.setdefault(name.lower(), []).append(unfolded)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -9,13 +10,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from imapclient.datetime_util import parse_to_datetime
-from imapclient.exceptions import ProtocolError
 
 from sync.errors import LoginExpired, PlatformUnavailable
+from sync.platforms.email.answers import Untagged
 from sync.platforms.email.credentials import Server
 from sync.platforms.email.headers import digest
-from sync.platforms.email.imap import AuthRefused, Folder, Imap, Refusal, Untagged
+from sync.platforms.email.imap import Folder, Imap
 from sync.platforms.email.letter import TEXT_LIMIT, Letter, Location
+from sync.platforms.email.line import AuthRefused, Refusal
 from sync.platforms.email.structure import structure
 from sync.types import RecordKind, Refused
 
@@ -166,7 +168,7 @@ class Mailbox:
                 found |= one
                 broken |= bad
             return found, broken
-        return sort_out(folder, answers, set(uids))
+        return await asyncio.to_thread(sort_out, folder, answers, set(uids))
 
 
 def sort_out(
@@ -177,7 +179,7 @@ def sort_out(
     for answer in answers:
         try:
             fields = fields_of(answer)
-        except (ProtocolError, ValueError, TypeError, IndexError) as error:
+        except (ValueError, TypeError, IndexError) as error:
             named = UID.search(answer.raw())
             uid = int(named[1]) if named else 0
             if uid in asked:

@@ -17,6 +17,8 @@ from sync.types import OutgoingReply
 # A header of References has room for about so many (RFC 5322 2.1.1 and 3.6.4): the first, which
 # names the thread, and the last ones.
 MOST_REFERENCES = 20
+# Of a header: the library would tear a long message id apart to keep to the usual 78 characters.
+LONGEST_LINE = 900
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ def compose(
     if not people:
         raise ValueError("nobody but ourselves takes part in this conversation")
     own_id = message_id(reply, sender.mailbox)
-    mail = EmailMessage(policy=SMTP.clone(utf8=not is_ascii(sender, *people)))
+    mail = EmailMessage(policy=SMTP)
     mail["From"] = header_address(sender)
     mail["To"] = [header_address(one) for one in people]
     mail["Subject"] = f"Re: {base_subject(to.text('Subject'))}".strip()
@@ -60,7 +62,8 @@ def compose(
     if references:
         mail["References"] = " ".join(f"<{one}>" for one in shortened(references))
     mail.set_content(storable(reply.text), cte=transfer_encoding(reply.text))
-    return Outgoing(own_id, tuple(one.mailbox for one in people), mail.as_bytes())
+    wide = SMTP.clone(max_line_length=LONGEST_LINE, utf8=not is_ascii(sender, *people))
+    return Outgoing(own_id, tuple(one.mailbox for one in people), mail.as_bytes(policy=wide))
 
 
 def recipients(to: Headers, ours: Collection[str], *, is_own: bool) -> tuple[Address, ...]:
@@ -70,8 +73,9 @@ def recipients(to: Headers, ours: Collection[str], *, is_own: bool) -> tuple[Add
 
 
 def shortened(references: Sequence[str]) -> list[str]:
+    references = [one for one in references if len(one) < LONGEST_LINE - 20 and one.isascii()]
     if len(references) <= MOST_REFERENCES:
-        return list(references)
+        return references
     return [references[0], *references[-MOST_REFERENCES + 1 :]]
 
 

@@ -83,7 +83,8 @@ class Reader:
         lowest = stretch.low
         if page := uids[-PAGE:]:
             letters, lowest = await self.mailbox.letters(folder, page)
-            rows = rows_of(letters, self.ours, self.sent)
+            # In a thread: a long HTML mail takes a while, and the loop has other accounts.
+            rows = await asyncio.to_thread(rows_of, letters, self.ours, self.sent)
         left = [uid for uid in uids if uid < lowest]
         after = place.read_down_to(lowest if left else stretch.low)
         del self._uids[stretch]

@@ -14,6 +14,7 @@ from sync.errors import (
     PlatformUnavailable,
     RateLimited,
     RequestRejected,
+    Unreachable,
 )
 from sync.platforms.email.mailbox import Login
 
@@ -37,6 +38,7 @@ async def logged_in(login: Login) -> AsyncIterator[aiosmtplib.SMTP]:
     try:
         with translated():
             await smtp.connect()
+            await smtp.ehlo()  # what it can do now that the line is encrypted
             if login.username and smtp.supports_extension("auth"):
                 await smtp.login(login.username, login.password)
         yield smtp
@@ -84,6 +86,8 @@ def translated() -> Iterator[None]:
         raise LoginExpired(f"the SMTP server refuses the login: {said(error)}") from None
     except aiosmtplib.SMTPResponseException as error:
         raise failure(error) from None
+    except (aiosmtplib.SMTPConnectError, aiosmtplib.SMTPConnectTimeoutError) as error:
+        raise Unreachable(f"can't reach the SMTP server: {error}") from None
     except (aiosmtplib.SMTPException, OSError, ValueError) as error:
         raise PlatformUnavailable(f"can't reach the SMTP server: {error}") from None
 

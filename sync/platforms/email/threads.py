@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from sync.platforms.email.answers import Literal
 from sync.platforms.email.headers import Headers
-from sync.platforms.email.imap import Folder, Literal
+from sync.platforms.email.imap import Folder
 from sync.platforms.email.letter import (
     SUBJECT_HOST,
     conversation_id,
@@ -15,6 +16,7 @@ from sync.platforms.email.letter import (
     sent_at,
 )
 from sync.platforms.email.mailbox import Fields, Mailbox, data, received_at
+from sync.platforms.listing import Dated
 
 THREADING = ("Message-ID", "References", "In-Reply-To")
 WITHOUT_ID = (b"NOT HEADER Message-ID", b'""')
@@ -22,10 +24,12 @@ HEADER = b"UID INTERNALDATE BODY.PEEK[HEADER]"
 SHORT = b"UID INTERNALDATE BODY.PEEK[HEADER.FIELDS (MESSAGE-ID DATE)]"
 SHORT_FIELD = "BODY[HEADER.FIELDS (MESSAGE-ID DATE)]"
 DIGEST = "sha256-"
-AT_ONCE = 500  # mails whose headers are asked for with one command
+AT_ONCE = 200  # mails whose headers are asked for with one command
 IDS_AT_ONCE = 20  # in one SEARCH
 # Servers compare dates without times, in a zone of their own.
 ZONES = timedelta(days=2)
+EARLIEST = datetime(1970, 1, 5, tzinfo=UTC)
+STEP = timedelta(days=30)  # of an audit, doubled where nothing is
 MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 
 
@@ -113,23 +117,49 @@ def any_of(ids: Sequence[str]) -> list[bytes | Literal]:
 
 
 async def dated_ids(
-    mailbox: Mailbox, name: str, since: datetime
-) -> AsyncIterator[tuple[datetime, str]]:
-    """When each of a folder's mails since then was sent, and its id.
+    mailbox: Mailbox, names: Sequence[str], since: datetime, now: datetime
+) -> AsyncIterator[tuple[list[Dated], datetime]]:
+    """When each mail of the folders since then was sent, and its id, by the time of arrival, the
+    newest first: no mail was sent after it arrived (`letter.sent_at`)."""
+    beginning = max(since, EARLIEST) - ZONES
+    todo = [(name, uid) for name in names for uid in await _arrived(mailbox, name, beginning)]
+    left, until, step = set(todo), None, STEP
+    while left:
+        begin = max((until or now) - step, beginning)
+        found: list[Dated] = []
+        for name in names:
+            some = await _arrived(mailbox, name, begin, until)
+            left -= {(name, uid) for uid in some}
+            found += await _dated(mailbox, name, some)
+        yield [one for one in found if one[0] >= since], begin + ZONES
+        if begin == beginning:
+            return
+        until, step = begin, step if found else step * 2
 
-    No mail was sent after it arrived (`letter.sent_at`), so that arrival bounds the search.
-    """
-    folder = await mailbox.look(name)
-    if folder is None:
-        return
-    day = max(since, datetime(1970, 1, 5, tzinfo=UTC)) - ZONES
-    after = f"SINCE {day.day}-{MONTHS[day.month - 1]}-{day.year}"
-    uids = await (await mailbox.imap()).search(after.encode())
-    for start in range(0, len(uids), AT_ONCE):
+
+async def _arrived(
+    mailbox: Mailbox, name: str, begin: datetime, until: datetime | None = None
+) -> list[int]:
+    """The UIDs of mails by their day of arrival, as the server's zone has it. The folder is
+    entered."""
+    if await mailbox.look(name) is None:
+        return []
+    criteria = f"SINCE {day(begin)}" + (f" BEFORE {day(until)}" if until else "")
+    return await (await mailbox.imap()).search(criteria.encode())
+
+
+async def _dated(mailbox: Mailbox, name: str, uids: Sequence[int]) -> list[Dated]:
+    folder = await mailbox.look(name) if uids else None
+    found: list[Dated] = []
+    for start in range(0, len(uids) if folder else 0, AT_ONCE):
+        assert folder is not None  # noqa: S101 - there are UIDs of it
         some = await mailbox.fields(folder, uids[start : start + AT_ONCE], SHORT)
-        for one in await _told(mailbox, folder, some):
-            if one[0] >= since:
-                yield one
+        found += [(when, one, "") for when, one in await _told(mailbox, folder, some)]
+    return found
+
+
+def day(moment: datetime) -> str:
+    return f"{moment.day}-{MONTHS[moment.month - 1]}-{moment.year}"
 
 
 async def _told(

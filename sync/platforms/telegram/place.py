@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from pydantic import ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from sync import numbers
 from sync.errors import CursorInvalid
@@ -23,6 +23,8 @@ class Place(Wire):
 
     `gaps`: the first and the last number of each stretch that never came.
     """
+
+    model_config = ConfigDict(extra="forbid")
 
     update: int | None = None
     at: datetime | None = None

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from sync.batches import slices, sorted_out
 from sync.errors import LoginExpired, LoginFailed, PlatformUnavailable, RequestRejected
 from sync.platforms.base import Connection, Platform, Tell
-from sync.platforms.listing import windows
+from sync.platforms.listing import Dated, progressive
 from sync.platforms.wordpress import records
 from sync.platforms.wordpress.client import PAGE, Client
 from sync.platforms.wordpress.credentials import WordPressCredentials
@@ -34,8 +34,11 @@ from sync.weights import Row
 
 MAY_MODERATE = "moderate_comments"
 ALREADY_THERE = "comment_duplicate"
+OVERLAP = 10  # of two pages
 # Site and we may disagree on the time, and a site on its zone.
 SKEW = timedelta(days=2)
+ORDER = timedelta(hours=3)  # posts are in the order of the site's own time, summer time included
+LATEST = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 class WordPress(Platform):
@@ -154,13 +157,13 @@ class WordPressConnection(Connection):
 
     async def list_ids(self, since: datetime) -> AsyncIterator[Listing]:
         self._me()
-        until = datetime.now(UTC) + SKEW  # what the site's clock says
+        until = max(datetime.now(UTC), since) + SKEW  # what the site's clock says
         for kind, path, wanted in (
-            (RecordKind.COMMENT, COMMENTS, SHOWN),
-            (RecordKind.POST, POSTS, {"status": "publish", "orderby": "id"}),
+            (RecordKind.COMMENT, COMMENTS, {**SHOWN, "orderby": "date_gmt"}),
+            (RecordKind.POST, POSTS, {"status": "publish", "orderby": "date"}),
         ):
-            found = [one async for one in self._dated(path, wanted, since)]
-            for listing in windows(kind, found, since, max(until, since + SKEW)):
+            found = self._dated(path, wanted, since)
+            async for listing in progressive(kind, found, since, until):
                 yield listing
 
     async def fetch(self, kind: RecordKind, scope: str, ids: Sequence[str]) -> AsyncIterator[Batch]:
@@ -179,16 +182,17 @@ class WordPressConnection(Connection):
 
     async def _dated(
         self, path: str, wanted: dict[str, str], since: datetime
-    ) -> AsyncIterator[tuple[datetime, str, str]]:
-        """When, id and version of each object since then. Pages overlap, since they are counted
-        from the newest one: an object that is deleted meanwhile moves all others up."""
-        offset = 0
-        after = (since - SKEW).strftime("%Y-%m-%dT%H:%M:%S")
-        while True:
-            page = await self._client.page(path, order="desc", offset=offset, after=after, **wanted)
-            for raw in page.items:
-                if (when := records.moment(raw)) is not None:
-                    yield when, str(records.number(raw)), records.version(raw)
+    ) -> AsyncIterator[tuple[list[Dated], datetime]]:
+        """When, id and version of each object since then, the newest first. Pages overlap, since
+        they are counted from the newest one: one that is deleted meanwhile moves all others up."""
+        offset, edge = 0, datetime.max.replace(tzinfo=UTC)
+        while edge > since - ORDER:
+            page = await self._client.page(path, order="desc", offset=offset, **wanted)
+            times = [(records.moment(raw), raw) for raw in page.items]
+            known = [(when, raw) for when, raw in times if when is not None]
+            edge = min((when for when, _raw in known), default=edge)
+            found = [(when, str(records.number(raw)), records.version(raw)) for when, raw in known]
+            yield [one for one in found if one[0] >= since], min(edge, LATEST) + ORDER
             if len(page.items) < PAGE:
                 return
             offset += PAGE - OVERLAP
@@ -197,9 +201,6 @@ class WordPressConnection(Connection):
         if not (found := user_id(self.session)):
             raise LoginExpired("not logged in")
         return found
-
-
-OVERLAP = 10
 
 
 def user_id(session: dict[str, object]) -> int:

@@ -17,6 +17,7 @@ from sync.errors import (
     PlatformUnavailable,
     RateLimited,
     RequestRejected,
+    Unreachable,
 )
 
 REQUEST_TIMEOUT_S = 30.0
@@ -75,6 +76,8 @@ class Client:
             # httpx's timeouts are per read: a server that drips bytes is stopped by the outer one.
             async with asyncio.timeout(REQUEST_TIMEOUT_S + 10):
                 response = await self._http.request(method, "/", params=query, json=content)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise Unreachable(f"can't reach the site: {error}") from error
         except (httpx.TimeoutException, TimeoutError):
             raise PlatformUnavailable(f"no answer to {method} {path} in time") from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:

@@ -44,6 +44,7 @@ class Walk(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     upto: int = 0
+    edge: int = 0  # the lowest id that the window reaches down to
     window: dict[str, str] = {}
     owed: tuple[Stretch, ...] = ()
 
@@ -52,7 +53,7 @@ class Walk(BaseModel):
         owed = [one.model_copy(update={"skip": one.skip + news}) for one in self.owed]
         if lowest > self.upto + 1:
             owed.insert(0, Stretch(low=self.upto + 1, high=lowest - 1, skip=news))
-        return Walk(upto=max(upto, self.upto), window=window, owed=tuple(owed))
+        return Walk(upto=max(upto, self.upto), edge=lowest, window=window, owed=tuple(owed))
 
     def read_down_to(self, id: int, skip: int) -> Walk:
         """The first owed stretch was read from its upper end down to this id."""
@@ -77,9 +78,7 @@ class Place(BaseModel):
         try:
             return cls.model_validate_json(cursor)
         except ValidationError as error:
-            raise CursorInvalid(
-                f"this is not a cursor of the WordPress adapter: {error}"
-            ) from error
+            raise CursorInvalid(f"this is no cursor of the WordPress adapter: {error}") from error
 
     def text(self) -> str:
         return self.model_dump_json(exclude_defaults=True) if self.begun else ""

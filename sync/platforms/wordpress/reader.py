@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -75,8 +76,8 @@ class Reader:
         if is_more:
             after = after.model_copy(update={"owed": (Stretch(low=1, high=NEWEST_ID),)})
         known = [raw for raw in news if str(number(raw)) in walk.window]
-        rows = [self._post(raw) for raw in news if raw not in known]
-        return Step(rows, after, [self._post(raw) for raw in known])
+        fresh = [raw for raw in news if str(number(raw)) not in walk.window]
+        return Step(await self._posts(fresh), after, await self._posts(known))
 
     async def _new_comments(self, walk: Walk) -> Step:
         """The newest page: new ones, and known ones that were edited, thrown away or taken back."""
@@ -86,10 +87,9 @@ class Reader:
         window = {str(number(raw)): version(raw) for raw in items}
         # An id may show after a higher one when two are written at once; and what was thrown away
         # may come back: the window knows. Below it nothing is news, once reading has begun.
-        edge = min(map(int, walk.window), default=walk.upto) if walk.upto else 0
         unknown = [raw for raw in items if str(number(raw)) not in walk.window]
         news = [raw for raw in unknown if number(raw) > walk.upto or not number(raw)]
-        changed = [raw for raw in unknown if edge <= number(raw) <= walk.upto and number(raw)]
+        changed = [raw for raw in unknown if max(1, walk.edge) <= number(raw) <= walk.upto]
         changed += [
             raw for raw in items if walk.window.get(str(number(raw)), version(raw)) != version(raw)
         ]
@@ -97,10 +97,9 @@ class Reader:
         gone = [id for id in walk.window if id not in window and int(id) >= lowest]
         count = sum(number(raw) > walk.upto for raw in items)
         after = walk.with_news(max(map(number, items), default=0), window, count, lowest)
-        rows = [self._comment(raw) for raw in reversed(news)]
-        return Step(
-            [*rows, *await self._gone(gone)], after, [self._comment(raw) for raw in changed]
-        )
+        rows = await self._comments(reversed(news))
+        rows += await self._gone(gone)
+        return Step(rows, after, await self._comments(changed))
 
     async def _gone(self, ids: Sequence[str]) -> list[Row]:
         """Those that were thrown away or taken for spam. Of what was deleted for good WordPress
@@ -110,17 +109,17 @@ class Reader:
             for start in range(0, len(ids), PAGE):
                 include = ",".join(ids[start : start + PAGE])
                 page = await self.client.page(COMMENTS, include=include, status=status)
-                rows += [self._comment(raw) for raw in page.items]
+                rows += await self._comments(page.items)
         return rows
 
     async def _owed(self, place: Place) -> tuple[Place, list[Row]]:
         """The next page of what is owed: comments first, they bring their posts."""
         if place.comments.owed:
             items, walk = await self._page(COMMENTS, place.comments, SHOWN)
-            rows: list[Row] = [self._comment(raw) for raw in reversed(items)]
+            rows = await self._comments(reversed(items))
             return place.model_copy(update={"comments": walk}), await self._with_posts(rows)
         items, walk = await self._page(POSTS, place.posts, {"status": "publish", "orderby": "id"})
-        return place.model_copy(update={"posts": walk}), [self._post(raw) for raw in items]
+        return place.model_copy(update={"posts": walk}), await self._posts(items)
 
     async def _page(
         self, path: str, walk: Walk, wanted: dict[str, str]
@@ -154,19 +153,22 @@ class Reader:
         for some in pieces_of(sorted(wanted), PAGE):
             for path in (POSTS, PAGES):
                 page = await self.client.page(path, include=",".join(some), status="any")
-                posts += [self._post(raw) for raw in page.items]
+                posts += await self._posts(page.items)
                 some = [id for id in some if id not in self._told]
                 if not some:
                     break
         self._told |= wanted
         return [*posts, *rows]
 
-    def _post(self, raw: Raw) -> Row:
-        self._told.add(str(number(raw)))
-        return records.post(raw)
+    async def _posts(self, items: Iterable[Raw]) -> list[Row]:
+        """In a thread, as below: long HTML takes a while, and the loop has other accounts."""
+        raws = list(items)
+        self._told |= {str(number(raw)) for raw in raws}
+        return await asyncio.to_thread(lambda: [records.post(raw) for raw in raws])
 
-    def _comment(self, raw: Raw) -> Row:
-        return records.comment(raw, self.me)
+    async def _comments(self, items: Iterable[Raw]) -> list[Row]:
+        raws = list(items)
+        return await asyncio.to_thread(lambda: [records.comment(raw, self.me) for raw in raws])
 
     def _cut(self, rows: Iterable[Row], after: Place) -> list[Batch]:
         """Only the last batch carries the place after the page: a crash between them reads the page

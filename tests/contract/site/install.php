@@ -16,7 +16,7 @@ require ABSPATH . 'wp-settings.php';
 require ABSPATH . 'wp-admin/includes/upgrade.php';
 add_filter('pre_wp_mail', '__return_true');
 wp_install('Tests', 'root', 'root@example.org', true, '', 'a password for the page');
-foreach (['sales' => ['Sales', 'editor'], 'friend' => ['Fränzi 王', 'editor'], 'reader' => ['Reader', 'subscriber']] as $login => [$name, $role]) {
+foreach (['sales' => ['Sales', 'editor'], 'friend' => ['Fränzi 王', 'editor'], 'reader' => ['Reader', 'subscriber'], 'boss' => ['Boss', 'administrator']] as $login => [$name, $role]) {
     $id = wp_insert_user([
         'user_login' => $login, 'user_pass' => wp_generate_password(), 'display_name' => $name,
         'user_email' => "$login@example.org", 'role' => $role,

@@ -103,6 +103,7 @@ class Increments(Subject):
 
 
 class Paging(Subject):
+    @needs(Ability.HISTORY)
     async def test_long_history_has_no_holes_wherever_reading_resumes(self, stage: Stage) -> None:
         talk = await stage.thread()
         expected = {f"m{n}" for n in range(stage.many)}
@@ -110,6 +111,7 @@ class Paging(Subject):
         async with logged_in(stage) as connection:
             await self._assert_no_holes(connection, "", expected)
 
+    @needs(Ability.HISTORY)
     async def test_long_absence_has_no_holes_wherever_reading_resumes(self, stage: Stage) -> None:
         talk, busy = await stage.thread(), await stage.thread()
         await stage.say(talk, "known")

@@ -6,18 +6,26 @@
 
   const language = () => document.documentElement.lang || undefined;
 
+  const formats = new Map(); // a format takes longer to make than to use a hundred times
+
+  function written(time, options) {
+    const key = JSON.stringify([language(), options]);
+    if (!formats.has(key)) formats.set(key, new Intl.DateTimeFormat(language(), options));
+    return formats.get(key).format(time);
+  }
+
   function shown(time) {
     const sameDay = time.toDateString() === new Date().toDateString();
     const clock = { hour: "2-digit", minute: "2-digit" };
     const date = { month: "short", day: "numeric", ...clock };
     if (time.getFullYear() !== new Date().getFullYear()) date.year = "numeric";
-    return time.toLocaleString(language(), sameDay ? clock : date);
+    return written(time, sameDay ? clock : date);
   }
 
   function localise(root) {
     for (const element of root.querySelectorAll("time[datetime]")) {
       const time = new Date(element.getAttribute("datetime"));
-      element.title = time.toLocaleString(language(), { dateStyle: "full", timeStyle: "long" });
+      element.title = written(time, { dateStyle: "full", timeStyle: "long" });
       element.textContent = shown(time);
     }
   }

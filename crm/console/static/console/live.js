@@ -11,6 +11,7 @@
   const SILENT_MS = 40000; // the server says something every 15 s
   const RELIST_MS = 2000;
   const MOST_MESSAGES = 200;
+  const MOST_MARKED = 3; // rows at once that are shown to be new; more is only flicker
 
   let place; // the figure in the sidebar, which knows address and position
   let last; // the position of the last event
@@ -98,20 +99,50 @@
     return found;
   }
 
-  // --- one event ---------------------------------------------------------------------------------
+  // --- events ------------------------------------------------------------------------------------
+
+  // Gathered until the browser paints: of many changes of a row only the last is drawn, so that a
+  // slow machine falls behind in frames and never in news.
+  let gathered = null;
 
   function take(news) {
+    gathered ??= begin();
+    gathered.unread = mergeUnread(gathered.unread, news.unread);
+    gathered.whole &&= news.whole;
+    for (const row of news.rows) {
+      gathered.rows.delete(row.id);
+      gathered.rows.set(row.id, row);
+    }
+    gathered.messages.push(news);
+    for (const [kind, operations] of Object.entries(news.changes)) {
+      const { ids } = (gathered.kinds[kind] ??= { ids: [] });
+      ids.push(...Object.values(operations).flat());
+    }
+  }
+
+  function begin() {
+    window.requestAnimationFrame(draw);
+    return { unread: null, whole: true, rows: new Map(), messages: [], kinds: {} };
+  }
+
+  function mergeUnread(before, now) {
+    if (!now) return before;
+    return { ...now, accounts: { ...before?.accounts, ...now.accounts } };
+  }
+
+  function draw() {
+    const news = gathered;
+    gathered = null;
     if (news.unread) showUnread(news.unread);
     const list = document.querySelector("#live-rows[data-inbox]");
     if (list) {
       if (!news.whole) relist(list);
-      else for (const row of news.rows) showRow(list, row);
+      const marked = news.rows.size <= MOST_MARKED;
+      for (const row of news.rows.values()) showRow(list, row, marked);
     }
-    showMessages(news);
-    for (const [kind, operations] of Object.entries(news.changes)) {
-      const ids = Object.values(operations).flat();
-      htmx.trigger(document.body, `feed-${kind}`, { ids, account: news.account });
-    }
+    for (const one of news.messages) showMessages(one);
+    for (const [kind, detail] of Object.entries(news.kinds))
+      htmx.trigger(document.body, `feed-${kind}`, detail);
   }
 
   function showUnread({ total, platforms, accounts }) {
@@ -153,7 +184,7 @@
   const timeOf = (tbody) => tbody.querySelector(".field-when time")?.getAttribute("datetime") ?? "";
   const rowOf = (tbody) => Number(tbody.querySelector("[data-conversation]")?.dataset.conversation);
 
-  function showRow(list, row) {
+  function showRow(list, row, marked) {
     const table = list.querySelector("#result_list");
     const plain = list.dataset.plain === "true";
     let tbody = list.querySelector(`[data-conversation="${row.id}"]`)?.closest("tbody");
@@ -166,7 +197,7 @@
     const newer = Date.parse(row.at) > Date.parse(timeOf(tbody));
     fill(tbody, row);
     if (plain) putInPlace(table, tbody, row, Number(list.dataset.perPage));
-    if (newer && tbody.isConnected) flash(tbody);
+    if (newer && marked && tbody.isConnected) flash(tbody);
   }
 
   function emptyRow(table, row) {
@@ -208,9 +239,9 @@
   }
 
   function flash(element) {
+    for (const animation of element.getAnimations()) animation.cancel();
     element.classList.remove("m-new");
-    void element.offsetWidth; // begins the animation anew
-    element.classList.add("m-new");
+    window.requestAnimationFrame(() => element.classList.add("m-new"));
   }
 
   // --- a conversation's messages -------------------------------------------------------------------

@@ -1,0 +1,205 @@
+"""The WordPress adapter against a real site: the contract, and what is WordPress's own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from sync.errors import LoginExpired, LoginFailed, PlatformUnavailable, RateLimited, RequestRejected
+from sync.types import CommentRecord, Direction, PostRecord, RecordKind
+from tests.contract.platform_contract import PlatformContract
+from tests.contract.suite.reading import (
+    entries,
+    last_cursor,
+    logged_in,
+    read,
+    tell_nobody,
+    texts,
+    threads,
+)
+from tests.contract.wordpress_server import WordPressServer
+from tests.contract.wordpress_stage import WordPressStage, wordpress_stage
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
+
+
+@pytest.fixture
+async def stage(site: WordPressServer, anyio_backend: str) -> AsyncIterator[WordPressStage]:
+    async with wordpress_stage(site) as ready:
+        yield ready
+
+
+class TestWordPressKeepsTheContract(PlatformContract, stage=WordPressStage):
+    pass
+
+
+class TestChanges:
+    async def test_edit_of_a_recent_comment_is_noticed(self, stage: WordPressStage) -> None:
+        talk = await stage.thread()
+        said, stays = await stage.say(talk, "teh"), await stage.say(talk, "stays")
+        async with logged_in(stage) as connection:
+            cursor = last_cursor(await read(connection))
+            await stage.edit(talk, said, "the")
+            news = await read(connection, cursor)
+            assert {id: one.text for id, one in entries(news).items()} == {said: "the"}
+            assert stays not in entries(news)
+            assert [batch.fetched for batch in news if batch.records] == [True]
+            assert not entries(await read(connection, last_cursor(news, cursor)))
+
+    @pytest.mark.parametrize("status", ["spam", "trash"])
+    async def test_taken_away_and_brought_back(self, stage: WordPressStage, status: str) -> None:
+        talk = await stage.thread()
+        said = await stage.say(talk, "hello")
+        await stage.say(talk, "later")
+        async with logged_in(stage) as connection:
+            batches = await read(connection)
+            await stage.set_status(said, status)
+            gone = await read(connection, last_cursor(batches))
+            assert [(one.text, one.is_deleted) for one in entries(gone).values()] == [("", True)]
+            await stage.set_status(said, "approved")
+            back = await read(connection, last_cursor(gone, last_cursor(batches)))
+        assert {id: one.text for id, one in entries(back).items()} == {said: "hello"}
+        assert all(batch.fetched for batch in back if batch.records), "newer than the deletion"
+
+    async def test_deleted_for_good_is_for_the_audit(self, stage: WordPressStage) -> None:
+        talk = await stage.thread()
+        gone, stays = await stage.say(talk, "gone"), await stage.say(talk, "stays")
+        async with logged_in(stage) as connection:
+            cursor = last_cursor(await read(connection))
+            await stage.request(stage.friend, "DELETE", f"comments/{gone}", params={"force": "1"})
+            assert entries(await read(connection, cursor)) == {}
+            since = datetime.now(UTC) - timedelta(days=1)
+            listings = [each async for each in connection.list_ids(since)]
+        comments = [each for each in listings if each.kind is RecordKind.COMMENT]
+        posts = [each for each in listings if each.kind is RecordKind.POST]
+        assert [id for each in comments for id in each.ids] == [stays]
+        assert [id for each in posts for id in each.ids] == [talk]
+
+    async def test_comment_that_waits_for_approval_is_there(self, stage: WordPressStage) -> None:
+        talk = await stage.thread()
+        said = await stage.say(talk, "hello")
+        await stage.set_status(said, "hold")
+        async with logged_in(stage) as connection:
+            assert texts(await read(connection)) == {"hello"}
+
+    async def test_edited_post(self, stage: WordPressStage) -> None:
+        talk = await stage.thread()
+        async with logged_in(stage) as connection:
+            batches = await read(connection)
+            await stage.sql("UPDATE wp_posts SET post_modified_gmt = '2099-01-01 00:00:00'")
+            await stage.call(
+                stage.watched, "POST", f"posts/{talk}", title="Neu", content="<p>a</p>"
+            )
+            news = await read(connection, last_cursor(batches))
+        post = threads(news)[talk]
+        assert isinstance(post, PostRecord)
+        assert (post.title, post.text) == ("Neu", "a")
+
+    async def test_comments_below_a_page(self, stage: WordPressStage) -> None:
+        page = await stage.call(
+            stage.root, "POST", "pages", title="About", status="publish", comment_status="open"
+        )
+        said = await stage.say(str(page["id"]), "nice page")
+        async with logged_in(stage) as connection:
+            batches = await read(connection)
+        assert threads(batches)[str(page["id"])].title == "About"
+        assert said in entries(batches)
+
+    async def test_html_is_read_as_text(self, stage: WordPressStage) -> None:
+        talk = await stage.thread()
+        content = 'see <a href="https://x.org/">this</a>\n\nand <em>that</em> &amp; more'
+        await stage.call(stage.friend, "POST", "comments", post=talk, content=content)
+        async with logged_in(stage) as connection:
+            (text,) = texts(await read(connection))
+        assert text == "see [this](https://x.org/)\n\nand that & more"
+
+    async def test_many_posts_are_all_read(self, stage: WordPressStage) -> None:
+        await stage.post_many(250)
+        async with logged_in(stage) as connection:
+            batches = await read(connection)
+            assert len(threads(batches)) == 250
+            assert [one.remaining for one in batches][-1] == 0
+            assert threads(await read(connection, last_cursor(batches))) == {}
+
+
+class TestReplies:
+    async def test_same_text_of_another_reply_is_not_taken_for_it(
+        self, stage: WordPressStage
+    ) -> None:
+        talk = await stage.thread()
+        async with logged_in(stage) as connection:
+            first, second = (stage.reply(talk, "yes", key) for key in ("k1", "k2"))
+            sent = await connection.send(first)
+            assert await connection.find_sent(first) == sent
+            assert await connection.send(first) == sent, "it is there already"
+            with pytest.raises(RequestRejected) as caught:
+                await connection.send(second)
+        assert caught.value.code == "comment_duplicate"
+        assert await stage.texts(talk) == ["yes"]
+
+    async def test_closed_discussion(self, stage: WordPressStage) -> None:
+        talk = await stage.thread()
+        await stage.call(stage.watched, "POST", f"posts/{talk}", comment_status="closed")
+        async with logged_in(stage) as connection:
+            with pytest.raises(RequestRejected) as caught:
+                await connection.send(stage.reply(talk, "yes", "key"))
+        assert caught.value.status == 403
+
+    async def test_reply_is_outbound_and_below_its_parent(self, stage: WordPressStage) -> None:
+        talk = await stage.thread()
+        parent = await stage.say(talk, "question")
+        async with logged_in(stage) as connection:
+            sent = await connection.send(stage.reply(talk, "a\nb", "key", parent))
+            found = entries(await read(connection))[sent]
+        assert isinstance(found, CommentRecord)
+        assert (found.direction, found.parent_id, found.text) == (
+            Direction.OUTBOUND,
+            parent,
+            "a\nb",
+        )
+
+
+class TestTrouble:
+    async def test_rate_limit(self, stage: WordPressStage) -> None:
+        async with logged_in(stage) as connection:
+            await stage.sql(
+                "INSERT INTO wp_options (option_name, option_value) VALUES ('muster_answer_429', 7)"
+            )
+            with pytest.raises(RateLimited) as caught:
+                await read(connection)
+            assert caught.value.retry_after_s == 7
+            await read(connection)
+
+    async def test_user_who_may_not_moderate(self, stage: WordPressStage) -> None:
+        reader = stage.server.users["reader"]
+        credentials = {"username": reader.login, "application_password": reader.password}
+        account = replace(stage.account, credentials=dict(credentials))
+        async with stage.platform.connect(account) as connection:
+            with pytest.raises(LoginFailed, match="moderate"):
+                await connection.login(tell_nobody)
+        session: dict[str, object] = {"user_id": reader.id}
+        async with stage.platform.connect(replace(account, session=session)) as connection:
+            with pytest.raises(LoginExpired):
+                await read(connection)
+
+    @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:1", "http://127.0.0.1:1/blog"])
+    async def test_endpoint_that_is_no_site(self, stage: WordPressStage, endpoint: str) -> None:
+        account = replace(stage.account, endpoint=endpoint)
+        async with stage.platform.connect(account) as connection:
+            with pytest.raises(PlatformUnavailable):
+                await connection.login(tell_nobody)
+
+    async def test_comments_thrown_away_while_pages_are_read(self, stage: WordPressStage) -> None:
+        """All others move up: none may be skipped."""
+        talk = await stage.thread()
+        await stage.say_many(talk, [f"m{n}" for n in range(350)])
+        async with logged_in(stage) as connection:
+            reading = connection.read("", 0)
+            batches = [await anext(reading)]
+            newest = sorted(entries(batches), key=int)[-60:]
+            await stage.sql(f"DELETE FROM wp_comments WHERE comment_ID IN ({','.join(newest)})")  # noqa: S608
+            batches += [batch async for batch in reading]
+        assert texts(batches) == {f"m{n}" for n in range(350)}
