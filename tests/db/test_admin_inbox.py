@@ -35,7 +35,6 @@ def filled(**changed: object) -> dict[str, object]:
         "interval_s": 30,
         "stalled_after_s": 300,
         "audit_interval_s": 3600,
-        "stalled_after_s": 300,
         "enabled": "on",
         "credentials_matrix_username": "@sales:example.org",
         "credentials_matrix_password": SECRET,

@@ -187,7 +187,6 @@ def test_two_people_edit_one_account(
         "interval_s": 30,
         "stalled_after_s": 300,
         "audit_interval_s": 3600,
-        "stalled_after_s": 300,
         "enabled": "on",
         "seen": seen,
     }
