@@ -7,6 +7,7 @@ worker does is in its spec's `args`: words, run in order.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -15,8 +16,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-
-import uvloop
 
 from lifecycle.agent import server
 from lifecycle.agent.keeper import Brood
@@ -152,7 +151,7 @@ def agent(home: Path, socket_path: Path, *options: str) -> None:
         server.SPAWN_TIMEOUT_S = float(options[0])
     _lock = take_agent_lock(socket_path)
     command = [sys.executable, "-m", "tests.tiny_agent", "zygote", str(home)]
-    uvloop.run(Agent(home, socket_path, command).run())
+    asyncio.run(Agent(home, socket_path, command).run())
 
 
 def zygote(home: Path, requests: int, errors: int) -> None:

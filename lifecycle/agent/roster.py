@@ -163,8 +163,6 @@ class Roster:
     def _let_go(self, kept: Kept, spawn: SpawnDir, gone: Gone) -> None:
         """Keeper and worker have ended, and how is on record."""
         self.kept.pop(kept.alive.instance, None)
-        if kept.gone is None:
-            self._tell(gone)
         kept.concluded.set()
         if kept.is_acknowledged:
             spawn.remove()
@@ -177,6 +175,8 @@ class Roster:
             if descriptor is not None:
                 os.close(descriptor)
         self.unconfessed.update(self._logs_of(kept.alive.instance))
+        if kept.gone is None:
+            self._tell(gone)
 
     def _keep_on(self, kept: Kept, spawn: SpawnDir) -> None:
         """The keeper was killed, the worker lives: give it a new one, and watch that."""

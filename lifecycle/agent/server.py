@@ -257,6 +257,8 @@ class Agent:
     def _tell(writer: asyncio.StreamWriter, event: dict[str, Any]) -> None:
         """At once, not when its task is next. One that is hopelessly behind is let go, and will
         ask for a snapshot."""
+        if writer.is_closing():
+            return
         writer.write(encode(event))
         if writer.transport.get_write_buffer_size() > WATCHER_BACKLOG_BYTES:
             writer.transport.abort()

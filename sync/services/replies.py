@@ -3,7 +3,7 @@
 A reply is `pending` until it was `sent`, `failed` or `cancelled`. Each attempt is counted and
 committed before the platform is asked (`begin_attempt`), so that a worker that dies leaves a doubt
 and never a silence: an attempt whose outcome nobody recorded may have reached the platform, and the
-next one has to ask for it first. See docs/adr/0013-outbox.md.
+next one has to ask for it first. See docs/adr/0015-outbox.md.
 """
 
 from __future__ import annotations

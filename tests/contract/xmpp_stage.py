@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -22,7 +23,7 @@ from sync.platforms.xmpp import platform as xmpp
 from sync.platforms.xmpp.place import OWN, Place, Position
 from sync.platforms.xmpp.stanzas import bare, message_id, own_part
 from sync.types import AccountRef, Attachment
-from tests.contract.prosody import FRIENDS, HOST, SECRET, Prosody
+from tests.contract.prosody import FRIENDS, HOST, ROOMS, SECRET, Prosody
 from tests.contract.suite.stage import Ability, Sent, Stage
 from tests.contract.suite.wire import Wire, wire_to
 
@@ -35,6 +36,8 @@ class XmppStage(Stage):
 
     platform: ClassVar[Platform] = xmpp
     largest: ClassVar[int] = 2 * 1024 * 1024
+    # Prosody's files are read from their beginning for each page; 10,000 only when asked for.
+    backlog: ClassVar[int] = int(os.environ.get("MUSTER_TEST_BACKLOG", "2000"))
     lacks: ClassVar[Mapping[Ability, str]] = {
         Ability.INVITATIONS: "nobody is asked before a chat; rooms are those of the bookmarks",
         Ability.SESSIONS: "a stream is opened with the password, and there is nothing else",
@@ -131,6 +134,42 @@ class XmppStage(Stage):
         iq.append(ET.Element("{urn:xmpp:ping}ping"))
         await iq.send(timeout=TIMEOUT_S)  # type: ignore[no-untyped-call]
         return message_id(self.jid, id)
+
+    async def room(self, nick: str) -> str:
+        """A room that Ana made and that the account has bookmarked."""
+        assert self._friends
+        room = f"room-{uuid.uuid4().hex[:8]}@{ROOMS}"
+        ana = f"ana@{FRIENDS}/home"
+        self._friends.send_raw(
+            f"<presence from='{ana}' to='{room}/Ana'><x xmlns='http://jabber.org/protocol/muc'/>"
+            f"</presence><iq type='set' id='made' from='{ana}' to='{room}'>"
+            "<query xmlns='http://jabber.org/protocol/muc#owner'>"
+            "<x xmlns='jabber:x:data' type='submit'/></query></iq>"
+        )
+        await self._until_done()
+        await self.say_as_account(await self.thread(), "on the phone")
+        assert self._phone
+        bookmark = self._phone.make_iq_set()
+        pubsub = ET.SubElement(bookmark.xml, "{http://jabber.org/protocol/pubsub}pubsub")
+        node = {"node": "urn:xmpp:bookmarks:1"}
+        publish = ET.SubElement(pubsub, "{http://jabber.org/protocol/pubsub}publish", node)
+        item = ET.SubElement(publish, "{http://jabber.org/protocol/pubsub}item", {"id": room})
+        entry = {"autojoin": "true"}
+        conference = ET.SubElement(item, "{urn:xmpp:bookmarks:1}conference", entry)
+        ET.SubElement(conference, "{urn:xmpp:bookmarks:1}nick").text = nick
+        await bookmark.send(timeout=TIMEOUT_S)  # type: ignore[no-untyped-call]
+        return room
+
+    async def say_in_room(self, room: str, text: str) -> str:
+        """Ana's words."""
+        assert self._friends
+        id = uuid.uuid4().hex
+        attributes = {"from": f"ana@{FRIENDS}/home", "to": room, "type": "groupchat", "id": id}
+        message = ET.Element("{jabber:component:accept}message", attributes)
+        message.append(body(text))
+        self._friends.send_xml(message)
+        await self._until_done()
+        return message_id(f"{room}/Ana", id)
 
     async def edit(self, thread: str, entry: str, text: str) -> None:
         replaced = ET.Element("{urn:xmpp:message-correct:0}replace", {"id": own_part(entry)})

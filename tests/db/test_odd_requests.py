@@ -185,8 +185,8 @@ def test_two_people_edit_one_account(
         "endpoint": "https://b",
         "name": "Mine",
         "interval_s": 30,
-        "audit_interval_s": 3600,
         "stalled_after_s": 300,
+        "audit_interval_s": 3600,
         "enabled": "on",
         "seen": seen,
     }

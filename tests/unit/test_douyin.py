@@ -13,6 +13,7 @@ from sync.errors import BadSignature, Malformed
 from sync.platforms.base import HookRequest
 from sync.platforms.douyin.events import OF_NO_INTEREST, read_event
 from sync.platforms.douyin.hooks import DouyinHooks
+from sync.platforms.douyin.place import Place
 from sync.types import (
     AccountRef,
     CommentRecord,
@@ -103,6 +104,18 @@ def test_what_nobody_knows_is_refused_with_the_reason(raw: Any) -> None:
 def test_known_events_without_a_record_are_none() -> None:
     for name in OF_NO_INTEREST:
         assert read_event({"event": name, "content": {}}, ME) == []
+
+
+def test_which_works_are_read() -> None:
+    place = Place().having("known", 3, 1000.0).having("untold", -1, 1000.0)
+    assert not place.needs("known", 3, 2000.0)
+    assert place.needs("known", 4, 2000.0)
+    assert place.needs("known", 2, 2000.0), "deleted ones are a change too"
+    assert not place.needs("new", 0, 2000.0)
+    assert place.needs("new", 1, 2000.0)
+    assert place.needs("new", -1, 2000.0)
+    assert not place.needs("untold", -1, 2000.0)
+    assert place.needs("untold", -1, 1000.0 + 86_400)
 
 
 # --- webhooks ---------------------------------------------------------------------------------

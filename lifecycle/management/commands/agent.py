@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from typing import Any
 
-import uvloop
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from setproctitle import setproctitle
@@ -35,4 +35,6 @@ class Command(BaseCommand):
         command = options["zygote"]
         if room := limits.find_room():
             command += ["--room", str(room.path)]
-        uvloop.run(Agent(env.home, env.agent_socket, command).run())
+        # Not on uvloop: it lost the end of a pidfd while other descriptors came and went, and the
+        # keeper of that worker was waited for until the agent was restarted.
+        asyncio.run(Agent(env.home, env.agent_socket, command).run())

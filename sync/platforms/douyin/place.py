@@ -54,7 +54,12 @@ class Place(Wire):
         items = {**self.items, item_id: Seen(count=count, at=now)}
         return self.model_copy(update={"items": items})
 
-    def needs(self, item_id: str, count: int) -> bool:
-        """Whether a work's comments have changed since they were read."""
+    def needs(self, item_id: str, count: int, now: float) -> bool:
+        """Whether a work has comments that we have not read; where it doesn't say how many it has,
+        they are read once a day."""
         seen = self.items.get(item_id)
-        return seen is None or seen.count != count
+        if seen is None:
+            return count != 0
+        if count < 0:
+            return now - seen.at >= SWEEP_EVERY_S
+        return seen.count != count

@@ -41,7 +41,8 @@ class Reader:
             videos, bad = _videos(page)
             yield self._batch([post(one, self._client.open_id) for one in videos], bad, more=True)
             for video in videos:
-                if self.place.needs(video.item_id, video.statistics.comment_count):
+                count = video.statistics.comment_count
+                if self.place.needs(video.item_id, count, self._now()):
                     async for batch in self._item(video):
                         yield batch
             if not is_sweep:

@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 from sync.platforms.rest import Decoration, Id, Secrets, Wire, as_text
 
 LAST_SECOND_OF_9999 = 253_402_300_799
+NOT_TOLD = -1  # how many
 
 
 def object_or_its_text(value: object) -> object:
@@ -29,6 +30,10 @@ def object_or_its_text(value: object) -> object:
 
 def zero_or_number(value: object) -> object:
     return 0 if value in (None, "") else value
+
+
+def or_not_told(value: object) -> object:
+    return NOT_TOLD if value in (None, "") else value
 
 
 Number = Annotated[int, BeforeValidator(zero_or_number)]
@@ -93,7 +98,7 @@ class Page(Wire):
 
 
 class Statistics(Wire):
-    comment_count: Number = 0
+    comment_count: Annotated[int, BeforeValidator(or_not_told)] = NOT_TOLD
 
 
 class Video(Wire):

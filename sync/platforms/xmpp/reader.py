@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -153,7 +154,7 @@ class Reader:
                 peers.setdefault(record.conversation_id, []).append(record)
             for peer, records in peers.items():
                 found = [
-                    (one.sent_at, one.external_id, (one.edited_at or one.sent_at).isoformat())
+                    (one.sent_at, one.external_id, version(one))
                     for one in records
                     if not one.is_deleted
                 ]
@@ -217,6 +218,13 @@ async def all_news(reader: Reader, place: Place) -> AsyncIterator[tuple[Place, S
             continue  # a room that keeps no archive, or none for us
         yield place, step
         place = step.place
+
+
+def version(message: MessageRecord) -> str:
+    """Another text for each edit. Archives tell seconds only, so two edits may have one time."""
+    if message.edited_at is None:
+        return message.sent_at.isoformat()
+    return f"{message.edited_at.isoformat()} {zlib.crc32(message.text.encode()):08x}"
 
 
 def sent_id(stream: Stream, owner: Owner, peer: str, id: str) -> str:

@@ -203,7 +203,7 @@ def needs(*abilities: Ability) -> Callable[[Test], Test]:
 
 
 @pytest.mark.anyio
-@pytest.mark.timeout(25)
+@pytest.mark.timeout(300)
 class Subject:
     """A part of the suite. A platform's class is `class TestX(PlatformContract, stage=XStage)`."""
 
