@@ -700,8 +700,9 @@ DELETE FROM sync_hookdelivery WHERE id IN (
 """
 
 # All accounts, a few times a minute: who has not synced for `stalled_after_s`, or for two of its
-# intervals where they are longer, or for the time in which a wait without news is told. A change by people gives it that time anew. Only rows that change
-# are locked; one that is being written just then is looked at again next time.
+# intervals where they are longer, or for the time in which a wait without news is told. A change by
+# people gives it that time anew. Only rows that change are locked; one that is being written just
+# then is looked at again next time.
 JUDGE_FRESHNESS = """
 WITH changed AS (
     SELECT a.id, j.is_stalled FROM sync_account a CROSS JOIN LATERAL (
