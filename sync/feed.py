@@ -24,13 +24,17 @@ CHANNEL = "muster_feed"  # notified with each entry's position, at commit, by th
 def append(account_id: int, changes: Changes) -> None:
     """Tell of changes, in the transaction that makes them. Empty lists are left out; none at all
     makes no entry."""
-    said = {
+    if said := spoken(changes):
+        FeedEntry.objects.create(account_id=account_id, changes=said)
+
+
+def spoken(changes: Changes) -> Changes:
+    """Without what is empty."""
+    return {
         kind: filled
         for kind, operations in changes.items()
         if (filled := {name: list(ids) for name, ids in operations.items() if ids})
     }
-    if said:
-        FeedEntry.objects.create(account_id=account_id, changes=said)
 
 
 def head() -> int:

@@ -211,9 +211,21 @@ FITTERS: dict[type[Record], Callable[[Any], Record]] = {
 
 def clean(text: str, longest: int | None = None) -> str:
     """The text without what PostgreSQL can't store, cut to `longest` characters."""
-    if UNSTORABLE.search(text):
+    if not _is_storable(text):
         text = UNSTORABLE.sub(REPLACEMENT, text)
-    return text[:longest]
+    return text if longest is None or len(text) <= longest else text[:longest]
+
+
+def _is_storable(text: str) -> bool:
+    """As `UNSTORABLE` says, several times faster."""
+    if "\x00" in text:
+        return False
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return False
+    return True
 
 
 def _require_id(field: str, value: str, *, blank: bool = False) -> None:
@@ -221,7 +233,7 @@ def _require_id(field: str, value: str, *, blank: bool = False) -> None:
         raise Unfit(f"{field} is empty")
     if len(value) > LONGEST_ID:
         raise Unfit(f"{field} has {len(value)} characters, at most {LONGEST_ID} fit")
-    if UNSTORABLE.search(value):
+    if not _is_storable(value):
         raise Unfit(f"{field} has a character that can't be stored")
 
 

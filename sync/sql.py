@@ -10,34 +10,37 @@ from __future__ import annotations
 # generic plan frozen early is 5 times slower. With old statistics it takes a new account for empty
 # and compares each staged row with all of it; LATERAL … LIMIT 1 below leaves it one lookup each, in
 # the unique index as long as no other index begins with the account (350 ms became 11).
-# Empties the staging tables for a second batch in one transaction; otherwise they are empty already
-# and the deletes cost nothing.
-PREPARE = """
+PLANNING = """
 SET LOCAL enable_hashjoin = off;
 SET LOCAL enable_mergejoin = off;
 SET LOCAL enable_seqscan = off;
 SET LOCAL plan_cache_mode = force_custom_plan;
-SET LOCAL client_min_messages = warning;
-CREATE TEMP TABLE IF NOT EXISTS staged_conversation (
-    external_id text, title text, is_group boolean, stated boolean
-) ON COMMIT DELETE ROWS;
+SET LOCAL client_min_messages = warning
+"""
+
+# Only those that a batch needs: each one that a connection has is truncated at each of its commits.
+# Emptied for a second batch in one transaction; otherwise empty already, and the delete is free.
+STAGE_MESSAGES = """
 CREATE TEMP TABLE IF NOT EXISTS staged_message (
-    external_id text, conversation text, sender_id text, sender_name text, text text,
+    external_id text, conversation_id bigint, sender_id text, sender_name text, text text,
     content_type text, attachments jsonb, direction text, sent_at timestamptz,
     edited_at timestamptz, is_deleted boolean
 ) ON COMMIT DELETE ROWS;
+DELETE FROM staged_message
+"""
+STAGE_POSTS = """
 CREATE TEMP TABLE IF NOT EXISTS staged_post (
     external_id text, author_id text, author_name text, title text, text text, url text,
     published_at timestamptz, edited_at timestamptz, is_deleted boolean, stated boolean
 ) ON COMMIT DELETE ROWS;
+DELETE FROM staged_post
+"""
+STAGE_COMMENTS = """
 CREATE TEMP TABLE IF NOT EXISTS staged_comment (
     external_id text, post text, parent_external_id text, author_id text, author_name text,
     text text, direction text, published_at timestamptz, edited_at timestamptz,
     is_deleted boolean
 ) ON COMMIT DELETE ROWS;
-DELETE FROM staged_conversation;
-DELETE FROM staged_message;
-DELETE FROM staged_post;
 DELETE FROM staged_comment
 """
 
@@ -47,18 +50,16 @@ LOCK_ACCOUNT = """
 SELECT epoch, sequence, cursor FROM sync_account WHERE id = %s FOR NO KEY UPDATE
 """
 
-COPY_CONVERSATIONS = """
-COPY staged_conversation (external_id, title, is_group, stated) FROM STDIN
-"""
-
 # conversation_is_there_once. `stated` is false for a conversation that only a message spoke of: it
-# is made when missing, never changed. Returns one row: inserted, changed, same, made (= inserted
-# without being stated).
+# is made when missing, never changed. Returns one row: ids inserted, ids changed, same, made (=
+# inserted without being stated), and all ids by external id.
 UPSERT_CONVERSATIONS = """
 WITH resolved AS MATERIALIZED (
-    SELECT s.*, c.id IS NULL AS missing,
+    SELECT s.*, c.id, c.id IS NULL AS missing,
            s.stated AND (s.title, s.is_group) IS DISTINCT FROM (c.title, c.is_group) AS differs
-    FROM staged_conversation s
+    FROM unnest(
+        %(ids)s::text[], %(titles)s::text[], %(groups)s::boolean[], %(stated)s::boolean[]
+    ) AS s(external_id, title, is_group, stated)
     LEFT JOIN LATERAL (
         SELECT * FROM sync_conversation t
         WHERE t.account_id = %(account)s AND t.external_id = s.external_id LIMIT 1
@@ -73,28 +74,31 @@ WITH resolved AS MATERIALIZED (
     ON CONFLICT (account_id, external_id) DO UPDATE
     SET title = EXCLUDED.title, is_group = EXCLUDED.is_group, updated_at = now()
     WHERE (c.title, c.is_group) IS DISTINCT FROM (EXCLUDED.title, EXCLUDED.is_group)
-    RETURNING id, xmax = 0 AS inserted
+    RETURNING id, external_id, xmax = 0 AS inserted
 )
 SELECT (SELECT array_agg(id) FILTER (WHERE inserted) FROM written),
        (SELECT array_agg(id) FILTER (WHERE NOT inserted) FROM written),
        count(*) FILTER (WHERE stated AND NOT missing AND NOT differs),
-       count(*) FILTER (WHERE NOT stated AND missing)
+       count(*) FILTER (WHERE NOT stated AND missing),
+       coalesce(jsonb_object_agg(external_id, id) FILTER (WHERE NOT missing), '{}')
+         || (SELECT coalesce(jsonb_object_agg(external_id, id), '{}') FROM written)
 FROM resolved
 """
 
 COPY_MESSAGES = """
-COPY staged_message (external_id, conversation, sender_id, sender_name, text, content_type,
+COPY staged_message (external_id, conversation_id, sender_id, sender_name, text, content_type,
                      attachments, direction, sent_at, edited_at, is_deleted) FROM STDIN
 """
 
-# message_is_there_once, conversation_is_there_once. The rules of `merge.combine` against the stored
+# message_is_there_once. The rules of `merge.combine` against the stored
 # row; a message stays in its conversation and keeps its direction. A deleted message needs no
 # reading. What a stored message said before is kept. Returns for each conversation: id, ids
 # inserted, ids changed, same, unread (difference).
 UPSERT_MESSAGES = """
 WITH seen AS (
-    SELECT s.*, c.id AS found_conversation_id, m.id AS m_id, m.id IS NULL AS missing,
-           m.conversation_id, m.sender_id AS m_sender_id, m.sender_name AS m_sender_name,
+    SELECT s.*, m.id AS m_id, m.id IS NULL AS missing,
+           m.conversation_id AS m_conversation_id, m.sender_id AS m_sender_id,
+           m.sender_name AS m_sender_name,
            m.text AS m_text, m.content_type AS m_content_type, m.attachments AS m_attachments,
            m.direction AS m_direction, m.sent_at AS m_sent_at, m.edited_at AS m_edited_at,
            m.is_deleted AS m_is_deleted, m.is_read AS m_is_read,
@@ -103,17 +107,13 @@ WITH seen AS (
              (s.is_deleted, coalesce(s.edited_at, '-infinity'))
              >= (m.is_deleted, coalesce(m.edited_at, '-infinity')) AS newest
     FROM staged_message s
-    JOIN LATERAL (
-        SELECT * FROM sync_conversation t
-        WHERE t.account_id = %(account)s AND t.external_id = s.conversation LIMIT 1
-    ) c ON true
     LEFT JOIN LATERAL (
         SELECT * FROM sync_message t
         WHERE t.account_id = %(account)s AND t.external_id = s.external_id LIMIT 1
     ) m ON true
 ), resolved AS MATERIALIZED (
     SELECT external_id, missing, m_id, m_is_read,
-           coalesce(conversation_id, found_conversation_id) AS conversation_id,
+           coalesce(m_conversation_id, conversation_id) AS conversation_id,
            coalesce(m_direction, direction) AS direction,
            CASE WHEN origin THEN sender_id ELSE m_sender_id END AS sender_id,
            CASE WHEN origin THEN coalesce(nullif(sender_name, ''), m_sender_name, '')
@@ -308,8 +308,21 @@ SELECT (SELECT array_agg(id) FILTER (WHERE inserted) FROM written),
 FROM resolved
 """
 
-# Primary key.
-COMMIT_ACCOUNT = """
+# Primary key. The account, the receipt, and the feed entry (as `sync.feed.append`, if there is
+# something to tell), in one go: three statements of their own take 2 ms more for each batch.
+COMMIT_BATCH = """
+WITH receipt AS (
+    INSERT INTO sync_syncrun (
+        account_id, sequence, epoch, worker_id, outcome, read, new, changed, same, refused, size,
+        duration_ms, error
+    ) VALUES (
+        %(account)s, %(sequence)s, %(epoch)s, %(worker_id)s, 'committed', %(read)s, %(new)s,
+        %(changed)s, %(same)s, %(refused)s, %(size)s, %(duration_ms)s, ''
+    )
+), told AS (
+    INSERT INTO sync_feedentry (account_id, changes)
+    SELECT %(account)s, %(changes)s::jsonb WHERE %(changes)s IS NOT NULL
+)
 UPDATE sync_account
 SET cursor = %(cursor)s, sequence = %(sequence)s, last_sync_at = clock_timestamp(), error_count = 0,
     last_news_at = CASE WHEN %(news)s THEN clock_timestamp() ELSE last_news_at END,

@@ -1,9 +1,8 @@
-"""What else a batch leaves: refused records, gaps, its receipt."""
+"""What else a batch leaves: refused records and gaps."""
 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
@@ -11,8 +10,8 @@ from typing import Any
 from django.db.backends.utils import CursorWrapper
 
 from sync import sql
-from sync.models import DeadLetter, SyncRun
-from sync.types import Lease, OpenGap, Receipt, Refused, RunOutcome
+from sync.models import DeadLetter
+from sync.types import OpenGap, Refused
 
 
 def keep_gaps(cursor: CursorWrapper, account_id: int, gaps: Sequence[OpenGap] | None) -> None:
@@ -62,20 +61,3 @@ def _raw(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {"text": text}
     return value if isinstance(value, dict) else {"value": value}
-
-
-def keep_receipt(lease: Lease, worker_id: str, receipt: Receipt, begun: float) -> None:
-    SyncRun.objects.create(
-        account_id=lease.account_id,
-        sequence=receipt.sequence,
-        epoch=lease.epoch,
-        worker_id=worker_id,
-        outcome=RunOutcome.COMMITTED,
-        read=receipt.read,
-        new=receipt.new,
-        changed=receipt.changed,
-        same=receipt.same,
-        refused=receipt.refused,
-        size=receipt.size,
-        duration_ms=(time.monotonic() - begun) * 1000,
-    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 
 from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
@@ -14,7 +16,7 @@ from sync.batches import bounded, bounds
 from sync.errors import CountsDisagree, CursorMoved, StaleEpoch
 from sync.merge import merge
 from sync.models import Account
-from sync.store.books import keep_gaps, keep_receipt, keep_refused
+from sync.store.books import keep_gaps, keep_refused
 from sync.store.records import WRITERS, Writing, Written
 from sync.types import Batch, Lease, Merged, Receipt, RecordKind
 
@@ -43,14 +45,27 @@ def ingest(
                 last_sync_at=Now(), error_count=0, backlog=merged.remaining
             )
         else:
-            cursor.execute(sql.PREPARE)
+            cursor.execute(_preparation(merged))
             writing = Writing(cursor, lease.account_id, after_sequence + 1, merged.fetched)
             kinds = {kind: write(writing, merged) for kind, write in WRITERS.items()}
             receipt = _count(writing.sequence, merged, tuple(kinds.values()))
             keep_refused(lease.account_id, merged.refused)
-            _commit_account(cursor, lease.account_id, new_cursor, merged, receipt, kinds)
-            keep_receipt(lease, worker_id, receipt, begun)
-            feed.append(lease.account_id, _changes(lease.account_id, kinds, receipt))
+            said = feed.spoken(_changes(lease.account_id, kinds, receipt))
+            cursor.execute(
+                sql.COMMIT_BATCH,
+                {
+                    **asdict(receipt),
+                    **_totals(kinds),
+                    "account": lease.account_id,
+                    "epoch": lease.epoch,
+                    "worker_id": worker_id,
+                    "cursor": new_cursor,
+                    "news": bool(receipt.new or receipt.changed),
+                    "remaining": merged.remaining,
+                    "changes": json.dumps(said) if said else None,
+                    "duration_ms": (time.monotonic() - begun) * 1000,
+                },
+            )
         if within is not None:
             within(receipt)
     return receipt
@@ -102,6 +117,18 @@ def _fence(cursor: CursorWrapper, lease: Lease, after_sequence: int) -> str:
     return str(row[2])
 
 
+def _preparation(merged: Merged) -> str:
+    """How the statements are planned, and the staging tables that this batch needs."""
+    needed = [sql.PLANNING]
+    if merged.messages:
+        needed.append(sql.STAGE_MESSAGES)
+    if merged.posts or merged.comments:
+        needed.append(sql.STAGE_POSTS)
+    if merged.comments:
+        needed.append(sql.STAGE_COMMENTS)
+    return ";".join(needed)
+
+
 def _count(sequence: int, merged: Merged, kinds: Sequence[Written]) -> Receipt:
     """The receipt of what the database says it wrote. Raises `CountsDisagree`."""
     receipt = Receipt(
@@ -119,29 +146,14 @@ def _count(sequence: int, merged: Merged, kinds: Sequence[Written]) -> Receipt:
     return receipt
 
 
-def _commit_account(
-    cursor: CursorWrapper,
-    account_id: int,
-    new_cursor: str,
-    merged: Merged,
-    receipt: Receipt,
-    kinds: Mapping[RecordKind, Written],
-) -> None:
-    cursor.execute(
-        sql.COMMIT_ACCOUNT,
-        {
-            "account": account_id,
-            "cursor": new_cursor,
-            "sequence": receipt.sequence,
-            "news": bool(receipt.new or receipt.changed),
-            "remaining": merged.remaining,
-            "conversations": len(kinds[RecordKind.CONVERSATION].new),
-            "messages": len(kinds[RecordKind.MESSAGE].new),
-            "posts": len(kinds[RecordKind.POST].new),
-            "comments": len(kinds[RecordKind.COMMENT].new),
-            "unread": receipt.unread,
-        },
-    )
+def _totals(kinds: Mapping[RecordKind, Written]) -> dict[str, int]:
+    """How many rows of each kind came to the account's totals."""
+    return {
+        "conversations": len(kinds[RecordKind.CONVERSATION].new),
+        "messages": len(kinds[RecordKind.MESSAGE].new),
+        "posts": len(kinds[RecordKind.POST].new),
+        "comments": len(kinds[RecordKind.COMMENT].new),
+    }
 
 
 def _changes(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from itertools import chain
 from typing import Any
@@ -31,6 +31,7 @@ class Writing:
     account_id: int
     sequence: int
     fetched: bool
+    conversations: dict[str, int] = field(default_factory=dict)  # ids of those spoken of
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -74,19 +75,26 @@ def _write_conversations(writing: Writing, merged: Merged) -> Written:
         [*merged.conversations, *(ConversationRecord(one, title="") for one in spoken_of)],
         key=lambda one: one.external_id,
     )
-    _copy(
-        writing.cursor,
-        sql.COPY_CONVERSATIONS,
-        ((r.external_id, r.title, r.is_group, r.external_id in stated) for r in rows),
-    )
-    return _write(writing, sql.UPSERT_CONVERSATIONS)
+    given: dict[str, Any] = {
+        "account": writing.account_id,
+        "ids": [row.external_id for row in rows],
+        "titles": [row.title for row in rows],
+        "groups": [row.is_group for row in rows],
+        "stated": [row.external_id in stated for row in rows],
+    }
+    writing.cursor.execute(sql.UPSERT_CONVERSATIONS, given)
+    new, changed, same, made, ids = writing.cursor.fetchone()
+    writing.conversations.update(json.loads(ids))
+    return Written(tuple(new or ()), tuple(changed or ()), same, made)
 
 
 def _write_messages(writing: Writing, merged: Merged) -> Written:
     """Write the messages and bring their conversations' last message and counters along."""
     if not merged.messages:
         return Written()
-    _copy(writing.cursor, sql.COPY_MESSAGES, map(_message_row, merged.messages))
+    talks = writing.conversations
+    rows = (_message_row(one, talks[one.conversation_id]) for one in merged.messages)
+    _copy(writing.cursor, sql.COPY_MESSAGES, rows)
     writing.cursor.execute(sql.UPSERT_MESSAGES, writing.parameters)
     counted = [(row[0], row[1] or [], row[2] or [], *row[3:]) for row in writing.cursor.fetchall()]
     touched = [row for row in counted if row[1] or row[2]]
@@ -109,10 +117,10 @@ def _write_messages(writing: Writing, merged: Merged) -> Written:
     )
 
 
-def _message_row(message: MessageRecord) -> tuple[Any, ...]:
+def _message_row(message: MessageRecord, conversation_id: int) -> tuple[Any, ...]:
     return (
         message.external_id,
-        message.conversation_id,
+        conversation_id,
         message.sender_id,
         message.sender_name,
         message.text,

@@ -176,12 +176,19 @@ def touched(faults: tuple[Timed, ...]) -> set[str]:
 
 
 def keeps_tasks(faults: tuple[Timed, ...]) -> bool:
-    """No worker is killed and the broker is left alone: no task may be lost or doubled."""
+    """No worker is killed and the broker is left alone: no task may be lost or doubled.
+
+    One that is frozen while it stops is killed when its time is over: what it had fetched comes
+    back after the broker's visibility timeout.
+    """
+    frozen = {one.fault.worker_id for one in faults if isinstance(one.fault, Freeze)}
     for one in faults:
         match one.fault:
             case Kill(target="main" | "pool" | "valkey") | Freeze(target="valkey"):
                 return False
             case KillTogether() | Wish(graceful=False):
+                return False
+            case Wish(verb="stop" | "restart", worker_ids=asked) if frozen & set(asked):
                 return False
             case Freeze(target="main", hold_s=hold_s) if hold_s > MISSED_S:
                 return False
