@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from django.core.exceptions import RequestDataTooBig
+from django.core.exceptions import NON_FIELD_ERRORS, RequestDataTooBig
 from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db import DataError, IntegrityError, InterfaceError, OperationalError
 from django.db.models import Model, ProtectedError, QuerySet
@@ -19,6 +19,7 @@ from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import as_serializer_error
+from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
 from crm.paging import Page
@@ -65,7 +66,7 @@ class ExceptionHandler(StandardHandler):
                 return Refusal(status_code, code, str(exc))
         match exc:
             case DjangoValidationError():
-                return ValidationError(as_serializer_error(exc))
+                return ValidationError(_named_as_here(as_serializer_error(exc)))
             case ProtectedError():
                 return Refusal(409, "in_use", _("Other things still refer to this one."))
             case IntegrityError() | DataError():
@@ -82,6 +83,12 @@ class ExceptionHandler(StandardHandler):
         """A traceback is for bugs; that something is away is logged by Django as any 5xx is."""
         if exc.status_code == status.HTTP_500_INTERNAL_SERVER_ERROR:
             super().report_exception(exc, response)
+
+
+def _named_as_here(errors: dict[str, Any]) -> dict[str, Any]:
+    """What is wrong with the whole has one name, whoever found it."""
+    whole = api_settings.NON_FIELD_ERRORS_KEY
+    return {whole if name == NON_FIELD_ERRORS else name: said for name, said in errors.items()}
 
 
 def _refused_by_database(exc: IntegrityError | DataError) -> Exception:

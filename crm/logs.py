@@ -13,6 +13,16 @@ from lifecycle.masking import MASK, SECRET_NAME
 OURS = {"time", "level", "logger"}
 
 
+def only_bugs_have_tracebacks(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Django gives one to each refusal (403, 400) too."""
+    status = event.get("status_code")
+    if isinstance(status, int) and status < 500:
+        event.pop("exc_info", None)
+    return event
+
+
 def hide_secrets(
     _logger: object, _method: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
@@ -59,6 +69,7 @@ def logging_config(log_format: str, level: str) -> dict[str, Any]:
     )
     # Last but one: by then tracebacks are text, in which a secret can stand as well.
     last: list[structlog.typing.Processor] = [
+        only_bugs_have_tracebacks,
         structlog.processors.format_exc_info,
         hide_secrets,
         structlog.processors.JSONRenderer(ensure_ascii=False)

@@ -36,8 +36,12 @@ SAVED_FIELDS = (
 
 
 def field_name(platform: str, name: str) -> str:
-    """The form's field for one credential of one platform; `name` "" is their JSON object."""
-    return f"credentials_{platform}_{name}" if name else f"credentials_{platform}"
+    """The form's field for one credential of one platform; `name` "" is their JSON object.
+
+    It is also a variable of the page's script: a platform's name may have hyphens, that may not.
+    """
+    whole = f"credentials_{platform.replace('-', '_')}"
+    return f"{whole}_{name}" if name else whole
 
 
 def credential_fields(platform: str, shape: type[BaseModel]) -> dict[str, forms.Field]:

@@ -70,7 +70,7 @@ def state_badge(delivery: HookDelivery) -> SafeString:
 class HookDeliveryAdmin(RecordAdmin):
     """What was pushed; what it held is shown on its own page, to those who operate accounts."""
 
-    list_display = ["received", "account", "standing", "delivery_id", "repeats", "why", "processed"]
+    list_display = ["received", "account", "standing", "named", "repeats", "why", "processed"]
     list_filter = ["state", "account__platform", "account"]
     search_fields = ["delivery_id", "error", "order_key"]
     exclude = ["body", "headers"]
@@ -97,6 +97,10 @@ class HookDeliveryAdmin(RecordAdmin):
     @admin.display(description=_("state"), ordering="state")
     def standing(self, delivery: HookDelivery) -> SafeString:
         return state_badge(delivery)
+
+    @admin.display(description=_("delivery id"))
+    def named(self, delivery: HookDelivery) -> SafeString | str:
+        return clipped(delivery.delivery_id, "small")
 
     @admin.display(description=_("error"))
     def why(self, delivery: HookDelivery) -> SafeString | str:

@@ -28,6 +28,7 @@ from sync.qr import data_uri
 from sync.services.logins import OPEN_STATES
 from sync.types import LoginSessionState
 
+HTMX_STOP_POLLING = 286
 TONES = {
     LoginSessionState.PENDING: "blue live",
     LoginSessionState.SCANNED: "amber live",
@@ -97,7 +98,8 @@ class LoginSessionAdmin(LiveList, ReadOnlyAdmin):
             "finished": moment(session.finished_at),
         }
         if polls(request, "live-login"):
-            return TemplateResponse(request, "console/login_live.html", context)
+            status = 200 if is_open else HTMX_STOP_POLLING
+            return TemplateResponse(request, "console/login_live.html", context, status=status)
         context |= {
             **self.admin_site.each_context(request),
             "title": gettext("Log in %(account)s") % {"account": session.account},

@@ -74,7 +74,7 @@ class ReplyAdmin(LiveList, ReadOnlyAdmin):
     def state_badge(self, reply: Reply) -> SafeString:
         return reply_badge(reply)
 
-    @admin.display(description=_("to"))
+    @admin.display(description=_("conversation or post"))
     def where(self, reply: Reply) -> SafeString | str:
         target = reply.conversation or reply.post
         if target is None:

@@ -18,7 +18,7 @@ from sync.engine.database import Database
 from sync.engine.opening import CLOSE_S, Server
 from sync.engine.problems import redacted
 from sync.engine.tally import Tally
-from sync.errands import AFTER_CATCHING_UP, BEFORE_READING, ERRANDS
+from sync.errands import AFTER_CATCHING_UP, BEFORE_LOGIN, BEFORE_READING, ERRANDS
 from sync.errors import CursorInvalid, LoginExpired, LoginFailed, PlatformUnavailable
 from sync.platforms.base import Connection, Platform
 from sync.types import Batch, LoginState, LoginStep, OpenGap, Receipt, Work
@@ -115,7 +115,9 @@ class AccountCheck:
         return await self._database(function, *args, **kwargs)
 
     async def _catch_up(self) -> None:
-        """All that waits: a login, errands, what is new, errands."""
+        """All that waits: what was pushed, a login, errands, what is new, errands."""
+        for work in BEFORE_LOGIN:
+            await self._errand(work)
         if Work.LOGINS in self._work and Work.LOGINS in ERRANDS:
             await self._errand(Work.LOGINS)
             self._is_logged_in = bool(self.connection.session)

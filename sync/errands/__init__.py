@@ -14,7 +14,7 @@ from sync.errands.marks import marks
 from sync.errands.replies import send_replies
 from sync.types import Work
 
-__all__ = ["AFTER_CATCHING_UP", "BEFORE_READING", "ERRANDS", "Check", "Errand"]
+__all__ = ["AFTER_CATCHING_UP", "BEFORE_LOGIN", "BEFORE_READING", "ERRANDS", "Check", "Errand"]
 
 ERRANDS: dict[Work, Errand] = {
     Work.LOGINS: log_in,
@@ -24,6 +24,8 @@ ERRANDS: dict[Work, Errand] = {
     Work.AUDITS: audit,
 }
 
+# What the platform pushed is here already: it needs no session, and waits for none.
+BEFORE_LOGIN = (Work.DELIVERIES,)
 # `Work.LOGINS` comes before all of these, in place of a plain login.
-BEFORE_READING = (Work.DELIVERIES, Work.REPLIES, Work.MARKS)
+BEFORE_READING = (Work.REPLIES, Work.MARKS)
 AFTER_CATCHING_UP = (Work.AUDITS,)

@@ -32,7 +32,7 @@ class Check(Protocol):
 
     @property
     def connection(self) -> Connection:
-        """Open; logged in, except for the errand `logins`."""
+        """Open; logged in, except for the errands `deliveries` and `logins`."""
 
     async def store(self, batch: Batch, within: Callable[[Receipt], None] | None = None) -> Receipt:
         """Merge and commit a batch, fenced; `within` runs in the same transaction.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import pydantic
 from django.core.exceptions import ValidationError
@@ -141,7 +141,9 @@ def _apply(account: Account, fields: dict[str, Any]) -> None:
 
 
 def _bad_endpoint(account: Account, platform: Platform) -> dict[str, list[str]]:
-    """Also takes a closing slash off, so that one server has one name."""
+    """Also writes it in one way, so that one server has one name: no closing slash, and scheme and
+    host in small letters (RFC 3986, 6.2.2.1).
+    """
     if not isinstance(account.endpoint, str):
         return {"endpoint": [_("This must be a text.")]}
     account.endpoint = account.endpoint.strip().rstrip("/")
@@ -163,6 +165,7 @@ def _bad_endpoint(account: Account, platform: Platform) -> dict[str, list[str]]:
         }
     if parts.username is not None:
         return {"endpoint": [_("Name and password belong in the credentials.")]}
+    account.endpoint = urlunsplit(parts._replace(netloc=parts.netloc.lower()))
     return {}
 
 

@@ -16,6 +16,7 @@ from django.db import connection, transaction
 from django.db.models import F
 from django.db.models.functions import Coalesce
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from psycopg.types.json import Jsonb
 
 from sync import feed, numbers, sql
@@ -273,9 +274,12 @@ def note_missed(lease: Lease, is_numbered: bool) -> None:
                 defaults={
                     "older_end": since.isoformat(),
                     "newer_end": until.isoformat(),
-                    "reason": _(
+                    "reason": ngettext(
+                        "%(n)s delivery was turned away while the account was disabled; "
+                        "the platform can't be asked for it.",
                         "%(n)s deliveries were turned away while the account was disabled; "
-                        "the platform can't be asked for them."
+                        "the platform can't be asked for them.",
+                        endpoint.missed,
                     )
                     % {"n": endpoint.missed},
                 },

@@ -13,6 +13,7 @@ from django.test import Client
 from django.urls import reverse
 
 from sync import services, store
+from sync.admin.forms import field_name
 from sync.models import Account, Comment, Conversation, DeadLetter, Message, Post, SyncRun
 from sync.types import ConversationRecord, Direction, Lease, Merged, MessageRecord
 
@@ -142,6 +143,12 @@ def test_empty_credentials_are_complained_about_for_a_new_account_only(
     account = Account.objects.get(pk=account.pk)
     assert account.name == "Renamed"
     assert account.credentials["password"] == SECRET
+
+
+def test_inputs_are_called_as_the_page_script_can_call_them() -> None:
+    """unfold makes a variable of each: a hyphen would be a minus."""
+    assert field_name("chat-app", "user").isidentifier()
+    assert field_name("chat-app", "").isidentifier()
 
 
 def test_a_second_account_of_that_name_is_refused_at_the_form(

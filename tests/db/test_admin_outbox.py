@@ -235,13 +235,16 @@ def test_a_login_is_asked_for_shown_and_cancelled(
     assert "data:image/svg+xml" in live
     assert 'href="https://x.org/go"' in live
     answer = reverse("admin:sync_loginsession_answer", args=[session.pk])
-    assert "Give the code" in client.post(answer, {"answer": ""}, follow=True).content.decode()
+    said = client.post(answer, {"answer": ""}, follow=True).content.decode()
+    assert said.count("Give the code") == 1, "the layout shows it, once"
     client.post(answer, {"answer": "https://x.org/back?code=c1&state=s"})
     session.refresh_from_db()
     assert session.answer == {"code": "c1", "state": "s"}
     client.post(reverse("admin:sync_loginsession_cancel", args=[session.pk]))
     session.refresh_from_db()
     assert session.state == "cancelled"
+    ended = client.get(page, headers={"HX-Target": "live-login"})
+    assert (ended.status_code, "m-ended" in ended.content.decode()) == (286, True), "polls no more"
 
 
 def test_the_proof_of_an_account(

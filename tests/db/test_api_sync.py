@@ -104,7 +104,7 @@ def test_bad_accounts_name_the_field(
 def test_an_account_is_there_once(api_client: APIClient) -> None:
     assert post(api_client, "accounts", **NEW).status_code == 201
     again = post(api_client, "accounts", **{**NEW, "endpoint": NEW["endpoint"] + "/"})
-    assert errors_of(again, 400)
+    assert errors_of(again, 400) == {"non_field_errors": "unique_together"}
     assert Account.objects.count() == 1
 
 

@@ -13,12 +13,12 @@ from django.db import DataError, connection
 from django.utils import timezone
 
 from sync import platforms, services, store
-from sync.errors import Malformed
+from sync.errors import LoginFailed, Malformed
 from sync.models import Account, DeadLetter, Gap, HookDelivery, HookEndpoint, Message, SyncRun
 from sync.platforms.base import Delivery, HookRequest, Hooks
 from sync.services.deliveries import Settled, Tally, count, keep_malformed, take_delivery
 from sync.tasks import prune_deliveries
-from sync.types import AccountRef, Batch, Lease, MessageRecord, Record, Refused
+from sync.types import AccountRef, Batch, Lease, LoginState, MessageRecord, Record, Refused
 from tests.db.engine_stage import check
 from tests.db.sync_stage import TinyPlatform, check_counters, make_account, message, rows
 
@@ -93,6 +93,18 @@ def test_what_waits_is_stored_in_order_of_arrival(account: Account) -> None:
     check_counters(account)
     assert account.error_count == 0
     assert SyncRun.objects.filter(account=account).count() == 1, "together, in one batch"
+
+
+def test_what_was_pushed_waits_for_no_login(account: Account, tiny: TinyPlatform) -> None:
+    async def refuse(_ref: AccountRef) -> None:
+        raise LoginFailed("the token was withdrawn")
+
+    tiny.on_login = refuse
+    Account.objects.update(session={})
+    push(account, [1])
+    check(account)
+    assert (states(account), account.login_state) == (["done"], LoginState.FAILED)
+    assert Message.objects.filter(account=account).count() == 1
 
 
 def test_more_than_a_batch_takes_is_cut(account: Account, settings: Any) -> None:

@@ -407,8 +407,8 @@ def test_errands_run_in_their_order_and_only_when_there_is_work(
     take(one)
     eventually(lambda: platform.closed)
     assert [name for name in ran if "new" not in name] == [
-        "logins",
         "deliveries",
+        "logins",
         "replies",
         "read",
         "audits",

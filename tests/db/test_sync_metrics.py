@@ -213,6 +213,14 @@ def test_who_is_stalled(fields: dict[str, Any], expected: bool) -> None:
     assert is_stalled(account) == expected
 
 
+def test_a_wait_without_news_is_no_stall() -> None:
+    """It is told every 60 s, and written with the next renewal of leases."""
+    account = stale_by(110)
+    Account.objects.update(stalled_after_s=60, interval_s=30)
+    services.judge_freshness(timezone.now())
+    assert not is_stalled(account)
+
+
 def test_an_account_that_people_just_changed_has_its_time(viewer: User) -> None:
     account = stale_by(4000)
     Account.objects.update(updated_at=timezone.now())

@@ -88,6 +88,12 @@ def test_an_account_is_there_once() -> None:
         services.create_account({**FIELDS, "endpoint": "https://chat.example.org"})
 
 
+def test_a_server_has_one_name() -> None:
+    """So that an account is there once, and its breaker too."""
+    account = services.create_account({**FIELDS, "endpoint": "HTTPS://Chat.Example.ORG:8448/Path/"})
+    assert account.endpoint == "https://chat.example.org:8448/Path"
+
+
 def test_a_new_password_ends_session_and_lease() -> None:
     account = services.create_account(FIELDS)
     Account.objects.update(session={"token": "t"}, login_state="failed", error_count=4)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sync.types import (
     Attachment,
@@ -20,6 +20,8 @@ from sync.types import (
     Refused,
 )
 from sync.weights import Row
+
+LATEST_MS = 253_402_300_799_000  # the last second that a `datetime` can hold
 
 
 class File(BaseModel):
@@ -45,7 +47,7 @@ class Written(BaseModel):
     sender: str = ""
     name: str = ""
     text: str
-    at: int
+    at: int = Field(ge=0, le=LATEST_MS)
     own: bool = False
     files: tuple[File, ...] = ()
     edited: int | None = None
