@@ -185,6 +185,7 @@ def test_bad_settings_are_said_in_a_line_each(fresh_system: System, command: str
 def test_ctrl_c_before_anything_started_is_no_traceback(fresh_system: System) -> None:
     code = """
 import os, signal, sys, manage
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored below a job in the background
 def hook(event, arguments):
     if event == "import" and arguments[0] == "crm.up.run":
         os.kill(os.getpid(), signal.SIGINT)
