@@ -42,7 +42,8 @@ WORKERS = ("sync-1", "sync-2", "sync-3")
 VICTIMS = ("worker", "master", "postgres", "broker", "agent", "web", "platform", "worker")
 ROUNDS = 3 * len(VICTIMS)
 RECONNECTS = 50
-CAUGHT_UP_S = 240.0
+# A server's breaker and a reply's next attempt may both wait for 5 min after the last fault.
+CAUGHT_UP_S = 600.0
 FAULTS = {
     "error_500": 0.05,
     "rate_limit": 0.02,
