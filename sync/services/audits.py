@@ -17,16 +17,14 @@ from django.utils.translation import ngettext
 
 from sync import feed, platforms
 from sync.errors import Rejected
-from sync.merge import clean
 from sync.models import Account, Audit, DeadLetter, Gap, SeenVersion
-from sync.services.rows import held, locked, notify
+from sync.services.rows import held, locked, notify, shown
 from sync.types import AuditOutcome, DeadLetterState, Lease, Listing, Receipt, RecordKind
 
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 LOOKED_BACK = timedelta(days=30)  # by a scheduled audit, once all before has been compared
 OVERLAP = timedelta(days=1)
 JITTER = 0.1  # of the interval, either way
-LONGEST_ERROR = 2000
 
 
 @dataclass(slots=True)
@@ -207,7 +205,7 @@ def _close(
 ) -> None:
     Audit.objects.filter(pk=audit_id).update(
         outcome=outcome.value,
-        error=clean(error, LONGEST_ERROR),
+        error=shown(error),
         finished_at=now,
         progress={},
     )

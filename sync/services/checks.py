@@ -18,10 +18,9 @@ from django.db.models.functions import Greatest
 from sync import schedule, sql
 from sync.models import Account, SyncRun
 from sync.services.leases import LEASE_S
-from sync.services.rows import held, notify, report, stale
+from sync.services.rows import held, notify, report, shown, stale
 from sync.types import AccountRef, Lease, LoginState, RunOutcome, Work
 
-LONGEST_ERROR = 2000
 # The master looks by itself every 5 s, and plans for what is due later.
 SOON = timedelta(seconds=5)
 
@@ -110,7 +109,7 @@ def record_login(lease: Lease, state: LoginState, session: dict[str, object] | N
 
 def note(lease: Lease, text: str, now: datetime) -> None:
     """Something that people should see, though the check goes on. Raises `StaleEpoch`."""
-    report(lease, last_error=text[:LONGEST_ERROR], last_error_at=now)
+    report(lease, last_error=shown(text), last_error_at=now)
 
 
 def record_failure(
@@ -121,7 +120,7 @@ def record_failure(
     """
     with held(lease) as account:
         account.error_count += 1
-        account.last_error = problem.error[:LONGEST_ERROR].replace("\x00", "")
+        account.last_error = shown(problem.error)
         account.last_error_at = now
         account.claimed_generation = None
         if problem.login_state is not None:

@@ -22,11 +22,10 @@ from psycopg.types.json import Jsonb
 from sync import feed, numbers, sql
 from sync.models import Account, Gap, HookDelivery, HookEndpoint
 from sync.platforms.base import Delivery
-from sync.services.rows import held, notify
+from sync.services.rows import held, notify, shown
 from sync.store.books import keep_refused
 from sync.types import AccountRef, DeliveryState, Lease, Refused
 
-LONGEST_ERROR = 2000
 LONGEST_REJECTION = 300
 # Keys of gaps; no batch closes those that begin with `hooks:`.
 NUMBERS = "hooks:numbers:"  # `<first>-<last>`, both missing
@@ -140,7 +139,7 @@ def _insert(
         "headers": Jsonb(dict(headers)),
         "body": body,
         "state": (DeliveryState.REFUSED if error else DeliveryState.PENDING).value,
-        "error": error[:LONGEST_ERROR],
+        "error": shown(error),
     }
     cursor.execute(sql.TAKE_DELIVERY, values)
     is_new, others_wait = cursor.fetchone()
@@ -204,7 +203,7 @@ def settle(account_id: int, settled: Sequence[Settled], restarted: bool, now: da
         if one.error:
             HookDelivery.objects.filter(pk=one.delivery).update(
                 state=DeliveryState.REFUSED.value,
-                error=one.error[:LONGEST_ERROR],
+                error=shown(one.error),
                 processed_at=now,
             )
     arrived = [one.number for one in settled if one.number is not None]

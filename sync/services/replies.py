@@ -22,9 +22,9 @@ from django.utils.translation import gettext as _
 
 from sync import feed, platforms, schedule
 from sync.errors import KeyReused, Rejected
-from sync.merge import REPLACEMENT, UNSTORABLE
+from sync.merge import UNSTORABLE
 from sync.models import Account, Comment, Conversation, Message, Post, Reply
-from sync.services.rows import held, notify
+from sync.services.rows import held, notify, shown
 from sync.types import Direction, Lease, OutgoingReply, RecordKind, ReplyState
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,6 @@ MOST_ATTEMPTS = 12
 LONGEST_RETRY_S = 300.0
 # A request whose answer is lost may still be on its way: the platform is asked for it after this.
 SETTLE_S = 30.0
-LONGEST_ERROR = 2000
 LOOKED_AT = 1000  # pending replies of one account
 
 Target = Conversation | Post | Comment
@@ -176,7 +175,7 @@ def record_sent(attempt: Attempt, external_id: str, now: datetime) -> None:
 def record_refused(attempt: Attempt, error: str) -> None:
     """The platform refuses it for good."""
     with transaction.atomic():
-        if _current(attempt).update(state=ReplyState.FAILED.value, error=_shown(error)):
+        if _current(attempt).update(state=ReplyState.FAILED.value, error=shown(error)):
             _told(_account_of(attempt), attempt.reply_id, "changed")
 
 
@@ -188,7 +187,7 @@ def record_doubt(
     """
     is_last = attempt.number >= MOST_ATTEMPTS
     state = ReplyState.FAILED if is_last else ReplyState.PENDING
-    values: dict[str, object] = {"state": state.value, "error": _shown(error)}
+    values: dict[str, object] = {"state": state.value, "error": shown(error)}
     if was_not_sent:
         values["attempted_at"] = None
     with transaction.atomic():
@@ -313,7 +312,3 @@ def _told(account_id: int, reply_id: int, operation: str) -> None:
 def _due_now(account_id: int) -> None:
     Account.objects.filter(pk=account_id).update(next_due_at=timezone.now())
     notify(account_id)
-
-
-def _shown(error: str) -> str:
-    return UNSTORABLE.sub(REPLACEMENT, error)[:LONGEST_ERROR]

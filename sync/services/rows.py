@@ -10,12 +10,21 @@ from django.db import connection, transaction
 
 from sync import sql
 from sync.errors import StaleEpoch
+from sync.merge import clean
 from sync.models import Account
 from sync.types import Lease
 
 ACCOUNTS = (
     "muster_accounts"  # the channel that wakes the master's duty; payload: account id, 0: all
 )
+
+
+LONGEST_ERROR = 2000  # characters
+
+
+def shown(error: str) -> str:
+    """An error as a column holds it."""
+    return clean(error, LONGEST_ERROR)
 
 
 def notify(account_id: int) -> None:

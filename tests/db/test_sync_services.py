@@ -298,3 +298,16 @@ def test_totals_in_one_query(make_config: Any) -> None:
         "comments": 0,
         "unread": 6,
     }
+
+
+def test_errors_are_shown_whatever_the_platform_wrote() -> None:
+    """NUL and half of a surrogate pair can't be stored, and cost neither note nor check."""
+    account = make_account()
+    held = lease(account)
+    services.note(held, "a\x00b\ud800" + "c" * 3000, NOON)
+    account.refresh_from_db()
+    assert account.last_error.startswith("a\ufffdb\ufffdccc")
+    assert len(account.last_error) == 2000
+    services.record_failure(held, services.Problem("x\ud800\x00"), NOON, 0.5)
+    account.refresh_from_db()
+    assert account.last_error == "x\ufffd\ufffd"
