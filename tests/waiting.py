@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -17,3 +17,14 @@ def eventually(check: Callable[[], T], timeout_s: float = 30.0) -> T:
         assert time.monotonic() < deadline, f"not within {timeout_s} s; last seen: {value!r}"
         time.sleep(POLL_S)
     return value
+
+
+def eventually_nothing(
+    check: Callable[[], Sequence[str]], timeout_s: float, pause_s: float = POLL_S
+) -> None:
+    """Until `check` finds nothing wrong. Fails the test with what it found last after `timeout_s`.
+    `pause_s` is left between two looks: for checks that cost those they look at."""
+    deadline = time.monotonic() + timeout_s
+    while found := check():
+        assert time.monotonic() < deadline, f"after {timeout_s} s:\n" + "\n".join(found)
+        time.sleep(pause_s)

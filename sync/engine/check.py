@@ -76,8 +76,8 @@ class AccountCheck:
                     return
                 await self._wait()
             except LoginExpired:
-                if not self._may_log_in:
-                    raise LoginFailed("the platform ends each new session at once") from None
+                if not self._may_log_in:  # no proof that the credentials are wrong: it backs off
+                    raise LoginExpired("the platform ended a new session at once") from None
                 await self.in_database(services.record_login, self.run.lease, LoginState.EXPIRED)
                 self._is_logged_in = False
             except CursorInvalid as invalid:

@@ -7,7 +7,7 @@ import random
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -17,6 +17,7 @@ SILENCE_S = 20.0  # heartbeats come every 15 s
 
 class FeedReader:
     """Follows the events from `since` on in a thread of its own; leaves and comes back by chance.
+    A context: the thread has ended when it is left, however that happens.
 
     `seen`: position → changes, in the order of arrival.
     """
@@ -30,18 +31,19 @@ class FeedReader:
         self._patient = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="console")
 
-    def start(self) -> None:
+    def __enter__(self) -> Self:
         self._thread.start()
+        return self
+
+    def __exit__(self, *_failure: object) -> None:
+        self._stop.set()
+        self._thread.join(SILENCE_S + 5)
+        assert not self._thread.is_alive()
 
     def read_to(self, position: int, eventually: Callable[..., Any]) -> None:
-        """Wait until it has seen that position, then end."""
+        """Wait until it has seen that position; it leaves its connection no more from here on."""
         self._patient.set()
-        try:
-            eventually(lambda: self.position >= position, 60)
-        finally:
-            self._stop.set()
-            self._thread.join(SILENCE_S + 5)
-        assert not self._thread.is_alive()
+        eventually(lambda: self.position >= position, 60)
 
     def _follow(self) -> None:
         while not self._stop.is_set():

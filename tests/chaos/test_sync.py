@@ -22,13 +22,15 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+from django.utils import timezone
+from psycopg.rows import dict_row
 
 from tests.chaos.feed_reader import FeedReader
 from tests.chaos.sync_truth import differences, held, stored
 from tests.e2e.driving import add_worker, api_of
 from tests.e2e.system import System
 from tests.fake.process import FakeServer
-from tests.waiting import eventually
+from tests.waiting import eventually, eventually_nothing
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(0)]
 
@@ -44,6 +46,13 @@ ROUNDS = 3 * len(VICTIMS)
 RECONNECTS = 50
 # A server's breaker and a reply's next attempt may both wait for 5 min after the last fault.
 CAUGHT_UP_S = 600.0
+LOOK_EACH_S = 1.0  # a look at everything costs the platform and the database
+SHOWN = 20  # rows of each kind
+ACCOUNTS = """
+    SELECT id, identifier, worker_id, epoch, next_due_at, claimed_generation, cursor, sequence,
+           login_state, last_sync_at, current_interval_s, backlog, audit_due_at, complete_until,
+           last_error, last_error_at, error_count
+    FROM sync_account ORDER BY id"""
 FAULTS = {
     "error_500": 0.05,
     "rate_limit": 0.02,
@@ -137,18 +146,36 @@ class Scene:
         names = {"broker": "valkey"}
         return self.system.part(names.get(victim, victim)).get("pid")
 
-    def has_all(self) -> bool:
-        """The store holds what the platform holds, and no reply waits; False also while the
-        database is away."""
+    def missing(self) -> list[str]:
+        """What keeps the store from holding what the platform holds, and replies that wait: for
+        people, with the state of all that could be the cause. Empty when nothing does."""
         try:
             with self.system.database() as database:
-                waiting = database.execute("SELECT 1 FROM sync_reply WHERE state = 'pending'")
-                return not waiting.fetchone() and not any(
-                    differences(held(self.server, user)[0], stored(database, account)[0])
+                found = [
+                    f"{user}: {difference}"
                     for user, account in self.accounts.items()
-                )
-        except psycopg.Error:
-            return False
+                    for difference in differences(
+                        held(self.server, user)[0], stored(database, account)[0]
+                    )[:SHOWN]
+                ]
+                found += rows(database, "SELECT * FROM sync_reply WHERE state = 'pending'")
+                return found + (self._circumstances(database) if found else [])
+        except psycopg.Error as error:
+            return [f"database: {error}"]
+
+    def _circumstances(self, database: psycopg.Connection[Any]) -> list[str]:
+        return [
+            f"now {timezone.now()}",
+            *rows(database, ACCOUNTS),
+            *rows(database, "SELECT * FROM sync_platformserver"),
+            *rows(database, "SELECT * FROM lifecycle_workerruntime"),
+        ]
+
+
+def rows(database: psycopg.Connection[Any], statement: str) -> list[str]:
+    """Each row as a line."""
+    with database.cursor(row_factory=dict_row) as cursor:
+        return [str(row) for row in cursor.execute(statement).fetchmany(SHOWN)]
 
 
 @pytest.fixture
@@ -185,8 +212,29 @@ def test_nothing_is_lost_and_nothing_is_there_twice(scene: Scene, system: System
     start = scene.client.get("/feed").raise_for_status().json()["position"]
     with system.database() as database:
         told_before = set(positions(database))
-    console = FeedReader(system.url, token, start, random.Random(SEED))
-    console.start()
+    chance = random.Random(SEED)
+    with FeedReader(system.url, token, start, chance) as console:
+        number = survive(scene, console)
+        eventually(lambda: scene.client.get("/accounts").is_success, 60)
+        eventually_nothing(scene.missing, CAUGHT_UP_S, LOOK_EACH_S)
+        with system.database() as database:
+            head = max(positions(database))
+        console.read_to(head, eventually)
+    scene.faults.update(scene.server.control("happened"))
+    print(f"rounds {number}, kills {dict(scene.kills)}, faults {dict(scene.faults)}")
+
+    with system.database() as database:
+        for user, account in scene.accounts.items():
+            check_account(scene, database, user, account)
+        check_replies(scene, database)
+        check_feed(console, database, told_before)
+    done = system.manage("recount", "--only-look")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def survive(scene: Scene, console: FeedReader) -> int:
+    """News and blows, until there were enough of both; the number of rounds. Then the platform
+    works."""
     number = 0
     ends = time.monotonic() + MINUTES * 60
     while number < ROUNDS or console.connections < RECONNECTS or time.monotonic() < ends:
@@ -196,20 +244,7 @@ def test_nothing_is_lost_and_nothing_is_there_twice(scene: Scene, system: System
         pause(scene.chance.uniform(0.2, 3.0))
         number += 1
     scene.server.control("faults")
-    eventually(lambda: scene.client.get("/accounts").is_success, 60)
-    eventually(scene.has_all, CAUGHT_UP_S)
-    scene.faults.update(scene.server.control("happened"))
-    print(f"rounds {number}, kills {dict(scene.kills)}, faults {dict(scene.faults)}")
-
-    with system.database() as database:
-        for user, account in scene.accounts.items():
-            check_account(scene, database, user, account)
-        check_replies(scene, database)
-        head = max(positions(database))
-        console.read_to(head, eventually)
-        check_feed(console, database, told_before)
-    done = system.manage("recount", "--only-look")
-    assert done.returncode == 0, done.stdout + done.stderr
+    return number
 
 
 def check_account(scene: Scene, database: psycopg.Connection[Any], user: str, account: int) -> None:

@@ -159,12 +159,20 @@ def test_an_expired_session_is_renewed_once(account: Account, tiny: TinyPlatform
     assert Message.objects.count() == 1
 
 
-def test_a_session_that_expires_at_once_waits_for_a_person(
+def test_a_session_that_expires_at_once_is_tried_again_later(
     account: Account, tiny: TinyPlatform
 ) -> None:
+    """A platform in trouble ends sessions too: a person is asked when credentials are refused."""
     tiny.on_read = script(LoginExpired("no"), LoginExpired("no again"))
+    before = timezone.now()
     check(account)
-    assert (account.login_state, tiny.logins) == (LoginState.FAILED, 1)
+    assert (account.login_state, account.error_count, tiny.logins) == (LoginState.EXPIRED, 1, 1)
+    assert account.last_error == "the platform ended a new session at once"
+    assert before < account.next_due_at < before + timedelta(seconds=30)
+
+    tiny.on_read = script(LoginExpired("not the old one"), batch("1", 1))
+    check(account)
+    assert (account.login_state, account.error_count, tiny.logins) == (LoginState.SUCCESS, 0, 2)
 
 
 def test_a_wrong_password_waits_for_a_person_and_is_not_shown(
