@@ -128,7 +128,7 @@ class Assignment:
         """Assign, and tell the workers how many accounts they hold."""
         with transaction.atomic(), connection.cursor() as cursor:
             soon = {"soon": now + timedelta(seconds=RETURNING_S)}
-            cursor.execute(sql.WORKERS, soon)
+            cursor.execute(sql.claims.WORKERS, soon)
             rows = cursor.fetchall()
             names = {row[0]: row[1] for row in rows}
             slots = self._slots(rows, now)
@@ -139,7 +139,7 @@ class Assignment:
                 notify(0)  # what moved is due for its new worker
                 self._last = next((m.worker for m in moves[::-1] if m.worker), self._last)
                 _apply(cursor, moves, now)
-                cursor.execute(sql.WORKERS, soon)
+                cursor.execute(sql.claims.WORKERS, soon)
                 loads = {row[0]: row[5] for row in cursor.fetchall()}
                 log.info("gave %s accounts another worker", len(moves))
         set_assigned_accounts({names[worker]: load for worker, load in loads.items() if load})
@@ -172,7 +172,7 @@ def _places(cursor: Any, slots: list[Slot]) -> list[Place]:
     """The accounts that `balance` has to look at: none, as a rule."""
     crowded = [slot for slot in slots if slot.ready and slot.load > slot.max_accounts]
     cursor.execute(
-        sql.HOMELESS,
+        sql.claims.HOMELESS,
         {
             "gone": [slot.worker for slot in slots if not slot.ready and not slot.returning],
             "room": sum(max(slot.max_accounts - slot.load, 0) for slot in slots if slot.ready),
@@ -185,7 +185,7 @@ def _places(cursor: Any, slots: list[Slot]) -> list[Place]:
 
 def _apply(cursor: Any, moves: list[Move], now: datetime) -> None:
     cursor.execute(
-        sql.ASSIGN,
+        sql.claims.ASSIGN,
         {
             "now": now,
             "ids": [move.account_id for move in moves],
@@ -205,9 +205,9 @@ def claim(now: datetime, most: int = MOST_AT_ONCE) -> list[Claim]:
         "most": most,
     }
     with connection.cursor() as cursor:
-        cursor.execute(sql.TRY_SERVERS, times)
+        cursor.execute(sql.claims.TRY_SERVERS, times)
         trials = cursor.fetchall()
-        cursor.execute(sql.CLAIM, times)
+        cursor.execute(sql.claims.CLAIM, times)
         return [Claim(*row) for row in (*trials, *cursor.fetchall())]
 
 
@@ -220,7 +220,7 @@ def next_run(now: datetime, *, full: bool) -> datetime:
     if full:
         return now
     with connection.cursor() as cursor:
-        cursor.execute(sql.NEXT_DUE)
+        cursor.execute(sql.claims.NEXT_DUE)
         due = [one for one in cursor.fetchone() if one is not None]
     latest = now + timedelta(seconds=POLL_S)
     return min(max(min(due), now + timedelta(seconds=TICK_S)), latest) if due else latest

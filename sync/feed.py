@@ -64,7 +64,7 @@ def prune(before: datetime, most: int = 5000) -> int:
     """Delete entries that are older, about so many at a time; returns how many. Keeps the order:
     below the last one that is deleted, none stays."""
     with connection.cursor() as cursor:
-        cursor.execute(sql.PRUNE_FEED, {"before": before, "most": most})
+        cursor.execute(sql.feed.PRUNE_FEED, {"before": before, "most": most})
         row = cursor.fetchone()
     return int(row[0])
 
@@ -72,6 +72,6 @@ def prune(before: datetime, most: int = 5000) -> int:
 def _ends() -> tuple[int, int]:
     """Up to where it was pruned, and its newest position."""
     with connection.cursor() as cursor:
-        cursor.execute(sql.FEED_ENDS)
+        cursor.execute(sql.feed.FEED_ENDS)
         floor, newest = cursor.fetchone()
     return int(floor), int(newest)

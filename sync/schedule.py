@@ -1,7 +1,7 @@
 """When an account is checked again.
 
 Pure: `now` and `random` (a number in [0, 1)) are arguments, decisions are values that the caller
-carries out. Which accounts are due is one statement, `sync.sql.CLAIM`.
+carries out. Which accounts are due is one statement, `sync.sql.claims.CLAIM`.
 """
 
 from __future__ import annotations

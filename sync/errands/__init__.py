@@ -1,7 +1,7 @@
 """The errands of a check, by the work that they do [S11, S12, S13, S9].
 
 Adding one means a module beside this file and its entry in `ERRANDS`; what makes an account's work
-wait is said in `sync.sql.WORK`.
+wait is said in `sync.sql.claims.WORK`.
 """
 
 from __future__ import annotations

@@ -59,8 +59,8 @@ def begin_run(lease: Lease, now: datetime) -> Run:
     if not rows.update(next_due_at=now + timedelta(seconds=LEASE_S), watched_at=now):
         raise stale(lease)
     waiting = rows.select_related("worker").annotate(
-        work=RawSQL(sql.WORK, []),  # noqa: S611
-        is_server_troubled=RawSQL(sql.IS_SERVER_TROUBLED, []),  # noqa: S611
+        work=RawSQL(sql.claims.WORK, []),  # noqa: S611
+        is_server_troubled=RawSQL(sql.claims.IS_SERVER_TROUBLED, []),  # noqa: S611
     )
     account = waiting.first()
     if account is None:

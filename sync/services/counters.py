@@ -54,12 +54,12 @@ def recount(*, repair: bool = True) -> list[Difference]:
 def _differences() -> Iterator[Difference]:
     """Of conversations against their messages, then of accounts against their conversations."""
     after = 0
-    while rows := _rows(sql.COUNT_CONVERSATIONS, {"after": after, "most": AT_ONCE}):
+    while rows := _rows(sql.counts.COUNT_CONVERSATIONS, {"after": after, "most": AT_ONCE}):
         after = rows[-1][0]
         for conversation_id, account_id, *figures in rows:
             yield from _unequal(account_id, conversation_id, ("unread", "messages"), figures)
     counters = ("unread", "messages", "conversations", "posts", "comments")
-    for account_id, *figures in _rows(sql.COUNT_ACCOUNTS, {}):
+    for account_id, *figures in _rows(sql.counts.COUNT_ACCOUNTS, {}):
         yield from _unequal(account_id, None, counters, figures)
 
 
@@ -79,10 +79,10 @@ def _report(account_id: int, found: list[Difference], repair: bool) -> None:
     if not repair:
         return
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(sql.LOCK_ACCOUNT, [account_id])
+        cursor.execute(sql.books.LOCK_ACCOUNT, [account_id])
         ids = sorted({one.conversation_id for one in found if one.conversation_id})
-        cursor.execute(sql.REPAIR_CONVERSATIONS, {"ids": ids})
-        cursor.execute(sql.REPAIR_ACCOUNT, {"account": account_id})
+        cursor.execute(sql.counts.REPAIR_CONVERSATIONS, {"ids": ids})
+        cursor.execute(sql.counts.REPAIR_ACCOUNT, {"account": account_id})
         epoch = Account.objects.values_list("epoch", flat=True).filter(pk=account_id).first()
         if epoch is None:  # deleted since
             return

@@ -98,12 +98,12 @@ def take_delivery(
     that it woke. Raises `Account.DoesNotExist`.
     """
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(sql.SHARE_ACCOUNT, [account_id])
+        cursor.execute(sql.deliveries.SHARE_ACCOUNT, [account_id])
         if cursor.fetchone() is None:
             raise Account.DoesNotExist
         is_new, others_wait = _insert(cursor, account_id, delivery, headers, body)
         if is_new and not others_wait:
-            cursor.execute(sql.WAKE, {"account": account_id, "now": now})
+            cursor.execute(sql.deliveries.WAKE, {"account": account_id, "now": now})
             notify(account_id)
     return is_new
 
@@ -112,7 +112,7 @@ def keep_malformed(account_id: int, headers: Mapping[str, str], body: bytes, err
     """A signed request that is not what it should be, as a dead letter; false for a repeat."""
     delivery = Delivery(delivery_id=f"malformed:{sha256(body).hexdigest()}")
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(sql.SHARE_ACCOUNT, [account_id])
+        cursor.execute(sql.deliveries.SHARE_ACCOUNT, [account_id])
         if cursor.fetchone() is None:
             raise Account.DoesNotExist
         is_new, _others = _insert(cursor, account_id, delivery, headers, body, error)
@@ -141,7 +141,7 @@ def _insert(
         "state": (DeliveryState.REFUSED if error else DeliveryState.PENDING).value,
         "error": shown(error),
     }
-    cursor.execute(sql.TAKE_DELIVERY, values)
+    cursor.execute(sql.deliveries.TAKE_DELIVERY, values)
     is_new, others_wait = cursor.fetchone()
     return is_new, others_wait
 
@@ -185,7 +185,7 @@ def none_pending(account_id: int) -> bool:
     """Whether nothing waits, those counted that are just being stored: whatever is stored after
     this wakes the account by itself."""
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(sql.LOCK_OUT_DELIVERIES, [account_id])
+        cursor.execute(sql.deliveries.LOCK_OUT_DELIVERIES, [account_id])
         waiting = HookDelivery.objects.filter(
             account_id=account_id, state=DeliveryState.PENDING
         ).exists()
@@ -291,6 +291,6 @@ def note_missed(lease: Lease, is_numbered: bool) -> None:
 def prune_deliveries(before: datetime, most: int = 5000) -> int:
     """Delete processed deliveries that came before that, at most so many in one transaction."""
     with connection.cursor() as cursor:
-        cursor.execute(sql.PRUNE_DELIVERIES, {"before": before, "most": most})
+        cursor.execute(sql.deliveries.PRUNE_DELIVERIES, {"before": before, "most": most})
         deleted: int = cursor.rowcount
     return deleted

@@ -31,7 +31,7 @@ def judge_freshness(now: datetime) -> list[Judged]:
     """
     with transaction.atomic():
         with connection.cursor() as cursor:
-            cursor.execute(sql.JUDGE_FRESHNESS, {"now": now, "told_within_s": TOLD_WITHIN_S})
+            cursor.execute(sql.claims.JUDGE_FRESHNESS, {"now": now, "told_within_s": TOLD_WITHIN_S})
             judged = [Judged(*row) for row in cursor.fetchall()]
         for one in judged:
             feed.append(one.account_id, {"account": {"changed": [one.account_id]}})

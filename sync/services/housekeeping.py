@@ -12,6 +12,6 @@ from sync import sql
 def prune_runs(before: datetime, most: int = 5000) -> int:
     """Delete receipts that finished before that, at most so many in one transaction."""
     with connection.cursor() as cursor:
-        cursor.execute(sql.PRUNE_RUNS, {"before": before, "most": most})
+        cursor.execute(sql.books.PRUNE_RUNS, {"before": before, "most": most})
         deleted: int = cursor.rowcount
     return deleted

@@ -44,7 +44,7 @@ def renew(held: Sequence[Held], now: datetime) -> dict[int, Told]:
         return {}
     with connection.cursor() as cursor:
         cursor.execute(
-            sql.RENEW,
+            sql.claims.RENEW,
             {
                 "now": now,
                 "until": now + timedelta(seconds=LEASE_S),
@@ -63,7 +63,7 @@ def give_back(leases: Sequence[Lease], at: datetime) -> None:
     """Give claims back, to be taken again at a given time. One that is stale is left alone."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
-            sql.RELEASE,
+            sql.claims.RELEASE,
             {
                 "at": at,
                 "ids": [one.account_id for one in leases],

@@ -30,7 +30,7 @@ def shown(error: str) -> str:
 def notify(account_id: int) -> None:
     """Wake the master's duty when this transaction commits."""
     with connection.cursor() as cursor:
-        cursor.execute(sql.NOTIFY, [ACCOUNTS, str(account_id)])
+        cursor.execute(sql.feed.NOTIFY, [ACCOUNTS, str(account_id)])
 
 
 def report(lease: Lease, **values: Any) -> None:

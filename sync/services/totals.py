@@ -32,7 +32,7 @@ def add_totals(totals: Sequence[Total]) -> None:
         return
     with connection.cursor() as cursor:
         cursor.execute(
-            sql.ADD_TOTALS,
+            sql.books.ADD_TOTALS,
             {
                 "platforms": [one.platform for one in totals],
                 "workers": [one.worker_id for one in totals],

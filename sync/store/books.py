@@ -19,10 +19,10 @@ def keep_gaps(cursor: CursorWrapper, account_id: int, gaps: Sequence[OpenGap] | 
     if gaps is None:
         return
     one_each = {gap.key: gap for gap in gaps}
-    cursor.execute(sql.CLOSE_GAPS, {"account": account_id, "keys": list(one_each)})
+    cursor.execute(sql.books.CLOSE_GAPS, {"account": account_id, "keys": list(one_each)})
     if one_each:
         cursor.execute(
-            sql.OPEN_GAPS,
+            sql.books.OPEN_GAPS,
             {
                 "account": account_id,
                 "keys": list(one_each),

@@ -52,7 +52,7 @@ def ingest(
             keep_refused(lease.account_id, merged.refused)
             said = feed.spoken(_changes(lease.account_id, kinds, receipt))
             cursor.execute(
-                sql.COMMIT_BATCH,
+                sql.books.COMMIT_BATCH,
                 {
                     **asdict(receipt),
                     **_totals(kinds),
@@ -106,7 +106,7 @@ def ingest_batch(
 
 def _fence(cursor: CursorWrapper, lease: Lease, after_sequence: int) -> str:
     """Lock the account and return its cursor, if lease and sequence are still the present ones."""
-    cursor.execute(sql.LOCK_ACCOUNT, [lease.account_id])
+    cursor.execute(sql.books.LOCK_ACCOUNT, [lease.account_id])
     row = cursor.fetchone()
     if row is None or row[0] != lease.epoch:
         raise StaleEpoch(lease.account_id, lease.epoch, row[0] if row else None)
@@ -119,13 +119,13 @@ def _fence(cursor: CursorWrapper, lease: Lease, after_sequence: int) -> str:
 
 def _preparation(merged: Merged) -> str:
     """How the statements are planned, and the staging tables that this batch needs."""
-    needed = [sql.PLANNING]
+    needed = [sql.books.PLANNING]
     if merged.messages:
-        needed.append(sql.STAGE_MESSAGES)
+        needed.append(sql.messages.STAGE_MESSAGES)
     if merged.posts or merged.comments:
-        needed.append(sql.STAGE_POSTS)
+        needed.append(sql.comments.STAGE_POSTS)
     if merged.comments:
-        needed.append(sql.STAGE_COMMENTS)
+        needed.append(sql.comments.STAGE_COMMENTS)
     return ";".join(needed)
 
 

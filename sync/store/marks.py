@@ -38,8 +38,10 @@ def mark_read(conversation_id: int, up_to_message_id: int | None = None) -> int:
         account_id = Conversation.objects.values_list("account_id", flat=True).get(
             pk=conversation_id
         )
-        cursor.execute(sql.LOCK_ACCOUNT, [account_id])
-        cursor.execute(sql.MARK_READ, {"conversation": conversation_id, "upto": up_to_message_id})
+        cursor.execute(sql.books.LOCK_ACCOUNT, [account_id])
+        cursor.execute(
+            sql.marks.MARK_READ, {"conversation": conversation_id, "upto": up_to_message_id}
+        )
         marked: int = cursor.rowcount
         if marked:
             Conversation.objects.filter(pk=conversation_id).update(
@@ -64,7 +66,7 @@ def mark_all_read(account_id: int | None = None) -> int:
 def untold(account_id: int, most: int = 100) -> list[Untold]:
     """What the account's platform has still to be told, the longest known conversations first."""
     with connection.cursor() as cursor:
-        cursor.execute(sql.UNTOLD_READ, [account_id, most])
+        cursor.execute(sql.marks.UNTOLD_READ, [account_id, most])
         return [Untold(*row) for row in cursor.fetchall()]
 
 
@@ -77,8 +79,8 @@ def told(mark: Untold) -> None:
 
 def _mark_account_read(account_id: int) -> int:
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(sql.LOCK_ACCOUNT, [account_id])
-        cursor.execute(sql.MARK_ALL_READ, [account_id])
+        cursor.execute(sql.books.LOCK_ACCOUNT, [account_id])
+        cursor.execute(sql.marks.MARK_ALL_READ, [account_id])
         marked: int = cursor.rowcount
         if marked:
             unread = Conversation.objects.filter(account_id=account_id, unread_count__gt=0)
@@ -97,4 +99,4 @@ def _tell(
     name = Account.objects.values_list("platform", flat=True).get(pk=account_id)
     platform = platforms.registry().get(name)
     if platform is not None and platform.marks_read:
-        cursor.execute(sql.QUEUE_MARKS, {"ids": list(read), "upto": up_to})
+        cursor.execute(sql.marks.QUEUE_MARKS, {"ids": list(read), "upto": up_to})

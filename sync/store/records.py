@@ -82,7 +82,7 @@ def _write_conversations(writing: Writing, merged: Merged) -> Written:
         "groups": [row.is_group for row in rows],
         "stated": [row.external_id in stated for row in rows],
     }
-    writing.cursor.execute(sql.UPSERT_CONVERSATIONS, given)
+    writing.cursor.execute(sql.messages.UPSERT_CONVERSATIONS, given)
     new, changed, same, made, ids = writing.cursor.fetchone()
     writing.conversations.update(json.loads(ids))
     return Written(tuple(new or ()), tuple(changed or ()), same, made)
@@ -94,13 +94,13 @@ def _write_messages(writing: Writing, merged: Merged) -> Written:
         return Written()
     talks = writing.conversations
     rows = (_message_row(one, talks[one.conversation_id]) for one in merged.messages)
-    _copy(writing.cursor, sql.COPY_MESSAGES, rows)
-    writing.cursor.execute(sql.UPSERT_MESSAGES, writing.parameters)
+    _copy(writing.cursor, sql.messages.COPY_MESSAGES, rows)
+    writing.cursor.execute(sql.messages.UPSERT_MESSAGES, writing.parameters)
     counted = [(row[0], row[1] or [], row[2] or [], *row[3:]) for row in writing.cursor.fetchall()]
     touched = [row for row in counted if row[1] or row[2]]
     if touched:
         writing.cursor.execute(
-            sql.ROLL_UP_CONVERSATIONS,
+            sql.messages.ROLL_UP_CONVERSATIONS,
             {
                 "ids": [row[0] for row in touched],
                 "inserted": [len(row[1]) for row in touched],
@@ -146,10 +146,10 @@ def _write_posts(writing: Writing, merged: Merged) -> Written:
     rows = sorted([*merged.posts, *bare], key=lambda post: post.external_id)
     _copy(
         writing.cursor,
-        sql.COPY_POSTS,
+        sql.comments.COPY_POSTS,
         ((*_post_row(post), post.external_id in stated) for post in rows),
     )
-    return _write(writing, sql.UPSERT_POSTS)
+    return _write(writing, sql.comments.UPSERT_POSTS)
 
 
 def _post_row(post: PostRecord) -> tuple[Any, ...]:
@@ -169,8 +169,8 @@ def _post_row(post: PostRecord) -> tuple[Any, ...]:
 def _write_comments(writing: Writing, merged: Merged) -> Written:
     if not merged.comments:
         return Written()
-    _copy(writing.cursor, sql.COPY_COMMENTS, map(_comment_row, merged.comments))
-    return _write(writing, sql.UPSERT_COMMENTS)
+    _copy(writing.cursor, sql.comments.COPY_COMMENTS, map(_comment_row, merged.comments))
+    return _write(writing, sql.comments.UPSERT_COMMENTS)
 
 
 def _comment_row(comment: CommentRecord) -> tuple[Any, ...]:
