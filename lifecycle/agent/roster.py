@@ -155,7 +155,9 @@ class Roster:
             asyncio.get_running_loop().call_later(RECORD_POLL_S, self._ended, kept)
             return
         try:
-            gone = spawn.gone() or self._conclude_for_keeper(spawn, kept)
+            gone = _explained(spawn.gone() or self._conclude_for_keeper(spawn, kept), kept)
+            if kept.killed and not kept.is_acknowledged:
+                spawn.record_exit(gone)  # its keeper could not know why
         except OSError:  # the disk is full: what its keeper could not do, we can't either
             log.exception("the end of %s can't be written down yet", kept.alive.instance)
             asyncio.get_running_loop().call_later(CONCLUDE_AGAIN_S, self._ended, kept)
@@ -178,7 +180,7 @@ class Roster:
                 os.close(descriptor)
         self.unconfessed.update(self._logs_of(kept.alive.instance))
         if kept.gone is None:
-            self._tell(_explained(gone, kept))
+            self._tell(gone)
 
     def _keep_on(self, kept: Kept, spawn: SpawnDir) -> None:
         """The keeper was killed, the worker lives: give it a new one, and watch that."""
