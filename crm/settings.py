@@ -230,6 +230,7 @@ CELERY_BROKER_CONNECTION_RETRY = True
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_BROKER_CONNECTION_TIMEOUT = 10
+CELERY_WORKER_CONSUMER = "lifecycle.patient_consumer:Consumer"
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "visibility_timeout": 3600,
     # What a killed worker had not acknowledged comes back in seconds, not minutes (kombu >= 5.7).

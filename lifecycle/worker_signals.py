@@ -11,6 +11,7 @@ import logging
 import os
 import platform
 import queue
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from lifecycle import VERSION, services
 from lifecycle.consumer_watch import BROKER_PATIENCE, BROKER_TIMEOUT_S, ConsumerWatch
 from lifecycle.consumption import WAITING_FOR_BROKER, Consumption
 from lifecycle.errors import LifecycleError
+from lifecycle.patience import wait_s
 from lifecycle.types import Instance
 
 log = logging.getLogger(__name__)
@@ -37,7 +39,6 @@ BEAT_S = 10.0
 LOOP_SILENCE_S = 7.0
 # A loop that is silent for this long although the broker answers does not come back by itself.
 STUCK_S = 60.0
-LONGEST_RETRY_S = 10.0
 MAX_WAITING = 1000
 
 VERSIONS = {
@@ -136,15 +137,15 @@ class Reporter:
             self._write(fact)
 
     def _write(self, fact: Callable[[], object]) -> None:
-        retry_s = 1.0
+        failed = 0
         while True:
             try:
                 fact()
             except DatabaseError as error:
                 self._outage(error)
                 close_old_connections()
-                time.sleep(retry_s)
-                retry_s = min(retry_s * 2, LONGEST_RETRY_S)
+                failed += 1
+                time.sleep(wait_s(failed, random.random()))  # noqa: S311 - no secret
             except LifecycleError as error:
                 log.warning("a fact was refused: %s", error)
                 return

@@ -32,6 +32,8 @@ def preload(app: Celery) -> None:
     import kombu.transport.redis  # noqa: F401
     import psycopg_pool  # noqa: F401
 
+    import lifecycle.patient_consumer  # noqa: F401
+
     app.loader.import_default_modules()
     app.finalize()
     for _used_at_start in (app.amqp, app.control, app.events, app.log, app.backend, app.tasks):
