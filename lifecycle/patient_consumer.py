@@ -23,6 +23,13 @@ LOOK_S = 1.0  # how often a wait looks whether the worker shall end
 
 
 class Consumer(consumer.Consumer):
+    connected = 0  # times
+
+    def connect(self) -> Connection:
+        made = super().connect()
+        self.connected += 1
+        return made
+
     def ensure_connected(self, conn: Connection) -> Connection:
         """Connect, however long it takes; each broker of a list is tried before a wait. Raises
         `WorkerShutdown` and `WorkerTerminate` when the worker shall end."""

@@ -172,6 +172,20 @@ class Reporter:
         done = int(celery_state.all_total_count[0])
         return Counts(len(celery_state.active_requests), done, self._failed)
 
+    def trouble(self) -> str:
+        """Why this worker does not work now, "" when it does. Answers at once, to any thread."""
+        if self.consumer.ends():
+            return "stopping"
+        silent_s = time.monotonic() - self._loop_at
+        if not self.consumer.is_ready():
+            return self._waits_for or "starting"
+        if silent_s > LOOP_SILENCE_S and not self._runs_task_in_loop():
+            return self._waits_for or f"its main loop has been silent for {silent_s:.0f} s"
+        return "its main loop makes no progress" if self._is_stuck else str(self._consumption)
+
+    def _runs_task_in_loop(self) -> bool:
+        return self.works_in_loop and bool(celery_state.active_requests)
+
     def _look_at_loop(self) -> None:
         """A silent main loop waits for the broker, runs a task (solo pool), or hangs."""
         now = time.monotonic()
@@ -185,7 +199,7 @@ class Reporter:
             return
         # A broker that is back is found at the loop's next try: until then it still waits.
         stuck_s = now - max(self._loop_at, self._broker_away_at)
-        if stuck_s > STUCK_S and not (self.works_in_loop and celery_state.active_requests):
+        if stuck_s > STUCK_S and not self._runs_task_in_loop():
             self._is_stuck = True
 
     def _look_at_consumer(self) -> None:
@@ -220,7 +234,7 @@ class Reporter:
             self._outage_since = None
 
 
-def enlist(instance: Instance, *, works_in_loop: bool = False) -> None:
+def enlist(instance: Instance, *, works_in_loop: bool = False) -> Reporter:
     """Make this process the worker `instance`: from now on its Celery signals are reported."""
     reporter = Reporter(instance, works_in_loop=works_in_loop)
 
@@ -237,6 +251,7 @@ def enlist(instance: Instance, *, works_in_loop: bool = False) -> None:
     connect(signals.worker_shutdown, lambda **_: reporter.flush(2.0))
     connect(signals.worker_process_init, lambda **_: reporter.start_in_child())
     connect(signals.task_failure, lambda exception, **_: _on_failure(reporter, exception))
+    return reporter
 
 
 def _on_ready(reporter: Reporter, consumer: object) -> None:

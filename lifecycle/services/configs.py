@@ -16,7 +16,7 @@ from lifecycle.types import Wish
 
 # What a process gets at its start; all else applies to what runs already.
 SPAWN_FIELDS = frozenset(
-    {"pool", "concurrency", "queues", "env_variables", "command_args", "working_directory"}
+    {"pool", "concurrency", "queues", "env_variables", "command_args", "working_directory", "port"}
     | {"max_memory_mb", "cpu_cores"}  # as far as the kernel enforces them
 )
 NOT_SET_BY_PEOPLE = frozenset(
