@@ -205,7 +205,7 @@ array_remove(ARRAY[
     ) THEN 'deliveries' END,
     CASE WHEN EXISTS (
         SELECT FROM sync_reply r
-        WHERE r.account_id = sync_account.id AND r.state = 'pending'
+        WHERE r.account_id = sync_account.id AND (r.state = 'pending' OR r.is_asked_for)
           AND r.next_attempt_at <= statement_timestamp()
     ) THEN 'replies' END,
     CASE WHEN EXISTS (

@@ -130,6 +130,22 @@ def test_undo_and_try_again(client: Client, operator: User, talk: Conversation) 
     assert "oops" in shown
 
 
+def test_what_may_have_been_sent_before_it_was_taken_back_says_so(
+    client: Client, operator: User, talk: Conversation
+) -> None:
+    client.force_login(operator)
+    write(client, "conversation", talk.pk, "oops")
+    Reply.objects.update(attempts=1, attempted_at=timezone.now(), error="the answer was lost")
+    cancel = reverse("admin:sync_reply_cancel", args=[Reply.objects.get().pk])
+    said = client.post(cancel, follow=True).content.decode()
+    assert "it may have been sent before" in said
+    beside = thread(client, "conversation", talk.pk)
+    assert "cancelled, may have been sent" in beside
+    assert "Undo" not in beside
+    outbox = reverse("admin:sync_reply_changelist")
+    assert "The platform is asked." in client.get(outbox).content.decode()
+
+
 def test_viewers_read_and_write_nothing(client: Client, viewer: User, talk: Conversation) -> None:
     client.force_login(viewer)
     reply = Reply.objects.create(account=talk.account, conversation=talk, text="hello")
