@@ -576,7 +576,7 @@ def test_a_claim_looks_at_no_account_without_deliveries(
     push(Account.objects.earliest("pk"), 20_000)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE sync_account, sync_hookdelivery")
-        values = {"now": now, "lease_until": now, "most": 500, "pushing": ["tiny"]}
+        values: dict[str, Any] = {"now": now, "lease_until": now, "most": 500, "pushing": ["tiny"]}
         cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + sql.claims.CLAIM_PUSHED, values)
         (plan,) = cursor.fetchone()
     assert most_rows(plan[0]["Plan"]) < 10, plan
