@@ -21,7 +21,7 @@ from django.views.decorators.http import require_POST
 from unfold.admin import ModelAdmin
 
 from lifecycle.console.forms import ServiceAdmin
-from lifecycle.console.live import LiveList, age, answer, badge, moment, span, two_lines
+from lifecycle.console.live import LiveList, age, answer, moment, span, two_lines
 from sync import queries, services, store
 from sync.admin.conversation_page import marked_text
 from sync.admin.forms import AccountForm, credential_fields
@@ -29,55 +29,19 @@ from sync.admin.hooks import is_pushed, panel
 from sync.admin.inbox import PlatformFilter
 from sync.admin.looks import count, face, platform_label
 from sync.admin.proof import AccountProof
+from sync.admin.standing import FailingFilter, StalledFilter, account_badge
+from sync.admin.worker_accounts import WorkerAccounts
 from sync.errors import Rejected
 from sync.models import Account
 from sync.platforms import registry
-from sync.types import LoginState
-
-
-def account_badge(account: Account) -> SafeString:
-    """One word for where an account stands."""
-    if not account.enabled:
-        return badge(_("disabled"), "grey")
-    if account.login_state == LoginState.FAILED:
-        return badge(_("waits for a person"), "red", account.last_error)
-    if account.stalled_since:
-        return badge(_("stalled"), "red", account.last_error or queries.why_no_worker(account))
-    if account.login_state == LoginState.EXPIRED:
-        return badge(_("login expired"), "amber", account.last_error)
-    if account.error_count:
-        return badge(_("error"), "red", account.last_error)
-    if why := queries.why_no_worker(account):
-        return badge(_("no worker"), "amber", why)
-    if account.last_sync_at is None:
-        return badge(_("first sync"), "blue live")
-    return badge(_("in step"), "green live")
-
-
-def is_failing(account: Account) -> bool:
-    """As `queries.failing` has it."""
-    no_login = account.login_state in (LoginState.FAILED, LoginState.EXPIRED)
-    return account.enabled and (no_login or account.error_count > 0)
 
 
 class AccountPlatformFilter(PlatformFilter):
     field = "platform"
 
 
-class StalledFilter(admin.SimpleListFilter):
-    title = _("stalled")
-    parameter_name = "stalled"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [("yes", _("Yes")), ("no", _("No"))]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Account]) -> QuerySet[Account]:
-        wanted = {"yes": False, "no": True}.get(self.value() or "")
-        return queryset if wanted is None else queryset.filter(stalled_since__isnull=wanted)
-
-
 @admin.register(Account)
-class AccountAdmin(AccountProof, ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
+class AccountAdmin(AccountProof, WorkerAccounts, ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
     """Accounts are written through `sync.services` alone; credentials are never shown back."""
 
     form = AccountForm
@@ -90,20 +54,19 @@ class AccountAdmin(AccountProof, ServiceAdmin, LiveList, ModelAdmin):  # type: i
         "worker",
         "buttons",
     ]
-    list_filter = ["enabled", AccountPlatformFilter, StalledFilter, "login_state", "worker"]
+    list_filter = [
+        *("enabled", AccountPlatformFilter, FailingFilter, StalledFilter, "login_state", "worker")
+    ]
     search_fields = ["name", "identifier", "endpoint", "last_error"]
     list_fullwidth = True
     list_per_page = 50
     warn_unsaved_form = True
     actions = ["check_selected", "read_selected", "enable_selected", "disable_selected"]
     FACTS = [
-        "state",
         "worker",
         "last_synced",
         "stalled_from",
         "checked_every",
-        "last_error",
-        "error_count",
         "conversations_total",
         "messages_total",
         "posts_total",
@@ -133,19 +96,13 @@ class AccountAdmin(AccountProof, ServiceAdmin, LiveList, ModelAdmin):  # type: i
     @admin.display(description=_("state"), ordering="error_count")
     def standing(self, account: Account) -> SafeString:
         """The state, and below it what is wrong where something is."""
-        error = account.last_error if is_failing(account) else ""
-        trouble = error or queries.why_no_worker(account)
+        trouble = account.present_error or queries.why_no_worker(account)
         return format_html(
             '<span class="m-two m-state">{}<small class="m-clip" title="{}">{}</small></span>',
             account_badge(account),
             trouble,
             trouble,
         )
-
-    @admin.display(description=_("state"))
-    def state(self, account: Account) -> SafeString:
-        why = queries.why_no_worker(account)
-        return format_html("{} {}", account_badge(account), why)
 
     @admin.display(description=_("messages"), ordering="messages_total")
     def stored(self, account: Account) -> SafeString:
