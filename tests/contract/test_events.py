@@ -287,6 +287,9 @@ def test_a_console_that_reads_nothing_is_disconnected_and_holds_up_nobody(
         eventually(lambda: "its reader took nothing" in caplog.text)
         while slow.recv(65536):  # what was under way, and then the end
             pass
+    (told,) = (one for one in caplog.records if "its reader took nothing" in one.getMessage())
+    assert told.levelname == "INFO"
+    assert [one for one in caplog.records if one.levelname == "ERROR"] == []
 
 
 def test_a_console_that_falls_out_of_what_is_kept_comes_again(
