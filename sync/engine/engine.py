@@ -66,7 +66,8 @@ class Engine:
         self._tally = Tally()
         self._stopping = False
         self._releasing: set[asyncio.Task[None]] = set()
-        self._away = asyncio.Event()  # the database is
+        self._is_database_away = False
+        self._failed = asyncio.Event()  # since the last renewal began
         self._left: dict[int, Lease] = {}  # claims of checks that ended by that, by account
         self._turned_at = time.monotonic()
 
@@ -280,10 +281,11 @@ class Engine:
             self._database_fails("claims could not be given back", error)
 
     async def _until_renewal(self, wait_s: float) -> None:
-        """A database that is away, or goes away meanwhile, is asked again soon."""
+        """Sooner when the database has failed, or fails meanwhile."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._away.wait(), wait_s)
+            await asyncio.wait_for(self._failed.wait(), wait_s)
             await asyncio.sleep(RENEW_AFTER_FAILURE_S)
+        self._failed.clear()
 
     async def _give_back_left(self) -> None:
         """Make due at once what ended because the database was away. Raises `DatabaseError`."""
@@ -298,14 +300,15 @@ class Engine:
         self, what: str, error: DatabaseError, about: dict[str, Any] | None = None
     ) -> None:
         """Said once for each outage."""
-        if not self._away.is_set():
+        if not self._is_database_away:
             log.warning("%s: %s: %s", what, type(error).__name__, error, extra=about)
-        self._away.set()
+        self._is_database_away = True
+        self._failed.set()
 
     def _database_answers(self) -> None:
-        if self._away.is_set():
+        if self._is_database_away:
             log.info("the database answers again")
-        self._away.clear()
+        self._is_database_away = False
 
 
 async def _ended(older: Watched) -> None:
