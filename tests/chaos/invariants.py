@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+from lifecycle.agent.roster import OVERDUE
 from lifecycle.states import NEXT, WITH_PROCESS
 from lifecycle.types import Event, State, Wish
 
@@ -154,6 +155,12 @@ def exits_unknown(rows: list[LogRow]) -> list[str]:
         for row in rows
         if row.event == Event.EXITED and "unknown" in row.message
     ]
+
+
+def overdue(rows: list[LogRow]) -> list[LogRow]:
+    """Ends of workers that had used up the time of a graceful stop [L7]: what they had is lost, or
+    comes back after the broker's visibility timeout."""
+    return [row for row in rows if OVERDUE in row.message]
 
 
 def disturbed(before: dict[str, Row], after: dict[str, Row], touched: set[str]) -> list[str]:
