@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from lifecycle.agent import sampling
-from lifecycle.agent.layout import Home, alive_to, gone_from, spec_from
+from lifecycle.agent.layout import Home, alive_to, gone_from, record_from, spec_from
 from lifecycle.agent.logremoval import log_verbs
 from lifecycle.agent.logserver import send_log
-from lifecycle.agent.protocol import LONGEST_LINE, decode, encode
+from lifecycle.agent.protocol import LONGEST_LINE, Word, decode, encode
 from lifecycle.agent.roster import Roster
 from lifecycle.agent.zygotes import Zygotes
 from lifecycle.errors import BackendUnavailable, LifecycleError, SpawnRefused
@@ -94,18 +94,17 @@ class Agent:
         """A keeper's word, about a worker that was to start or has ended."""
         instance = Instance(word["worker_id"], word["generation"])
         waiting = self.spawning.get(instance)
-        if word["ended"]:
-            self.roster.told(gone_from(word["gone"]))
-        elif waiting and not waiting.done():
+        match word["word"]:
+            case Word.ENDED:
+                self.roster.told(gone_from(word["gone"]))
+                return
+            case Word.DONE:
+                self.roster.done(instance)
+                return
+            case Word.STARTED:
+                self.roster.take_in(*record_from(word))
+        if waiting and not waiting.done():
             waiting.set_result(word)
-        elif not word["refused"] and not word["busy"]:
-            self._take_in(instance)
-
-    def _take_in(self, instance: Instance) -> None:
-        """A worker that started after whoever asked for it had stopped waiting, or whose lock is
-        held by a start that we know nothing of: watch it, and tell that it lives."""
-        if instance not in self.roster.kept:
-            self.roster.adopt(self.home.spawn_dir(instance))
 
     async def _spawn(self, spec: WorkerSpec) -> dict[str, Any]:
         """Fork a keeper and its worker. Raises `SpawnRefused`, `BackendUnavailable`."""
@@ -122,22 +121,24 @@ class Agent:
         if spawn.gone() is not None:
             raise BackendUnavailable(f"{instance} has ended already")
         answer = await self._ask_for(spec)
-        if answer["refused"]:
-            spawn.remove()
-            raise SpawnRefused(answer["refused"])
-        if answer["busy"]:
-            # Perhaps by an earlier request for this very spawn: its record must not be removed.
-            self._take_in(instance)
-            raise BackendUnavailable(f"a process of {instance.worker_id} still holds its lock")
-        adopted = self.roster.kept.get(instance) or self.roster.adopt(spawn)
-        if adopted is None:
-            raise BackendUnavailable(f"{instance} left no record")
+        match answer["word"]:
+            case Word.REFUSED:
+                spawn.remove()
+                raise SpawnRefused(answer["why"])
+            case Word.BUSY:
+                # Perhaps by an earlier request for this very spawn: its record must not be removed.
+                self.roster.adopt(spawn)
+                raise BackendUnavailable(f"a process of {instance.worker_id} still holds its lock")
         loop = asyncio.get_running_loop()
-        loop.call_later(IDLE_S, self.home.make_ahead)
-        loop.call_soon(  # once it is answered
-            log.info, "worker started: %s pid %s", instance, adopted.alive.process.pid
-        )
-        return alive_to(adopted.alive)
+        loop.call_later(IDLE_S, self._make_ahead)
+        pid = answer["worker"]["process"]["pid"]
+        loop.call_soon(log.info, "worker started: %s pid %s", instance, pid)  # once it is answered
+        worker: dict[str, Any] = answer["worker"]
+        return worker
+
+    def _make_ahead(self) -> None:
+        self.home.make_ahead()
+        self.zygotes.make_ahead()
 
     async def _ask_for(self, spec: WorkerSpec) -> dict[str, Any]:
         """The zygote's answer. Two who ask for the same instance share one request: a new master
@@ -145,11 +146,12 @@ class Agent:
         instance = spec.instance
         waiting = self.spawning.get(instance)
         try:
-            if waiting is None:
-                self.home.spawn_dir(instance).create(spec)
-                waiting = self.spawning[instance] = asyncio.get_running_loop().create_future()
-                await asyncio.wait_for(self.zygotes.ask(instance), SPAWN_TIMEOUT_S)
-            return await asyncio.wait_for(asyncio.shield(waiting), SPAWN_TIMEOUT_S)
+            async with asyncio.timeout(SPAWN_TIMEOUT_S):
+                if waiting is None:
+                    self.home.spawn_dir(instance).create(spec)
+                    waiting = self.spawning[instance] = asyncio.get_running_loop().create_future()
+                    await self.zygotes.ask(instance)
+                return await asyncio.shield(waiting)
         except (OSError, TimeoutError) as error:
             why = self.zygotes.failure or repr(error)
             raise BackendUnavailable(f"the zygote did not start {instance}: {why}") from error

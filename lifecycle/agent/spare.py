@@ -21,7 +21,7 @@ from setproctitle import setproctitle
 
 from lifecycle.agent import limits, strays
 from lifecycle.agent.keeper import IGNORED, Brood, become_keeper, keep, look_on, take_charge
-from lifecycle.agent.layout import Home, SpawnDir, spec_from
+from lifecycle.agent.layout import Home, SpawnDir, record_of, spec_from
 from lifecycle.agent.protocol import MESSAGE_BYTES, decode, encode
 from lifecycle.types import Instance, Pool, WorkerSpec
 
@@ -42,9 +42,7 @@ def stand_by(brood: Brood, orders: socket.socket) -> None:
     packet = orders.recv(MESSAGE_BYTES)
     orders.close()
     if packet:
-        request = decode(packet)
-        instance = Instance(request["worker_id"], request["generation"])
-        keep(brood, brood.home.spawn_dir(instance), pid, gate)
+        keep(brood, brood.home.spawn_dir(Instance(**decode(packet))), pid, gate)
 
 
 def _rehearse(pid: int) -> None:
@@ -58,8 +56,8 @@ def _rehearse(pid: int) -> None:
         spawn.create(NOBODY)
         charge = take_charge(spawn, spawn.spec(), pid, "")
         if charge:
-            encode(asdict(spawn.instance))
-            os.close(charge[0])
+            encode({**asdict(spawn.instance), **record_of(charge.keeper, charge.alive)})
+            os.close(charge.lock)
             for pump in look_on(spawn, NOBODY)[1]:
                 pump.drain()
                 pump.close()
