@@ -14,7 +14,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from setproctitle import setproctitle
 
@@ -22,7 +22,7 @@ from lifecycle.agent import process, strays
 from lifecycle.agent.layout import STREAMS, Home, SpawnDir, gone_to, record_of
 from lifecycle.agent.limits import Witness
 from lifecycle.agent.output import LogPump
-from lifecycle.agent.protocol import Word, encode
+from lifecycle.agent.protocol import GO, Word, encode
 from lifecycle.types import Alive, Exit, Gone, Instance, ProcessRef, WorkerSpec
 
 IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)
@@ -44,47 +44,44 @@ class Brood:
     code: str  # the fingerprint of the code that is imported
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
-    """What makes a keeper the keeper of a worker: the lock, open, and the two on record."""
-
-    lock: int
+class Pair(NamedTuple):
     keeper: ProcessRef
-    alive: Alive
+    worker: ProcessRef
 
 
-def keep(brood: Brood, spawn: SpawnDir, pid: int, gate: socket.socket) -> None:
-    """Live the whole life of one worker, the child `pid`, which runs once its gate is opened.
+def keep(brood: Brood, spawn: SpawnDir, spec: WorkerSpec, pair: Pair, gate: socket.socket) -> None:
+    """Live the whole life of one worker, a child that runs once its gate is opened.
 
     Says on `brood.replies` what the agent must know, see `Word`.
     """
-    spec = spawn.spec()
     if refusal := _refusal(spec):
         say(brood, spawn.instance, Word.REFUSED, why=refusal)
         return
-    charge = take_charge(spawn, spec, pid, brood.code)
+    charge = take_charge(spawn, spec, pair, brood.code)
     if charge is None:
         say(brood, spawn.instance, Word.BUSY)
         return
-    alive = charge.alive
-    socket.send_fds(gate, [encode(asdict(spawn.instance))], [charge.lock])
+    lock, alive = charge
+    socket.send_fds(gate, [GO], [lock])
     gate.close()
-    say(brood, spawn.instance, Word.STARTED, **record_of(charge.keeper, alive))
+    say(brood, spawn.instance, Word.STARTED, **record_of(pair.keeper, alive))
     # What it prints meanwhile waits in the pipes.
     setproctitle(f"muster: keeper of {spawn.instance.worker_id}")
     witness, pumps = look_on(spawn, spec)
-    pidfd = os.pidfd_open(pid)
-    _pump_until_end(pidfd, pumps)
+    pid = pair.worker.pid
+    _pump_until_end(os.pidfd_open(pid), pumps)
     # A zombie keeps its number: its group is nobody else's until it is reaped.
     process.kill_group(pid)
     how = process.exit_of_status(os.waitpid(pid, 0)[1])
     _end_children()
     _conclude(brood, spawn, alive, witness.explain(how, alive.process), pumps)
-    os.close(charge.lock)
+    os.close(lock)
     say(brood, spawn.instance, Word.DONE)
 
 
-def take_charge(spawn: SpawnDir, spec: WorkerSpec, pid: int, code: str) -> Charge | None:
+def take_charge(
+    spawn: SpawnDir, spec: WorkerSpec, pair: Pair, code: str
+) -> tuple[int, Alive] | None:
     """All that must be before the worker's first instruction: its lock, and its pid on record.
 
     None: somebody else holds a lock. Raises `OSError`.
@@ -94,10 +91,9 @@ def take_charge(spawn: SpawnDir, spec: WorkerSpec, pid: int, code: str) -> Charg
         lock = spawn.take_lock(beside_other=spec.replaces is not None)
     if lock is None:
         return None
-    alive = Alive(spawn.instance, process.refer(pid), datetime.now(UTC), code)
-    keeper = process.refer(os.getpid())
-    spawn.record_instance(keeper, alive)
-    return Charge(lock, keeper, alive)
+    alive = Alive(spawn.instance, pair.worker, datetime.now(UTC), code)
+    spawn.record_instance(pair.keeper, alive)
+    return lock, alive
 
 
 def look_on(spawn: SpawnDir, spec: WorkerSpec) -> tuple[Witness, list[LogPump]]:

@@ -19,6 +19,8 @@ from typing import Any
 LONGEST_LINE = 4 * 1024 * 1024
 # Between agent, zygote and keepers.
 MESSAGE_BYTES = 64 * 1024
+# A spare that has been told whom to start is told to start it; so is its worker, with the lock.
+GO = b"go"
 
 
 class Word(StrEnum):

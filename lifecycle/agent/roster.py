@@ -131,6 +131,12 @@ class Roster:
             kept.gone = gone
             self._tell(gone)
 
+    def is_alone(self, instance: Instance) -> bool:
+        """Whether it ended unasked, and no other process of its worker is known."""
+        kept = self.kept.get(instance)
+        same = [other for other in self.kept if other.worker_id == instance.worker_id]
+        return kept is not None and kept.ladder is None and len(same) == 1
+
     def done(self, instance: Instance) -> None:
         """Its keeper says so: as good as its end, and some milliseconds before it."""
         kept = self.kept.get(instance)

@@ -8,12 +8,13 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from lifecycle.agent import sampling
+from lifecycle.agent.ahead import Ahead
 from lifecycle.agent.layout import Home, alive_to, gone_from, record_from, spec_from
 from lifecycle.agent.logremoval import log_verbs
 from lifecycle.agent.logserver import send_log
@@ -42,6 +43,7 @@ class Agent:
         self.home = Home(home)
         self.socket_path = socket_path
         self.zygotes = Zygotes(zygote_command, self._on_word, self._on_code, self._on_death)
+        self.ahead = Ahead(self.home, self.zygotes)
         self.roster = Roster(self.home, self._publish, self._replace_keeper)
         self.watchers: set[asyncio.StreamWriter] = set()
         self.spawning: dict[Instance, asyncio.Future[dict[str, Any]]] = {}
@@ -83,11 +85,13 @@ class Agent:
             await self.zygotes.replace()
 
     def _on_code(self, code: str) -> None:
+        self.ahead.drop()
         self._publish({"event": "code", "code": code})
 
-    def _on_death(self) -> None:
-        for waiting in self.spawning.values():
-            if not waiting.done():
+    def _on_death(self, lost: Iterable[Instance]) -> None:
+        for instance in lost:
+            waiting = self.spawning.get(instance)
+            if waiting and not waiting.done():
                 waiting.set_exception(ConnectionError("it died"))
 
     def _on_word(self, word: dict[str, Any]) -> None:
@@ -99,6 +103,9 @@ class Agent:
                 self.roster.told(gone_from(word["gone"]))
                 return
             case Word.DONE:
+                if self.roster.is_alone(instance):
+                    self.ahead.prepare(instance)
+                    asyncio.get_running_loop().call_later(IDLE_S, self._make_ahead)
                 self.roster.done(instance)
                 return
             case Word.STARTED:
@@ -148,9 +155,10 @@ class Agent:
         try:
             async with asyncio.timeout(SPAWN_TIMEOUT_S):
                 if waiting is None:
-                    self.home.spawn_dir(instance).create(spec)
                     waiting = self.spawning[instance] = asyncio.get_running_loop().create_future()
-                    await self.zygotes.ask(instance)
+                    if not self.ahead.start(spec):
+                        self.home.spawn_dir(instance).create(spec)
+                        await self.zygotes.ask(instance)
                 return await asyncio.shield(waiting)
         except (OSError, TimeoutError) as error:
             why = self.zygotes.failure or repr(error)

@@ -14,13 +14,13 @@ import os
 import socket
 import subprocess
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from socket import socket as Socket
 from typing import Any
 
-from lifecycle.agent.protocol import MESSAGE_BYTES, decode, encode
+from lifecycle.agent.protocol import GO, MESSAGE_BYTES, decode, encode
 from lifecycle.errors import BackendUnavailable
 from lifecycle.types import Instance
 
@@ -55,6 +55,7 @@ class Zygote:
         if taken:
             with taken, suppress(OSError):
                 taken.send(encode(asdict(instance)))
+                taken.send(GO)
                 return
         self.starts.append(instance)
         self._fork(len(self.starts))
@@ -87,7 +88,7 @@ class Zygotes:
     """Used from one event loop only.
 
     `on_word` gets what keepers say, `on_code` which code is loaded from now on; `on_death` says
-    that what was asked and not answered may be lost.
+    which starts are lost with one.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class Zygotes:
         command: Sequence[str],
         on_word: Callable[[dict[str, Any]], None],
         on_code: Callable[[str], None],
-        on_death: Callable[[], None],
+        on_death: Callable[[Iterable[Instance]], None],
     ) -> None:
         self.command = command
         self.on_word = on_word
@@ -151,6 +152,19 @@ class Zygotes:
         while self._current is None:
             await self._is_there.wait()
         self._current.start(instance)
+
+    def make_ready(self, instance: Instance) -> Socket | None:
+        """Have the spare, if there is one, read what is to start: it starts once told to go on this
+        socket, and ends when that is closed before."""
+        if self._current is None or self._current.spare is None:
+            return None
+        taken, self._current.spare = self._current.spare, None
+        try:
+            taken.send(encode(asdict(instance)))
+        except OSError:  # it was killed
+            taken.close()
+            return None
+        return taken
 
     def ask_keeper(self, instance: Instance) -> None:
         """For another keeper of a worker that lives. Raises `OSError`."""
@@ -256,7 +270,7 @@ class Zygotes:
             log.error("the zygote died (%s); starting another", zygote.process.returncode)
             self._current = None
             self._is_there.clear()
-            self.on_death()
+            self.on_death(zygote.starts)
             self.begin()
 
 
