@@ -19,7 +19,6 @@ from datetime import datetime, timedelta
 
 from lifecycle.types import Exit, RestartMode
 
-
 MOMENTARY = timedelta(seconds=1)
 FIRST_FLOOR = timedelta(milliseconds=10)
 LAST_FLOOR = timedelta(seconds=1)
