@@ -88,7 +88,7 @@ def floor(attempts: int, uptime: timedelta) -> timedelta:
     """The least wait before restart number `attempts + 1`, whatever the policy says."""
     if attempts == 0 or uptime >= MOMENTARY:
         return timedelta(0)
-    return min(LAST_FLOOR, FIRST_FLOOR * 2 ** min(attempts - 1, 10))
+    return min(LAST_FLOOR, FIRST_FLOOR * (1 << min(attempts - 1, 10)))
 
 
 def longest_wait(cap: timedelta) -> timedelta:

@@ -20,7 +20,12 @@ MAX_BATCH = 10_000
 MAX_TIMEOUT_MS = 3_600_000
 MAX_LINES = 10_000
 STREAMS = ["stdout", "stderr"]
-RESTART_ONLY = _("Only a restart knows this option.")
+UNFIT = _("A %(action)s knows no such option.")
+OPTIONS = {
+    "start": set[str](),
+    "stop": {"graceful", "timeout"},
+    "restart": {"graceful", "timeout", "replace"},
+}
 STRINGS = {"type": "object", "additionalProperties": {"type": "string"}}
 ANYTHING = {"type": "object", "additionalProperties": {}}
 
@@ -206,12 +211,14 @@ class WishedSerializer(serializers.Serializer[Any]):
 
 
 class StopSerializer(Strict):
-    graceful = serializers.BooleanField(default=True, help_text="False kills at once.")
+    graceful = serializers.BooleanField(
+        required=False, help_text="Default true. False kills at once."
+    )
     timeout = serializers.IntegerField(
-        default=30_000,
+        required=False,
         min_value=0,
         max_value=MAX_TIMEOUT_MS,
-        help_text="Milliseconds until a graceful stop becomes a kill.",
+        help_text="Milliseconds until a graceful stop becomes a kill; default 30000.",
     )
 
 
@@ -231,9 +238,10 @@ class BatchSerializer(Strict):
     options = RestartSerializer(required=False, help_text="Of a stop or restart.")
 
     def validate(self, given: dict[str, Any]) -> dict[str, Any]:
-        if given["action"] != "restart" and "replace" in given.get("options", {}):
-            complaint = serializers.ErrorDetail(str(RESTART_ONLY), "unknown")
-            raise serializers.ValidationError({"options": {"replace": [complaint]}})
+        verb = given["action"]
+        if unfit := given.get("options", {}).keys() - OPTIONS[verb]:
+            complaint = serializers.ErrorDetail(UNFIT % {"action": verb}, "unknown")
+            raise serializers.ValidationError({"options": {name: [complaint] for name in unfit}})
         return given
 
 
