@@ -146,20 +146,36 @@ def _fit_conversation(record: ConversationRecord) -> ConversationRecord:
 
 
 def _fit_message(record: MessageRecord) -> MessageRecord:
+    if _fits_as_it_is(record):
+        return record
     _require_id("external_id", record.external_id)
     _require_id("conversation_id", record.conversation_id)
     _require_id("sender_id", record.sender_id, blank=True)
     _require_zone("sent_at", record.sent_at)
     _require_zone("edited_at", record.edited_at)
-    name = clean(record.sender_name, LONGEST_NAME)
-    text = clean(record.text)
-    content_type = clean(record.content_type, LONGEST_CONTENT_TYPE)
-    attachments = tuple([_fit_attachment(one) for one in record.attachments])
-    found = (record.sender_name, record.text, record.content_type, record.attachments)
-    if found == (name, text, content_type, attachments):  # as a rule; a copy would cost more
-        return record
     return replace(
-        record, sender_name=name, text=text, content_type=content_type, attachments=attachments
+        record,
+        sender_name=clean(record.sender_name, LONGEST_NAME),
+        text=clean(record.text),
+        content_type=clean(record.content_type, LONGEST_CONTENT_TYPE),
+        attachments=tuple([_fit_attachment(one) for one in record.attachments]),
+    )
+
+
+def _fits_as_it_is(m: MessageRecord) -> bool:
+    """Whether the rules below would change and refuse nothing, as with nearly all: one look at all
+    texts instead of one at each takes half the time."""
+    ids, name, kind = (m.external_id, m.conversation_id, m.sender_id), m.sender_name, m.content_type
+    return (
+        not m.attachments
+        and m.sent_at.utcoffset() is not None
+        and (m.edited_at is None or m.edited_at.utcoffset() is not None)
+        and 0 < len(ids[0]) <= LONGEST_ID
+        and 0 < len(ids[1]) <= LONGEST_ID
+        and len(ids[2]) <= LONGEST_ID
+        and len(name) <= LONGEST_NAME
+        and len(kind) <= LONGEST_CONTENT_TYPE
+        and _is_storable("\n".join((*ids, name, kind, m.text)))
     )
 
 

@@ -77,6 +77,7 @@ class Message(models.Model):
     conversation = models.ForeignKey(
         Conversation,
         on_delete=models.CASCADE,
+        db_index=False,  # the index below begins with it
         related_name="messages",
         verbose_name=_("conversation"),
     )

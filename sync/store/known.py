@@ -47,7 +47,7 @@ def _read(account_id: int, external_ids: list[str]) -> dict[str, tuple[Any, ...]
         psycopg.Cursor(connection.connection) as cursor,
     ):
         cursor.execute(sql.messages.STORED_MESSAGES, given, binary=True)
-        return {row[1]: row for row in cursor}
+        return {row[1]: row for row in cursor.fetchall()}
 
 
 def _is_held(message: MessageRecord, row: tuple[Any, ...] | None) -> bool:
