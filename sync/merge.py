@@ -8,7 +8,8 @@ the same rules against the stored row, so that the order in which versions arriv
 
 PostgreSQL stores neither NUL nor half of a surrogate pair: both become U+FFFD in what people read.
 In an id they would change what the id names, so such a record is refused, as is one whose id is too
-long, whose time has no zone, or whose kind nobody knows [S6]. Names and titles are cut.
+long, whose time has no zone or is beyond the calendar, or whose kind nobody knows [S6]. Names and
+titles are cut.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from datetime import MAXYEAR, MINYEAR, UTC, datetime
 from typing import Any, TypeVar
 
 from sync.types import (
@@ -168,8 +169,8 @@ def _fits_as_it_is(m: MessageRecord) -> bool:
     ids, name, kind = (m.external_id, m.conversation_id, m.sender_id), m.sender_name, m.content_type
     return (
         not m.attachments
-        and m.sent_at.utcoffset() is not None
-        and (m.edited_at is None or m.edited_at.utcoffset() is not None)
+        and _is_plain_time(m.sent_at)
+        and (m.edited_at is None or _is_plain_time(m.edited_at))
         and 0 < len(ids[0]) <= LONGEST_ID
         and 0 < len(ids[1]) <= LONGEST_ID
         and len(ids[2]) <= LONGEST_ID
@@ -177,6 +178,10 @@ def _fits_as_it_is(m: MessageRecord) -> bool:
         and len(kind) <= LONGEST_CONTENT_TYPE
         and _is_storable("\n".join((*ids, name, kind, m.text)))
     )
+
+
+def _is_plain_time(value: datetime) -> bool:
+    return MINYEAR < value.year < MAXYEAR and value.utcoffset() is not None
 
 
 def _fit_attachment(attachment: Attachment) -> Attachment:
@@ -260,8 +265,14 @@ def _require_size(record: Record, largest: int) -> None:
 
 
 def _require_zone(field: str, value: datetime | None) -> None:
-    if value is not None and (value.tzinfo is None or value.utcoffset() is None):
+    if value is None:
+        return
+    if value.tzinfo is None or value.utcoffset() is None:
         raise Unfit(f"{field} has no time zone")
+    try:
+        value.astimezone(UTC)
+    except OverflowError:  # PostgreSQL would keep it, and nobody could read it again
+        raise Unfit(f"{field} is outside of the years 1 to 9999") from None
 
 
 def _refusal(record: object, why: str) -> Refused:

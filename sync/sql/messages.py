@@ -11,8 +11,8 @@ from __future__ import annotations
 # Emptied for a second batch in one transaction; otherwise empty already, and the delete is free.
 STAGE_MESSAGES = """
 CREATE TEMP TABLE IF NOT EXISTS staged_message (
-    stored_id bigint, external_id text, conversation_id bigint, sender_id text, sender_name text, text text,
-    content_type text, attachments jsonb, direction text, sent_at timestamptz,
+    stored_id bigint, external_id text, conversation_id bigint, sender_id text, sender_name text,
+    text text, content_type text, attachments jsonb, direction text, sent_at timestamptz,
     edited_at timestamptz, is_deleted boolean
 ) ON COMMIT DELETE ROWS;
 DELETE FROM staged_message
@@ -69,9 +69,9 @@ COPY staged_message (stored_id, external_id, conversation_id, sender_id, sender_
 FROM STDIN
 """
 
-# Primary key, for those that `STORED_MESSAGES` found. The rules of `merge.combine` against the stored
-# row; a message stays in its conversation and keeps its direction. A deleted message needs no
-# reading. What a stored message said before is kept. Returns for each conversation: id, ids
+# Primary key, for those that `STORED_MESSAGES` found. The rules of `merge.combine` against the
+# stored row; a message stays in its conversation and keeps its direction. A deleted message needs
+# no reading. What a stored message said before is kept. Returns for each conversation: id, ids
 # inserted, ids changed, same, unread (difference).
 UPSERT_MESSAGES = """
 WITH seen AS (

@@ -18,10 +18,12 @@ from django.db import connection
 from sync import sql
 from sync.types import MessageRecord
 
-_said = attrgetter(
+# As `sql.messages.STORED_MESSAGES` returns them; attachments come last.
+SAID = (
     *("conversation_id", "sender_id", "sender_name", "text", "content_type"),
     *("direction", "sent_at", "edited_at", "is_deleted"),
 )
+_said = attrgetter(*SAID)
 
 
 def split_known(
