@@ -23,7 +23,9 @@ DELETE FROM staged_message
 STORED_MESSAGES = """
 SELECT m.id, m.external_id, c.external_id, m.sender_id, m.sender_name, m.text, m.content_type,
        m.direction, m.sent_at, m.edited_at, m.is_deleted, nullif(m.attachments, '[]')
-FROM sync_message m JOIN sync_conversation c ON c.id = m.conversation_id
+FROM sync_message m CROSS JOIN LATERAL (
+    SELECT * FROM sync_conversation t WHERE t.id = m.conversation_id LIMIT 1
+) c
 WHERE m.account_id = %(account)s
   AND m.external_id = ANY(ARRAY(SELECT json_array_elements_text(%(ids)s)))
 """
