@@ -14,6 +14,7 @@ from lifecycle.logs.lines import Place
 from lifecycle.masking import SECRET_FIELDS, masked
 from lifecycle.models import DEPLOYMENT_TYPES, LEVELS, STATES, WISHES, WorkerConfig, WorkerLog
 from lifecycle.series import PERIODS
+from lifecycle.types import STOP_TIMEOUT_MS
 from lifecycle.validators import validate_env_variables, validate_options
 
 MAX_BATCH = 10_000
@@ -208,7 +209,7 @@ class WishedSerializer(serializers.Serializer[Any]):
 class StopSerializer(Strict):
     graceful = serializers.BooleanField(default=True, help_text="False kills at once.")
     timeout = serializers.IntegerField(
-        default=30_000,
+        default=STOP_TIMEOUT_MS,
         min_value=0,
         max_value=MAX_TIMEOUT_MS,
         help_text="Milliseconds until a graceful stop becomes a kill.",
