@@ -131,7 +131,7 @@ class PostSerializer(serializers.ModelSerializer[Post]):
         model = Post
         fields: ClassVar[list[str]] = [
             *("id", "account", "external_id", "author_id", "author_name", "title", "text", "url"),
-            *("published_at", "stored_at"),
+            *("published_at", "edited_at", "is_deleted", "stored_at"),
         ]
         read_only_fields = fields
 
@@ -141,7 +141,8 @@ class CommentSerializer(serializers.ModelSerializer[Comment]):
         model = Comment
         fields: ClassVar[list[str]] = [
             *("id", "account", "post", "external_id", "parent_external_id", "direction"),
-            *("author_id", "author_name", "text", "published_at", "stored_at"),
+            *("author_id", "author_name", "text", "published_at", "edited_at", "is_deleted"),
+            "stored_at",
         ]
         read_only_fields = fields
 

@@ -19,9 +19,10 @@ from sync.platforms.xmpp.stanzas import (
     message_id,
     own_part,
     read_archived,
+    writer,
 )
 from sync.platforms.xmpp.stream import Page, Query, Stream
-from sync.types import Batch, Listing, MessageRecord, OutgoingReply, RecordKind, Refused
+from sync.types import Batch, Direction, Listing, MessageRecord, OutgoingReply, RecordKind, Refused
 from sync.weights import Row
 
 # How far from ours the clock of a server may be.
@@ -191,18 +192,30 @@ class Reader:
             records, refused = sorted_out(piece)
             yield Batch(None, records, refused, fetched=True)
 
-    async def archive_id(self, peer: str, external_id: str) -> str:
-        """What a room calls a message. Raises `RequestRejected` when it has none of that id."""
-        before = ""
+    async def marked(self, peer: str, external_id: str) -> str | None:
+        """The id in a marker for having read up to a message: of the last one that is not ours
+        (XEP-0333: a marker names what was received), in rooms what the room calls it. None: there
+        is none. Raises `RequestRejected` when the archive doesn't have the message."""
+        is_room = peer in self._owner.nicks
+        if not is_room and writer(external_id) != self._owner.jid:
+            return own_part(external_id)
+        archive, other = self._where(peer)
+        before, is_reached = "", False
         while True:
-            page = await self._stream.query(Query(peer, before=before))
-            for item in page.items:
+            page = await self._stream.query(Query(archive, before=before, peer=other))
+            for item in reversed(page.items):
                 record = read_archived(item, self._owner)
-                if isinstance(record, MessageRecord) and record.external_id == external_id:
-                    return item.archive_id
+                if not isinstance(record, MessageRecord):
+                    continue
+                is_reached = is_reached or record.external_id == external_id
+                if is_reached and record.direction is Direction.INBOUND and not record.is_deleted:
+                    return item.archive_id if is_room else own_part(record.external_id)
             if page.is_complete or not page.first or page.first == before:
-                raise RequestRejected("the room has no such message", 404, "item-not-found")
+                break
             before = page.first
+        if not is_reached:
+            raise RequestRejected("the archive has no such message", 404, "item-not-found")
+        return None
 
 
 async def all_news(reader: Reader, place: Place) -> AsyncIterator[tuple[Place, Step]]:

@@ -104,6 +104,11 @@ def message_id(sender: str, id: str) -> str:
     return f"{sender}#{quote(id, safe=SAFE)}"
 
 
+def writer(external_id: str) -> str:
+    """Who wrote it, as `message_id` was told."""
+    return external_id.rpartition("#")[0]
+
+
 def own_part(external_id: str) -> str:
     """The id that the writer gave it."""
     return unquote(external_id.rpartition("#")[2])
