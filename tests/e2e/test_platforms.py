@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from tests.waiting import eventually
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 # A platform's server, and a watched account on it.
-STAGES = {
+STAGES: dict[str, tuple[str, Callable[[Any], AbstractAsyncContextManager[Stage]]]] = {
     "matrix": ("homeserver", wired_matrix_stage),
     "email": ("post", email_stage),
     "xmpp": ("prosody", xmpp_stage),
@@ -42,8 +42,8 @@ def portal() -> Iterator[BlockingPortal]:
 @pytest.fixture(params=STAGES)
 def stage(request: pytest.FixtureRequest, portal: BlockingPortal) -> Iterator[Stage]:
     server, make = STAGES[request.param]
-    made: AbstractAsyncContextManager[Stage] = make(request.getfixturevalue(server))
-    with portal.wrap_async_context_manager(made) as opened:
+    made = portal.wrap_async_context_manager(make(request.getfixturevalue(server)))
+    with made as opened:
         yield opened
 
 
@@ -89,11 +89,11 @@ class Watched:
         if not self.stage.platform.can_wait:
             self.ask("check")
 
-        def found() -> dict[str, Any] | None:
+        def found() -> dict[str, Any]:
             row = self.entries().get(entry)
-            return row if row and fields.items() <= row.items() else None
+            return row if row and fields.items() <= row.items() else {}
 
-        return eventually(found)  # type: ignore[return-value]
+        return eventually(found)
 
     def reply(self, answered: dict[str, Any], text: str) -> dict[str, Any]:
         """Say something below an entry, as an operator does."""
@@ -117,20 +117,21 @@ class Watched:
         assert reply()["state"] == "sent", reply()
         return reply()
 
-    def _asked_audit(self) -> int | None:
+    def _asked_audit(self) -> int:
         answer = self.client.post(f"/accounts/{self.id}/audits", json={})
         assert answer.status_code in (202, 409), answer.text
-        return answer.json()["id"] if answer.status_code == 202 else None
+        return int(answer.json()["id"]) if answer.status_code == 202 else 0
 
     def proven(self) -> dict[str, Any]:
         """The account once an audit found it complete. The first one may be under way."""
         asked = eventually(self._asked_audit)
 
-        def audit() -> dict[str, Any] | None:
-            row: dict[str, Any] = self.get("/audits")["results"][0]
-            return row if row["id"] >= asked and row["outcome"] != "running" else None
+        def outcome() -> str:
+            row = self.get("/audits")["results"][0]
+            return str(row["outcome"]) if row["id"] >= asked else ""
 
-        assert eventually(audit)["outcome"] == "complete", self.get("/audits")  # type: ignore[index]
+        eventually(lambda: outcome() not in ("", "running"))
+        assert outcome() == "complete", self.get("/audits")
         shown: dict[str, Any] = self.get()
         assert shown["complete_until"], shown
         return shown

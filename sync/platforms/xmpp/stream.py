@@ -6,7 +6,7 @@ import asyncio
 import ipaddress
 import ssl
 import uuid
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -130,8 +130,11 @@ class Stream:
 
         client = self._client
         client.add_event_handler("session_start", begun)
+        refusals: list[str] = []  # of each way to log in that was tried
+        client.add_event_handler("failed_auth", lambda why: refusals.append(str(why["condition"])))
         client.add_event_handler(
-            "failed_all_auth", lambda _: failed(LoginExpired("the server refuses the password"))
+            "failed_all_auth",
+            lambda _: failed(no_login(refusals, isinstance(client.socket, ssl.SSLObject))),
         )
         client.add_event_handler(
             "connection_failed",
@@ -340,6 +343,19 @@ def refusal(error: IqError) -> PlatformError:
     if said in ("not-authorized", "registration-required"):
         return LoginExpired(f"the server says {said}")
     return RequestRejected(f"the server refuses: {said} {error.text}".strip(), 400, said)
+
+
+def no_login(refusals: Sequence[str], is_encrypted: bool) -> PlatformError:
+    """Why nobody was logged in, from what the server said to each way (RFC 6120, 6.5)."""
+    if refusals and "temporary-auth-failure" not in refusals:
+        return LoginExpired(f"the server refuses the password: {refusals[0]}")
+    if refusals:
+        return PlatformUnavailable("the server can't check the password now")
+    if not is_encrypted:
+        return PlatformUnavailable(
+            "the server offers no encryption, and no password is sent without it"
+        )
+    return PlatformUnavailable("the server knows no way to log in that we know")
 
 
 def condition(error: ET.Element | None) -> str:
