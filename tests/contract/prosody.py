@@ -16,6 +16,7 @@ HOST = "muster.test"
 FRIENDS = "friends.muster.test"  # a component: whoever writes to accounts is one of its addresses
 ROOMS = "rooms.muster.test"
 SECRET = "component-secret"
+PACKAGES = ("prosody", "prosody-modules")
 START_TIMEOUT_S = 20.0
 POLL_S = 0.02
 
@@ -51,7 +52,7 @@ Component "{friends}"
   component_secret = "{secret}"
   modules_disabled = {{ "s2s"; "offline" }}
 Component "{rooms}" "muc"
-  modules_enabled = {{ "muc_mam" }}
+  modules_enabled = {{ "muc_mam"; "muc_moderation" }}
   muc_log_by_default = true
   muc_log_all_rooms = true
   restrict_room_creation = false
@@ -67,7 +68,7 @@ class Prosody:
         `tls_port`."""
         self.home = home
         self.port, self.tls_port, self.component_port = free_port(), free_port(), free_port()
-        self._program = program("prosody", "prosody")
+        self._program = program("prosody", *PACKAGES)
         self._process: subprocess.Popen[bytes] | None = None
         (home / "data").mkdir()
         self._config = home / "prosody.cfg.lua"
@@ -120,7 +121,7 @@ class Prosody:
         self._control("deluser", f"{user}@{HOST}")
 
     def _control(self, *arguments: str) -> None:
-        command = [program("prosodyctl", "prosody"), "--config", str(self._config), *arguments]
+        command = [program("prosodyctl", *PACKAGES), "--config", str(self._config), *arguments]
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True)
 
 

@@ -55,6 +55,25 @@ class TestRooms:
             assert await connection.find_sent(stage.reply(room, "from us", "key")) == sent
             await connection.mark_read(room, first)
 
+    async def test_retractions(self, stage: XmppStage) -> None:
+        """By who wrote it, and by a moderator; nobody else."""
+        room = await stage.room("Me")
+        anas, bobs, stays = [
+            await stage.say_in_room(room, f"by {who}", who) for who in ("ana", "bob", "ana")
+        ]
+        async with logged_in(stage) as connection:
+            batches = await read(connection)
+            assert not any(one.is_deleted for one in messages(batches).values())
+            await stage.retract_in_room(room, anas, "ana")
+            await stage.retract_in_room(room, stays, "bob")
+            await stage.moderate(room, bobs)
+            news = await read(connection, last_cursor(batches))
+            afresh = await read(connection)
+        assert set(messages(news)) == {anas, bobs}
+        for found in (messages([*batches, *news]), messages(afresh)):
+            assert {id for id, one in found.items() if one.is_deleted} == {anas, bobs}
+            assert [found[anas].text, found[bobs].text, found[stays].text] == ["", "", "by ana"]
+
 
 CERTIFICATES: dict[str, tuple[str, int, bool]] = {  # host, days left, whether we trust it
     "good": (HOST, 30, True),

@@ -16,9 +16,11 @@ from sync.platforms.xmpp.stanzas import (
     Owner,
     conversation,
     folded,
+    may_retract,
     message_id,
     own_part,
     read_archived,
+    retracted_in_room,
     writer,
 )
 from sync.platforms.xmpp.stream import Page, Query, Stream
@@ -100,17 +102,17 @@ class Reader:
         records = []
         for item in items:
             record = read_archived(item, self._owner)
-            if isinstance(record, MessageRecord) and record.is_deleted and item.archive:
-                record = await self._retracted_in_room(item, record)
+            if target := retracted_in_room(item):
+                record = await self._retracted(item, target, record)
             if record is not None:
                 records.append(record)
         return records
 
-    async def _retracted_in_room(
-        self, item: Archived, retraction: MessageRecord
+    async def _retracted(
+        self, item: Archived, target: str, retraction: MessageRecord | Refused | None
     ) -> MessageRecord | Refused | None:
-        """In rooms a retraction names the room's own id of a message (XEP-0424, 5.1)."""
-        target = own_part(retraction.external_id)
+        """What is retracted in a room, as it is now; None when it isn't the writer's to retract.
+        An id that the room doesn't know may be one that the writer gave."""
         try:
             page = await self._stream.query(Query(item.archive, ids=(target,)))
         except RequestRejected:
@@ -118,8 +120,12 @@ class Reader:
         for found in page.items:
             original = read_archived(found, self._owner)
             if isinstance(original, MessageRecord) and found.archive_id == target:
-                return replace(original, text="", attachments=(), is_deleted=True)
-        return retraction
+                gone = replace(original, text="", attachments=(), is_deleted=True)
+                return gone if may_retract(item, original) else None
+        is_moderated = (
+            isinstance(retraction, MessageRecord) and retraction.sender_id == item.archive
+        )
+        return None if is_moderated else retraction
 
     async def _backwards(self, archive: str, peer: str) -> AsyncIterator[list[MessageRecord]]:
         """The messages of a conversation, page by page, the newest first."""
