@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -73,6 +74,36 @@ class TestRooms:
         for found in (messages([*batches, *news]), messages(afresh)):
             assert {id for id, one in found.items() if one.is_deleted} == {anas, bobs}
             assert [found[anas].text, found[bobs].text, found[stays].text] == ["", "", "by ana"]
+
+    async def test_invitation_without_the_room(self, stage: XmppStage) -> None:
+        """Followed by a later stream, which also finds the bookmark; one of before is not."""
+        await stage.invite_directly()
+        async with logged_in(stage) as connection:
+            batches = await read(connection)
+            assert messages(batches) == {}
+        room = await stage.invite_directly()
+        said = await stage.say_in_room(room, "hello")
+        async with logged_in(stage) as connection:
+            found = await read(connection, last_cursor(batches))
+            assert list(conversations(found)) == [room]
+            sent = await connection.send(stage.reply(room, "here we are", "key"))
+        async with logged_in(stage) as connection:
+            found += await read(connection, last_cursor(found))
+        assert set(messages(found)) == {said, sent}
+        assert messages(found)[sent].direction is Direction.OUTBOUND
+
+    async def test_invitation_to_a_room_that_keeps_us_out(self, stage: XmppStage) -> None:
+        talk = await stage.thread()
+        nowhere = ET.Element("{jabber:x:conference}x", {"jid": f"x@nowhere.{HOST}"})
+        async with logged_in(stage) as connection:
+            cursor = last_cursor(await read(connection))
+            await stage.send(talk, nowhere)
+            said = await stage.say(talk, "still here")
+            batches = await read(connection, cursor)
+        assert list(messages(batches)) == [said]
+        (refused,) = [one for batch in batches for one in batch.refused]
+        assert (refused.kind, refused.external_id) == ("invitation", f"x@nowhere.{HOST}")
+        assert "can't be entered" in refused.error
 
 
 CERTIFICATES: dict[str, tuple[str, int, bool]] = {  # host, days left, whether we trust it

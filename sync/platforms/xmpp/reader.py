@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -10,12 +11,15 @@ from datetime import UTC, datetime, timedelta
 from sync.batches import slices, sorted_out
 from sync.errors import CursorInvalid, RequestRejected
 from sync.platforms.listing import windows
+from sync.platforms.xmpp import rooms
+from sync.platforms.xmpp.archive import Page, Query
 from sync.platforms.xmpp.place import OWN, Gap, Place, Position
 from sync.platforms.xmpp.stanzas import (
     Archived,
     Owner,
     conversation,
     folded,
+    invitation,
     may_retract,
     message_id,
     own_part,
@@ -23,7 +27,7 @@ from sync.platforms.xmpp.stanzas import (
     retracted_in_room,
     writer,
 )
-from sync.platforms.xmpp.stream import Page, Query, Stream
+from sync.platforms.xmpp.stream import Stream
 from sync.types import Batch, Direction, Listing, MessageRecord, OutgoingReply, RecordKind, Refused
 from sync.weights import Row
 
@@ -67,7 +71,8 @@ class Reader:
             gap = Gap(newer=page.first, older=position.top, left=left and max(1, left))
             gaps = (gap, *gaps)
         after = Position(top=page.last or position.top, total=total, gaps=gaps)
-        return Step(await self._rows(page), place.moved(archive, after))
+        kept_out = await self._follow(page) if archive in place.archives else []
+        return Step([*await self._rows(page), *kept_out], place.moved(archive, after))
 
     async def page(self, place: Place, archive: str) -> Step:
         """One page of the first gap of an archive, its newest part. Raises `CursorInvalid`."""
@@ -79,7 +84,23 @@ class Reader:
             left = None if gap.left is None else max(1, gap.left - len(page.items))
             rest = [Gap(newer=page.first, older=gap.older, left=left), *rest]
         after = position.model_copy(update={"gaps": tuple(rest)})
-        return Step(await self._rows(page), place.moved(archive, after))
+        kept_out = await self._follow(page) if gap.older else []
+        return Step([*await self._rows(page), *kept_out], place.moved(archive, after))
+
+    async def _follow(self, page: Page) -> list[Refused]:
+        """Enter the rooms that we were invited to since the first read: older invitations were
+        declined, or left again. The server's bookmarks keep what was entered."""
+        kept_out = []
+        for item in page.items:
+            found = invitation(item, self._owner)
+            if found is None or found.room in self._owner.nicks:
+                continue
+            try:
+                self._owner.nicks[found.room] = await rooms.follow(self._stream, found)
+            except RequestRejected as error:
+                raw = json.dumps({"room": found.room})
+                kept_out.append(Refused("invitation", found.room, raw, str(error)))
+        return kept_out
 
     async def _rows(self, page: Page) -> list[Row]:
         """The messages of a page, each after its conversation."""
@@ -226,7 +247,11 @@ class Reader:
 
 async def all_news(reader: Reader, place: Place) -> AsyncIterator[tuple[Place, Step]]:
     """A step for each archive: the place before it, and what it brought."""
-    for archive in reader.archives:
+    done: set[str] = set()
+    # Invitations in our own archive, the first, add rooms.
+    while left := [each for each in reader.archives if each not in done]:
+        archive = left[0]
+        done.add(archive)
         try:
             step = await reader.news(place, archive)
         except CursorInvalid:
