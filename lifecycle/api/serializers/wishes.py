@@ -41,8 +41,7 @@ class StopSerializer(Strict):
         required=False,
         min_value=0,
         max_value=MAX_TIMEOUT_MS,
-        help_text="Milliseconds until a graceful stop becomes a kill; "
-        f"default {STOP_TIMEOUT_MS}.",
+        help_text=f"Milliseconds until a graceful stop becomes a kill; default {STOP_TIMEOUT_MS}.",
     )
 
 
