@@ -17,8 +17,8 @@ from django.views.decorators.http import require_POST
 from lifecycle.console.ids import row_id
 from lifecycle.console.live import AdminBase, answer, moment
 from sync import platforms, queries, services
+from sync.admin.account_columns import account_badge, last_error
 from sync.admin.records import audit_badge
-from sync.admin.standing import account_badge, last_error
 from sync.errors import LoginUnderWay, SyncError
 from sync.models import OPEN_LOGIN, Account
 from sync.types import AuditOutcome

@@ -11,8 +11,8 @@ from django.utils import timezone
 
 from lifecycle.console.live import AdminBase, age
 from sync import queries
+from sync.admin.account_columns import account_badge
 from sync.admin.looks import platform_label
-from sync.admin.standing import account_badge
 
 SHOWN = 10
 

@@ -9,6 +9,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from lifecycle.api.base import Strict
+from lifecycle.api.serializers import ANYTHING
 from sync import queries
 from sync.models import (
     Account,
@@ -21,8 +22,6 @@ from sync.models import (
     SyncRun,
 )
 from sync.models.accounts import STRATEGIES
-
-ANYTHING = {"type": "object", "additionalProperties": {}}
 
 
 @extend_schema_field(ANYTHING)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import queue
-import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
@@ -36,6 +35,7 @@ from sync.types import (
     Refused,
 )
 from tests.db.sync_stage import TinyConnection, TinyPlatform, message
+from tests.threads import alongside
 
 
 async def pass_by(_point: str) -> None:
@@ -176,29 +176,22 @@ def perform(errand: Errand, account: Account, platform: OutboxPlatform) -> None:
 
 def drive(work: Callable[[Any], Any], check: ErrandCheck) -> None:
     """Run a coroutine on a loop of its own thread, and its database calls here."""
-    failed: list[BaseException] = []
 
     def loop() -> None:
         try:
             asyncio.run(work(check))
-        except BaseException as error:  # noqa: BLE001 - raised again below
-            failed.append(error)
         finally:
             check.calls.put(None)
 
-    thread = threading.Thread(target=loop)
-    thread.start()
-    while (call := check.calls.get()) is not None:
-        answer, function, args, kwargs = call
-        if not answer.set_running_or_notify_cancel():
-            continue
-        try:
-            answer.set_result(function(*args, **kwargs))
-        except BaseException as error:  # noqa: BLE001 - raised again where it was asked
-            answer.set_exception(error)
-    thread.join()
-    if failed:
-        raise failed[0]
+    with alongside(loop, patience_s=5):
+        while (call := check.calls.get()) is not None:
+            answer, function, args, kwargs = call
+            if not answer.set_running_or_notify_cancel():
+                continue
+            try:
+                answer.set_result(function(*args, **kwargs))
+            except BaseException as error:  # noqa: BLE001 - raised again where it was asked
+                answer.set_exception(error)
 
 
 def due(account: Account) -> bool:

@@ -19,7 +19,7 @@ from sync.platforms.xmpp.batches import cut
 from sync.platforms.xmpp.credentials import XmppCredentials
 from sync.platforms.xmpp.place import Place
 from sync.platforms.xmpp.reader import Reader, all_news, sent_id
-from sync.platforms.xmpp.stanzas import Owner, Unreadable, own_part, read_archived, read_raw
+from sync.platforms.xmpp.stanzas import Owner, Unreadable, read_archived, read_raw
 from sync.platforms.xmpp.stream import Stream
 from sync.types import (
     NOTHING_DONE,
@@ -183,12 +183,9 @@ class XmppConnection(Connection):
     async def mark_read(self, conversation_id: str, message_id: str) -> None:
         """A displayed marker (XEP-0333), which archives keep for our other devices, too."""
         stream, reader = await self._opened()
-        is_room = conversation_id in self._owner.nicks
-        target = (
-            await reader.archive_id(conversation_id, message_id)
-            if is_room
-            else own_part(message_id)
-        )
+        target = await reader.marked(conversation_id, message_id)
+        if target is None:
+            return
         message, _id = self._message(conversation_id, uuid.uuid4().hex)
         ET.SubElement(message, f"{{{MARKERS}}}displayed", {"id": target})
         ET.SubElement(message, f"{{{HINTS}}}store")
