@@ -46,9 +46,13 @@ def test_failing_means_the_same_everywhere(
     client: Client, viewer: User, api: Any, make_config: Any
 ) -> None:
     """A lost login counts, on the home page, on the page Sync, in the list and over the API."""
-    for number, fields in enumerate(
-        ({"login_state": "failed"}, {"login_state": "expired"}, {"error_count": 2}, {}), start=1
-    ):
+    kinds: tuple[dict[str, Any], ...] = (
+        {"login_state": "failed"},
+        {"login_state": "expired"},
+        {"error_count": 2},
+        {},
+    )
+    for number, fields in enumerate(kinds, start=1):
         make_account(number, name=f"account {number}", last_error="refused", **fields)
     make_account(9, name="account 9", enabled=False, error_count=3)
     client.force_login(viewer)
