@@ -51,7 +51,14 @@ def account_badge(account: Account) -> SafeString:
         return badge(_("no worker"), "amber", why)
     if account.last_sync_at is None:
         return badge(_("first sync"), "blue live")
+    if account.backlog:
+        return badge(_("catching up"), "blue live", backlog(account))
     return badge(_("in step"), "green live")
+
+
+def backlog(account: Account) -> str:
+    """What is still to be read, where the platform tells."""
+    return gettext("about %(n)s to be read") % {"n": f"{account.backlog or 0:,}"}
 
 
 def is_failing(account: Account) -> bool:
@@ -132,9 +139,10 @@ class AccountAdmin(AccountProof, ServiceAdmin, LiveList, ModelAdmin):  # type: i
 
     @admin.display(description=_("state"), ordering="error_count")
     def standing(self, account: Account) -> SafeString:
-        """The state, and below it what is wrong where something is."""
+        """The state, and below it what is wrong where something is, or how much is left to do."""
         error = account.last_error if is_failing(account) else ""
         trouble = error or queries.why_no_worker(account)
+        trouble = trouble or (backlog(account) if account.enabled and account.backlog else "")
         return format_html(
             '<span class="m-two m-state">{}<small class="m-clip" title="{}">{}</small></span>',
             account_badge(account),
@@ -149,6 +157,11 @@ class AccountAdmin(AccountProof, ServiceAdmin, LiveList, ModelAdmin):  # type: i
 
     @admin.display(description=_("messages"), ordering="messages_total")
     def stored(self, account: Account) -> SafeString:
+        """Comments where there are no conversations."""
+        if account.posts_total and not account.conversations_total:
+            n = account.posts_total
+            text = ngettext("comments on %(n)d post", "comments on %(n)d posts", n) % {"n": n}
+            return two_lines(account.comments_total, text)
         n = account.conversations_total
         text = ngettext("in %(n)d conversation", "in %(n)d conversations", n) % {"n": n}
         return two_lines(account.messages_total, text)
