@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import socket
 import ssl
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 
 from crm.demo.install import install
 from crm.demo.synapse import Synapse
@@ -22,7 +18,7 @@ from tests.contract.prosody import Prosody
 from tests.contract.smtp_server import Relay, SmtpServer
 from tests.contract.wordpress_server import WordPressServer
 from tests.fake.process import FakeServer
-from tests.waiting import eventually
+from tests.served import served
 
 CACHE = Path(os.environ.get("MUSTER_TEST_CACHE") or "~/.cache/muster").expanduser()
 
@@ -45,20 +41,8 @@ def web(transactional_db: None) -> Iterator[str]:
     """Our application under uvicorn, in this process and on the test's database."""
     from crm.asgi import application
 
-    listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        application, lifespan="off", log_config=None, timeout_graceful_shutdown=3
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
-    thread.start()
-    try:
-        eventually(lambda: server.started)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(15)
-        assert not thread.is_alive()
+    with served(application, log_config=None) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -31,11 +31,16 @@ def home() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def module_system() -> Iterator[System]:
+def module_home() -> Iterator[Path]:
     with temporary_home() as path:
-        system = System(path)
-        yield system
-        system.kill_everything()
+        yield path
+
+
+@pytest.fixture(scope="module")
+def module_system(module_home: Path) -> Iterator[System]:
+    system = System(module_home)
+    yield system
+    system.kill_everything()
 
 
 @pytest.fixture

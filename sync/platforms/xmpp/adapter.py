@@ -21,7 +21,17 @@ from sync.platforms.xmpp.place import Place
 from sync.platforms.xmpp.reader import Reader, all_news, sent_id
 from sync.platforms.xmpp.stanzas import Owner, Unreadable, read_archived, read_raw
 from sync.platforms.xmpp.stream import Stream
-from sync.types import AccountRef, Batch, Listing, OutgoingReply, Record, RecordKind, Refused
+from sync.types import (
+    NOTHING_DONE,
+    AccountRef,
+    Batch,
+    Done,
+    Listing,
+    OutgoingReply,
+    Record,
+    RecordKind,
+    Refused,
+)
 
 MARKERS = "urn:xmpp:chat-markers:0"
 HINTS = "urn:xmpp:hints"
@@ -157,9 +167,9 @@ class XmppConnection(Connection):
         id = sent_id(stream, self._owner, reply.conversation_id, own_id(reply.key))
         return await reader.find_sent(reply, id)
 
-    async def list_ids(self, since: datetime) -> AsyncIterator[Listing]:
+    async def list_ids(self, since: datetime, done: Done = NOTHING_DONE) -> AsyncIterator[Listing]:
         _stream, reader = await self._opened()
-        async for listing in reader.list_ids(since):
+        async for listing in reader.list_ids(since, done):
             yield listing
 
     async def fetch(self, kind: RecordKind, scope: str, ids: Sequence[str]) -> AsyncIterator[Batch]:

@@ -29,7 +29,17 @@ from sync.platforms.xmpp.stanzas import (
     writer,
 )
 from sync.platforms.xmpp.stream import Stream
-from sync.types import Batch, Direction, Listing, MessageRecord, OutgoingReply, RecordKind, Refused
+from sync.types import (
+    NOTHING_DONE,
+    Batch,
+    Direction,
+    Done,
+    Listing,
+    MessageRecord,
+    OutgoingReply,
+    RecordKind,
+    Refused,
+)
 from sync.weights import Row
 
 # How far from ours the clock of a server may be.
@@ -175,10 +185,15 @@ class Reader:
                 return None
         return None
 
-    async def list_ids(self, since: datetime) -> AsyncIterator[Listing]:
-        """The messages of each conversation since then, without those that were retracted."""
+    async def list_ids(self, since: datetime, done: Done = NOTHING_DONE) -> AsyncIterator[Listing]:
+        """The messages of each conversation since then, without those that were retracted. An
+        archive is read as a whole, corrections come later than what they correct; that of a room
+        is one conversation, and not read again."""
         until = max(datetime.now(UTC), since) + CLOCKS_APART
         for archive in self.archives:
+            before = done.get((RecordKind.MESSAGE, archive))
+            if before and before.since <= since:
+                continue
             peers: dict[str, list[MessageRecord]] = {}
             for record in folded(await self._since(archive, since)).values():
                 peers.setdefault(record.conversation_id, []).append(record)
