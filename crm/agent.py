@@ -27,9 +27,8 @@ def command(words: Sequence[str]) -> int:
     """Serve until SIGTERM; the exit code. `words` are the options."""
     own = [sys.executable, str(CHECKOUT / "manage.py"), "zygote"]
     parser = argparse.ArgumentParser(prog="manage.py agent", description=HELP)
-    parser.add_argument(
-        "--zygote", nargs="+", default=own, metavar="WORD", help="the program that forks"
-    )
+    forks = "the program that forks, and its options: the last of ours"
+    parser.add_argument("--zygote", nargs=argparse.REMAINDER, default=own, help=forks)
     zygote: list[str] = parser.parse_args(words).zygote
     logging.config.dictConfig(logging_config(env.log_format, env.log_level))
     try:
