@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from lifecycle.types import Alive, Exit, Gone, Instance, ProcessRef
 
 log = logging.getLogger(__name__)
 
+OVERDUE = "it did not stop within"
 # Of a graceful stop's time: what is left for Celery's soft shutdown before SIGKILL.
 SOFT_SHUTDOWN_SHARE = 0.2
 RECORD_POLL_S = 0.1
@@ -46,6 +47,8 @@ class Kept:
     keeper_fd: int | None = None
     ladder: asyncio.Task[None] | None = None
     kill_at: float = float("inf")
+    stop_at: float = float("inf")  # when its stop began
+    killed: str = ""  # why that came to SIGKILL
     exit_polls: int = 0
     # What its keeper told before it wrote that down, and whether the master has it by then.
     gone: Gone | None = None
@@ -128,8 +131,8 @@ class Roster:
         """Its keeper says so, while it moves the last output and writes the exit down."""
         kept = self.kept.get(gone.instance)
         if kept and kept.gone is None:
-            kept.gone = gone
-            self._tell(gone)
+            kept.gone = _explained(gone, kept)
+            self._tell(kept.gone)
 
     def is_alone(self, instance: Instance) -> bool:
         """Whether it ended unasked, and no other process of its worker is known."""
@@ -174,7 +177,9 @@ class Roster:
             asyncio.get_running_loop().call_later(RECORD_POLL_S, self._ended, kept)
             return
         try:
-            gone = spawn.gone() or self._conclude_for_keeper(spawn, kept)
+            gone = _explained(spawn.gone() or self._conclude_for_keeper(spawn, kept), kept)
+            if kept.killed and not kept.is_acknowledged:
+                spawn.record_exit(gone)  # its keeper could not know why
         except OSError:  # the disk is full: what its keeper could not do, we can't either
             log.exception("the end of %s can't be written down yet", kept.alive.instance)
             asyncio.get_running_loop().call_later(CONCLUDE_AGAIN_S, self._ended, kept)
@@ -274,22 +279,34 @@ class Roster:
         kept = self.kept.get(instance)
         if kept is None or kept.gone:
             return False
-        kill_at = asyncio.get_running_loop().time() + (timeout_s if graceful else 0.0)
+        now = asyncio.get_running_loop().time()
+        kill_at = now + (timeout_s if graceful else 0.0)
+        kept.stop_at = min(kept.stop_at, now)
         if kept.ladder and kill_at >= kept.kill_at:
             return True
         if kept.ladder:
             kept.ladder.cancel()
         kept.kill_at = kill_at
-        kept.ladder = asyncio.create_task(_stop_ladder(kept.alive.process, graceful, timeout_s))
+        kept.ladder = asyncio.create_task(_stop_ladder(kept, graceful, timeout_s))
         return True
 
 
-async def _stop_ladder(worker: ProcessRef, graceful: bool, timeout_s: float) -> None:
+async def _stop_ladder(kept: Kept, graceful: bool, timeout_s: float) -> None:
     """SIGTERM to the main process only (a TERM to the group breaks Celery's warm shutdown), then
     SIGQUIT for its soft shutdown, then SIGKILL; the keeper ends the rest of the group [L7]."""
+    worker = kept.alive.process
     if graceful:
         process.send(worker, signal.SIGTERM)
         await asyncio.sleep(timeout_s * (1 - SOFT_SHUTDOWN_SHARE))
         process.send(worker, signal.SIGQUIT)
         await asyncio.sleep(timeout_s * SOFT_SHUTDOWN_SHARE)
+    passed_s = asyncio.get_running_loop().time() - kept.stop_at
+    kept.killed = f"{OVERDUE} {passed_s:.1f} s" if graceful else "as it was asked to"
     process.send(worker, signal.SIGKILL)
+
+
+def _explained(gone: Gone, kept: Kept) -> Gone:
+    """An exit by our own SIGKILL says so: it is no crash, and no lack of memory."""
+    if gone.exit.signal != signal.SIGKILL or gone.exit.note or not kept.killed:
+        return gone
+    return replace(gone, exit=replace(gone.exit, note=kept.killed))

@@ -20,6 +20,7 @@ MARK = "MUSTER_SPAWN"  # in the environment of a worker, and so of all programs 
 PASSES = 50
 DEATH_S = 2.0
 STANDARD = ("0", "1", "2")
+PID_MAX = int(Path("/proc/sys/kernel/pid_max").read_text())
 
 
 def end(spawn: Path, worker: ProcessRef) -> None:
@@ -36,18 +37,46 @@ def end(spawn: Path, worker: ProcessRef) -> None:
 
 
 def left_of(spawn: Path, worker: ProcessRef) -> Iterator[ProcessRef]:
-    """Living processes of this spawn, its main process not included."""
+    """Living processes of this spawn, its main process not included.
+
+    One that is listed may fork and end before it is looked at: whoever was born meanwhile is looked
+    at too, until nobody was.
+    """
     leader = process.started_ticks(worker.pid)
     is_recycled = leader is not None and leader != worker.started_ticks
-    for entry in os.scandir("/proc"):
-        if not entry.name.isdigit() or int(entry.name) in (os.getpid(), worker.pid):
+    for pid in _everybody():
+        if pid in (os.getpid(), worker.pid):
             continue
-        fields = process.stat_fields(int(entry.name))
+        fields = process.stat_fields(pid)
         if not fields or fields[0] == "Z" or int(fields[19]) < worker.started_ticks:
             continue
         in_group = not is_recycled and str(worker.pid) in fields[2:4]  # its group, its session
-        if in_group or _carries(Path(entry.path), spawn):
-            yield ProcessRef(int(entry.name), int(fields[19]), process.boot_id())
+        entry = Path(f"/proc/{pid}")
+        if (in_group or _carries(entry, spawn)) and _is_process(entry):
+            yield ProcessRef(pid, int(fields[19]), process.boot_id())
+
+
+def _everybody() -> Iterator[int]:
+    """The pids of now, then those that were given since: some of them to threads, or gone."""
+    newest = _newest_pid()
+    yield from (int(one.name) for one in Path("/proc").iterdir() if one.name.isdigit())
+    while (now := _newest_pid()) != newest:
+        last = PID_MAX if now < newest else now
+        yield from range(newest + 1, last + 1)
+        if now < newest:  # they begin anew
+            yield from range(1, now + 1)
+        newest = now
+
+
+def _is_process(entry: Path) -> bool:
+    """Not a thread, which has an entry that is not listed."""
+    with suppress(OSError):
+        return f"\nTgid:\t{entry.name}\n" in (entry / "status").read_text(errors="replace")
+    return False
+
+
+def _newest_pid() -> int:
+    return int(Path("/proc/loadavg").read_text().rpartition(" ")[2])
 
 
 def _carries(entry: Path, spawn: Path) -> bool:

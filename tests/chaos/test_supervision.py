@@ -56,6 +56,7 @@ class Chaos:
         self.last_log_row = 0
         self.states: dict[str, str] = {}
         self.slowest_s = 0.0
+        self.overdue = 0
 
     def round(self, number: int) -> None:
         faults = plan(SEED, number)
@@ -68,14 +69,21 @@ class Chaos:
         self.there.work.stop()
         settled_s, left = self._settle(all_tasks=keeps_tasks(faults))
         self.slowest_s = max(self.slowest_s, settled_s)
-        found = left + self.there.line_violations() + self._history()
+        rows = self._log_rows()
+        self.last_log_row = rows[-1].id if rows else self.last_log_row
+        found = left + self.there.line_violations()
+        found += invariants.illegal(rows, self.states) + invariants.exits_unknown(rows)
         found = excuse_unseen(found, faults)
         found += invariants.disturbed(before, self._rows(), touched(faults))
-        if keeps_tasks(faults):
+        overdue = invariants.overdue(rows)
+        self.overdue += len(overdue)
+        if keeps_tasks(faults) and not overdue:
             found += self.there.work.twice()
         self.there.work.forgive()  # what this round has lost is said, or is no wonder
         for what in found:
             say(f"VIOLATION in round {number}: {what}")
+        for row in rows if found else overdue:
+            say(f"  {row.worker_id} {row.event} {row.before} -> {row.after}: {row.message}")
         self.violations += [f"round {number}: {what}" for what in found]
         say(f"round {number}: settled in {settled_s:.1f} s")
 
@@ -115,10 +123,12 @@ class Chaos:
         try:
             with self.there.system.database() as connection:
                 seen = sight.look(self.there.system, connection)
+            overdue = invariants.overdue(self._log_rows())
         except psycopg.Error as error:
             return [f"the database is away: {error}"]
         anybody = any(seen.rows[worker_id].state is State.RUNNING for worker_id in WORKERS)
-        tasks = self.there.work.undone(all_of_them=all_tasks and anybody)
+        all_tasks = all_tasks and anybody and not overdue
+        tasks = self.there.work.undone(all_of_them=all_tasks)
         return invariants.unsettled(seen) + self.there.lines_behind() + tasks
 
     def _never_twice(self) -> None:
@@ -126,11 +136,10 @@ class Chaos:
             say(f"VIOLATION: {what}")
             self.violations.append(what)
 
-    def _history(self) -> list[str]:
+    def _log_rows(self) -> list[invariants.LogRow]:
+        """Those of this round."""
         with self.there.system.database() as connection:
-            rows = sight.log_rows(connection, self.last_log_row)
-        self.last_log_row = rows[-1].id if rows else self.last_log_row
-        return invariants.illegal(rows, self.states) + invariants.exits_unknown(rows)
+            return sight.log_rows(connection, self.last_log_row)
 
     def _rows(self) -> dict[str, invariants.Row]:
         with self.there.system.database() as connection:
@@ -176,19 +185,13 @@ def touched(faults: tuple[Timed, ...]) -> set[str]:
 
 
 def keeps_tasks(faults: tuple[Timed, ...]) -> bool:
-    """No worker is killed and the broker is left alone: no task may be lost or doubled.
-
-    One that is frozen while it stops is killed when its time is over: what it had fetched comes
-    back after the broker's visibility timeout.
-    """
-    frozen = {one.fault.worker_id for one in faults if isinstance(one.fault, Freeze)}
+    """No worker is killed and the broker is left alone: no task may be lost or doubled, unless a
+    stop takes longer than its time."""
     for one in faults:
         match one.fault:
             case Kill(target="main" | "pool" | "valkey") | Freeze(target="valkey"):
                 return False
             case KillTogether() | Wish(graceful=False):
-                return False
-            case Wish(verb="stop" | "restart", worker_ids=asked) if frozen & set(asked):
                 return False
             case Freeze(target="main", hold_s=hold_s) if hold_s > MISSED_S:
                 return False
@@ -223,7 +226,8 @@ def test_the_fleet_survives(there: World) -> None:
     confessions = sum(ledger.confessions for ledger in there.ledgers.values())
     say(
         f"seed {SEED}: {number - first} rounds, {there.kills} kills survived, {lines} lines, "
-        f"{confessions} confessions of a full disk, slowest to settle {chaos.slowest_s:.1f} s, "
+        f"{confessions} confessions of a full disk, {chaos.overdue} stops that took too long, "
+        f"slowest to settle {chaos.slowest_s:.1f} s, "
         f"{len(chaos.violations)} violations"
     )
     assert not chaos.violations

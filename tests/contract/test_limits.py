@@ -6,11 +6,14 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from lifecycle.agent.limits import Room
 from tests.host import Host, eventually, running_host
+
+CRAMPED_MB = 32
 
 
 @pytest.fixture
@@ -55,6 +58,31 @@ def test_an_exit_by_the_oom_killer_is_told(host: Host, room: Room) -> None:
     os.kill(alive.process.pid, signal.SIGKILL)
     assert str(host.gone(alive.instance).exit) == (
         "killed by SIGKILL (probably out of memory: cgroup says so)"
+    )
+
+
+@pytest.fixture
+def cramped() -> Iterator[Path]:
+    """A group of the kernel in which little memory is left: cgroup v1, of which we use nothing."""
+    group = Path(f"/sys/fs/cgroup/memory/muster-test-{os.getpid()}")
+    try:
+        group.mkdir()
+    except OSError:
+        pytest.skip("no cgroup v1 memory controller is ours here")
+    (group / "memory.limit_in_bytes").write_text(str(CRAMPED_MB * 1024 * 1024))
+    yield group
+    eventually(lambda: not (group / "cgroup.procs").read_text(), "nobody is inside")
+    group.rmdir()
+
+
+def test_a_worker_that_the_kernel_ends_for_its_memory(host: Host, cramped: Path) -> None:
+    """The real OOM killer: nothing but the kernel's own log tells of it [L5]."""
+    alive = host.start("lines=1", f"grow={4 * CRAMPED_MB}")
+    eventually(host.lines, "it is up")
+    (cramped / "cgroup.procs").write_text(str(alive.process.pid))
+    os.kill(alive.process.pid, signal.SIGUSR2)
+    assert str(host.gone(alive.instance).exit) == (
+        "killed by SIGKILL (probably out of memory: kernel says so)"
     )
 
 

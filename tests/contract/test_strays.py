@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -99,3 +101,26 @@ def test_a_worker_that_forks_while_it_is_ended_leaves_nothing(host: Host) -> Non
     host.gone(alive.instance)
     spawn = host.home / "run" / "workers" / "worker-1" / "1"
     assert list(strays.left_of(spawn, alive.process)) == []
+
+
+def test_those_born_during_a_look_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that was listed has forked and ended before its turn came."""
+    counter = iter([100, 103, 104, 104])
+    monkeypatch.setattr(strays, "_newest_pid", lambda: next(counter))
+    listed = list(strays._everybody())
+    assert os.getpid() in listed
+    assert listed[-4:] == [101, 102, 103, 104]
+
+
+def test_pids_that_begin_anew_are_looked_at_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    counter = iter([strays.PID_MAX - 2, 2, 2])
+    monkeypatch.setattr(strays, "_newest_pid", lambda: next(counter))
+    assert list(strays._everybody())[-4:] == [strays.PID_MAX - 1, strays.PID_MAX, 1, 2]
+
+
+def test_a_thread_is_no_process() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        thread = pool.submit(threading.get_native_id).result()
+        assert Path(f"/proc/{thread}/stat").exists()
+        assert not strays._is_process(Path(f"/proc/{thread}"))
+    assert strays._is_process(Path(f"/proc/{os.getpid()}"))
