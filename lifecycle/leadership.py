@@ -26,6 +26,9 @@ CONNECT_OPTIONS: dict[str, Any] = {
     "keepalives_interval": 1,
     "keepalives_count": 3,
     "tcp_user_timeout": 4000,
+    # The same on the server's side: it holds the lock of a leader whose host is gone until then.
+    "options": "-c tcp_keepalives_idle=2 -c tcp_keepalives_interval=1 -c tcp_keepalives_count=3"
+    " -c tcp_user_timeout=4000",
 }
 
 

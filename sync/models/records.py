@@ -85,6 +85,7 @@ class Message(OfAccount):
     conversation = models.ForeignKey(
         Conversation,
         on_delete=models.CASCADE,
+        db_index=False,  # the index below begins with it
         related_name="messages",
         verbose_name=_("conversation"),
     )

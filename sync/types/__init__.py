@@ -7,7 +7,10 @@ from sync.types.accounts import (
     OutgoingReply,
 )
 from sync.types.batches import (
+    NOTHING_DONE,
     Batch,
+    Done,
+    Listed,
     Listing,
     Merged,
     OpenGap,
@@ -38,6 +41,7 @@ from sync.types.states import (
 )
 
 __all__ = [
+    "NOTHING_DONE",
     "AccountRef",
     "Attachment",
     "AuditOutcome",
@@ -48,7 +52,9 @@ __all__ = [
     "DeadLetterState",
     "DeliveryState",
     "Direction",
+    "Done",
     "Lease",
+    "Listed",
     "Listing",
     "LoginSessionState",
     "LoginState",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 
 from sync.types.records import (
     CommentRecord,
@@ -85,7 +87,8 @@ class Listing:
     """All that a platform holds of one kind in one window, by id [S9].
 
     `ids`: external id → a text that changes with each version, "" where the platform tells none.
-    The window is [since, until); `scope` as in `OpenGap`.
+    The window is [since, until); `scope` as in `OpenGap`. `place`: the adapter's own text, from
+    which it lists on below this window; "" where the window's time is enough.
     """
 
     kind: RecordKind
@@ -93,3 +96,17 @@ class Listing:
     since: datetime  # aware
     until: datetime  # aware
     ids: dict[str, str]
+    place: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """How far a listing came: the lower end of its last window, and that one's `place`."""
+
+    since: datetime  # aware
+    place: str = ""
+
+
+# By kind and scope.
+Done = Mapping[tuple[RecordKind, str], Listed]
+NOTHING_DONE: Done = MappingProxyType({})

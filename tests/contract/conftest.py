@@ -14,6 +14,7 @@ from crm.demo.synapse import Synapse
 from tests.contract.certificates import make_certificate
 from tests.contract.dovecot import Dovecot
 from tests.contract.email_stage import Post
+from tests.contract.prosody import Prosody
 from tests.contract.smtp_server import Relay, SmtpServer
 from tests.contract.wordpress_server import WordPressServer
 from tests.fake.process import FakeServer
@@ -65,6 +66,17 @@ def post(certificate: tuple[Path, Path]) -> Iterator[Post]:
         smtp.stop()
     finally:
         dovecot.close()
+
+
+@pytest.fixture(scope="session")
+def prosody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prosody]:
+    """A running Prosody."""
+    server = Prosody(tmp_path_factory.mktemp("prosody"))
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
 
 
 @pytest.fixture(scope="session")

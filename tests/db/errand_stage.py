@@ -22,8 +22,10 @@ from sync.platforms.base import Tell
 from sync.schedule import Pace
 from sync.services import Run
 from sync.types import (
+    NOTHING_DONE,
     AccountRef,
     Batch,
+    Done,
     Lease,
     Listing,
     MessageRecord,
@@ -61,6 +63,8 @@ class OutboxPlatform(TinyPlatform):
         self.held: dict[str, MessageRecord | Refused] = {}  # what it holds, by id
         self.versions: dict[str, str] = {}
         self.windows: list[tuple[datetime, datetime]] | None = None  # newest first
+        self.goes_on = True  # a listing begins below what was listed before
+        self.listed: list[tuple[datetime, datetime]] = []
         self.fetched: list[str] = []
         self.on_login_with: Callable[[Tell], Any] | None = None
 
@@ -102,9 +106,12 @@ class OutboxConnection(TinyConnection):
         await self.platform.at("before find")
         return next((one["id"] for one in self.platform.sent if one["key"] == reply.key), None)
 
-    async def list_ids(self, since: datetime) -> AsyncIterator[Listing]:
-        until = timezone.now()
-        for begin, end in self.platform.windows or [(since, until)]:
+    async def list_ids(self, since: datetime, done: Done = NOTHING_DONE) -> AsyncIterator[Listing]:
+        reached = done.get((RecordKind.MESSAGE, ""))
+        for begin, end in self.platform.windows or [(since, timezone.now())]:
+            if reached and self.platform.goes_on and begin >= reached.since:
+                continue
+            self.platform.listed.append((begin, end))
             ids = {
                 one.external_id: self.platform.versions.get(one.external_id, "")
                 for one in self.platform.held.values()

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.conftest import homeserver
+from tests.contract.conftest import certificate, homeserver, post, prosody, site
 from tests.e2e.system import System
 
-__all__ = ["homeserver"]
+__all__ = ["certificate", "homeserver", "post", "prosody", "site"]
 
 
 @contextmanager

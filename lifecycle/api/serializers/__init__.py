@@ -30,7 +30,6 @@ from lifecycle.api.serializers.metrics import (
 from lifecycle.api.serializers.wishes import (
     MAX_BATCH,
     MAX_TIMEOUT_MS,
-    RESTART_ONLY,
     BatchAnswerSerializer,
     BatchErrorSerializer,
     BatchResultSerializer,
@@ -52,7 +51,6 @@ __all__ = [
     "MAX_BATCH",
     "MAX_LINES",
     "MAX_TIMEOUT_MS",
-    "RESTART_ONLY",
     "STREAMS",
     "STRINGS",
     "BatchAnswerSerializer",

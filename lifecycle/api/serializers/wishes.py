@@ -9,12 +9,18 @@ from rest_framework import serializers
 
 from lifecycle.api.base import Strict
 from lifecycle.models import STATES
+from lifecycle.types import STOP_TIMEOUT_MS
 
 MAX_BATCH = 10_000
 
 MAX_TIMEOUT_MS = 3_600_000
 
-RESTART_ONLY = _("Only a restart knows this option.")
+UNFIT = _("A %(action)s knows no such option.")
+OPTIONS = {
+    "start": set[str](),
+    "stop": {"graceful", "timeout"},
+    "restart": {"graceful", "timeout", "replace"},
+}
 
 
 class WishedSerializer(serializers.Serializer[Any]):
@@ -28,12 +34,14 @@ class WishedSerializer(serializers.Serializer[Any]):
 
 
 class StopSerializer(Strict):
-    graceful = serializers.BooleanField(default=True, help_text="False kills at once.")
+    graceful = serializers.BooleanField(
+        required=False, help_text="Default true. False kills at once."
+    )
     timeout = serializers.IntegerField(
-        default=30_000,
+        required=False,
         min_value=0,
         max_value=MAX_TIMEOUT_MS,
-        help_text="Milliseconds until a graceful stop becomes a kill.",
+        help_text=f"Milliseconds until a graceful stop becomes a kill; default {STOP_TIMEOUT_MS}.",
     )
 
 
@@ -53,9 +61,10 @@ class BatchSerializer(Strict):
     options = RestartSerializer(required=False, help_text="Of a stop or restart.")
 
     def validate(self, given: dict[str, Any]) -> dict[str, Any]:
-        if given["action"] != "restart" and "replace" in given.get("options", {}):
-            complaint = serializers.ErrorDetail(str(RESTART_ONLY), "unknown")
-            raise serializers.ValidationError({"options": {"replace": [complaint]}})
+        verb = given["action"]
+        if unfit := given.get("options", {}).keys() - OPTIONS[verb]:
+            complaint = serializers.ErrorDetail(UNFIT % {"action": verb}, "unknown")
+            raise serializers.ValidationError({"options": {name: [complaint] for name in unfit}})
         return given
 
 
