@@ -35,6 +35,8 @@ def account_badge(account: Account) -> SafeString:
         return badge(_("no worker"), "amber", why)
     if account.last_sync_at is None:
         return badge(_("first sync"), "blue live")
+    if account.backlog:
+        return badge(_("catching up"), "blue live", backlog(account))
     return badge(_("in step"), "green live")
 
 
@@ -45,6 +47,11 @@ def last_error(account: Account) -> SafeString | str:
     over = badge(_("over"), "green") if account.error_is_over else badge(_("still there"), "red")
     when = moment(account.last_error_at)
     return format_html("{} {} <small>{}</small>", over, account.last_error, when)
+
+
+def backlog(account: Account) -> str:
+    """What is still to be read, where the platform tells."""
+    return gettext("about %(n)s to be read") % {"n": f"{account.backlog or 0:,}"}
 
 
 class AccountColumns:
@@ -62,8 +69,9 @@ class AccountColumns:
 
     @admin.display(description=_("state"), ordering="error_count")
     def standing(self, account: Account) -> SafeString:
-        """The state, and below it what is wrong where something is."""
+        """The state, and below it what is wrong where something is, or how much is left to do."""
         trouble = account.present_error or queries.why_no_worker(account)
+        trouble = trouble or (backlog(account) if account.enabled and account.backlog else "")
         return format_html(
             '<span class="m-two m-state">{}<small class="m-clip" title="{}">{}</small></span>',
             account_badge(account),
@@ -73,6 +81,11 @@ class AccountColumns:
 
     @admin.display(description=_("messages"), ordering="messages_total")
     def stored(self, account: Account) -> SafeString:
+        """Comments where there are no conversations."""
+        if account.posts_total and not account.conversations_total:
+            n = account.posts_total
+            text = ngettext("comments on %(n)d post", "comments on %(n)d posts", n) % {"n": n}
+            return two_lines(account.comments_total, text)
         n = account.conversations_total
         text = ngettext("in %(n)d conversation", "in %(n)d conversations", n) % {"n": n}
         return two_lines(account.messages_total, text)

@@ -11,7 +11,7 @@ CREATE = 'CREATE INDEX "sync_message_conversation_id_c022cfa0" ON sync_message (
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('sync', '0011_audits_go_on'),
+        ('sync', '0008_totals'),
     ]
 
     operations = [
