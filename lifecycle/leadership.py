@@ -58,12 +58,15 @@ def acquire(database_url: str, channels: Sequence[str]) -> Leadership:
 
     It listens from before it leads: nothing that is notified after its first look is missed.
     """
-    standing_by = False
+    standing_by = away = False
     while True:
         try:
             connection = psycopg.connect(
                 database_url, autocommit=True, application_name="muster-leader", **CONNECT_OPTIONS
             )
+            if away:
+                log.info("the database answers again")
+                away = False
             for channel in channels:
                 connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
             while True:
@@ -75,5 +78,7 @@ def acquire(database_url: str, channels: Sequence[str]) -> Leadership:
                     standing_by = True
                 time.sleep(STANDBY_POLL_S)
         except psycopg.Error as error:
-            log.warning("can't reach the database, trying again: %s", error)
+            if not away:  # once for each outage
+                log.warning("can't reach the database, trying again: %s", error)
+                away = True
             time.sleep(STANDBY_POLL_S)

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from lifecycle.backends.base import Snapshot
 from lifecycle.models import WorkerRuntime
+from lifecycle.policy import longest_wait
 from lifecycle.reconcile import Trouble, View
 from lifecycle.states import WITH_PROCESS
 from lifecycle.types import DeploymentType, Instance, State, Wish
@@ -84,7 +85,8 @@ class Sight:
         """One worker, as its row and its backend have it."""
         config = runtime.config
         restart_at = runtime.restart_at
-        if restart_at and restart_at - now > timedelta(milliseconds=config.max_restart_delay_ms):
+        cap = timedelta(milliseconds=config.max_restart_delay_ms)
+        if restart_at and restart_at - now > longest_wait(cap):
             restart_at = now  # further away than the policy ever says: the clock was set back
         return View(
             worker_id=config.worker_id,

@@ -68,7 +68,14 @@ class AccountCheck:
         self.synced_at: datetime | None = None  # when the platform last said that this is all
 
     async def perform(self) -> None:
-        """Until all is read, or, where the adapter can wait, for ever. Raises `SyncError`s."""
+        """Until all is read, or, where the adapter can wait, for ever. Raises `SyncError`s.
+
+        Where the platform is not to be asked, only what it has pushed is read.
+        """
+        if self.run.must_not_ask:
+            for work in BEFORE_LOGIN:
+                await self._errand(work)
+            return
         while True:
             try:
                 await self._catch_up()
@@ -152,7 +159,12 @@ class AccountCheck:
         """What is waited on tells so now; any other check tells it when it ends."""
         first, self.synced_at = self.synced_at is None, timezone.now()
         if first and self.platform.can_wait:
-            await self.in_database(services.caught_up, self.run.lease, self.synced_at)
+            await self.in_database(
+                services.caught_up,
+                self.run.lease,
+                self.synced_at,
+                had_failed=self.run.has_failed,
+            )
 
     async def _read(self, wait_s: float) -> bool:
         """One read of the connection; each batch is committed before the next is asked for.

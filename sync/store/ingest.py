@@ -37,14 +37,16 @@ def ingest(
     """
     begun = time.monotonic()
     with transaction.atomic(), connection.cursor() as cursor:
-        known_cursor = _fence(cursor, lease, after_sequence)
+        known_cursor, had_failed = _fence(cursor, lease, after_sequence)
         new_cursor = known_cursor if merged.cursor is None else merged.cursor
+        was_read = merged.cursor is not None  # else pushed, fetched or repaired
         keep_gaps(cursor, lease.account_id, merged.gaps)
         if not merged.read and new_cursor == known_cursor:
             receipt = Receipt(after_sequence, read=0, new=0, changed=0, same=0, refused=0)
-            Account.objects.filter(pk=lease.account_id).update(
-                last_sync_at=Now(), error_count=0, backlog=merged.remaining
-            )
+            synced = {"last_sync_at": Now(), "error_count": 0} if was_read else {}
+            Account.objects.filter(pk=lease.account_id).update(backlog=merged.remaining, **synced)
+            if had_failed and was_read:
+                feed.append(lease.account_id, {"account": {"changed": [lease.account_id]}})
         else:
             messages, stored = split_known(lease.account_id, merged.messages)
             known = len(merged.messages) - len(messages)
@@ -55,7 +57,8 @@ def ingest(
             kinds = {kind: write(writing, differing) for kind, write in WRITERS.items()}
             receipt = _count(writing.sequence, merged, known, tuple(kinds.values()))
             keep_refused(lease.account_id, merged.refused)
-            said = feed.spoken(_changes(lease.account_id, kinds, receipt))
+            recovers = had_failed and was_read
+            said = feed.spoken(_changes(lease.account_id, kinds, receipt, recovers=recovers))
             cursor.execute(
                 sql.books.COMMIT_BATCH,
                 {
@@ -65,6 +68,7 @@ def ingest(
                     "epoch": lease.epoch,
                     "worker_id": worker_id,
                     "cursor": new_cursor,
+                    "was_read": was_read,
                     "news": bool(receipt.new or receipt.changed),
                     "remaining": merged.remaining,
                     "changes": json.dumps(said) if said else None,
@@ -109,8 +113,9 @@ def ingest_batch(
     )
 
 
-def _fence(cursor: CursorWrapper, lease: Lease, after_sequence: int) -> str:
-    """Lock the account and return its cursor, if lease and sequence are still the present ones."""
+def _fence(cursor: CursorWrapper, lease: Lease, after_sequence: int) -> tuple[str, bool]:
+    """Lock the account and return its cursor, and whether its last check failed, if lease and
+    sequence are still the present ones."""
     cursor.execute(sql.books.FENCE, [lease.account_id])
     row = cursor.fetchone()
     if row is None or row[0] != lease.epoch:
@@ -119,7 +124,7 @@ def _fence(cursor: CursorWrapper, lease: Lease, after_sequence: int) -> str:
         raise CursorMoved(
             f"account {lease.account_id}: batch {after_sequence} is followed by {row[1]} already"
         )
-    return str(row[2])
+    return str(row[2]), bool(row[3])
 
 
 def _staging(merged: Merged) -> str:
@@ -163,7 +168,11 @@ def _totals(kinds: Mapping[RecordKind, Written]) -> dict[str, int]:
 
 
 def _changes(
-    account_id: int, kinds: Mapping[RecordKind, Written], receipt: Receipt
+    account_id: int,
+    kinds: Mapping[RecordKind, Written],
+    receipt: Receipt,
+    *,
+    recovers: bool,
 ) -> feed.Changes:
     """What the feed tells of a batch."""
     changes: dict[str, dict[str, Sequence[int]]] = {
@@ -172,6 +181,6 @@ def _changes(
     conversations = kinds[RecordKind.CONVERSATION]
     touched = {*conversations.changed, *kinds[RecordKind.MESSAGE].touched} - {*conversations.new}
     changes[RecordKind.CONVERSATION]["changed"] = sorted(touched)
-    if receipt.refused:
+    if receipt.refused or recovers:
         changes["account"] = {"changed": [account_id]}
     return changes

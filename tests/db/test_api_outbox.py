@@ -63,6 +63,9 @@ def test_a_reply_from_birth_to_end(
     path = f"{V1}/replies/{reply['id']}"
     assert client.post(f"{path}/cancel").json()["state"] == "cancelled"
     assert client.get(path).json()["state"] == "cancelled"
+    assert client.get(path).json()["may_have_been_sent"] is False
+    Reply.objects.update(attempted_at=timezone.now())
+    assert client.get(path).json()["may_have_been_sent"] is True
     assert errors_of(client.post(f"{path}/retry"), 409) == {None: "rejected"}
     Reply.objects.update(state="failed", error="no")
     assert client.post(f"{path}/retry").json()["state"] == "pending"
@@ -234,4 +237,5 @@ def test_the_audit_interval_has_bounds(api_client: APIClient, account: Account) 
     for bad in (1, 10**9, "soon"):
         found = errors_of(api_client.patch(path, {"audit_interval_s": bad}, format="json"), 400)
         assert set(found) == {"audit_interval_s"}
+    assert account.audit_due_at is not None
     assert timezone.now() + timedelta(days=1) > account.audit_due_at

@@ -8,7 +8,6 @@ from datetime import timedelta
 
 import pytest
 from django.core.exceptions import ValidationError
-from django.db import connection
 from django.utils import timezone
 
 from lifecycle import queries, services
@@ -24,6 +23,7 @@ from lifecycle.types import (
     State,
     Wish,
 )
+from tests.threads import alongside
 
 pytestmark = pytest.mark.django_db
 
@@ -341,7 +341,7 @@ def test_two_masters_claim_one_start_once(make_config: Callable[..., WorkerConfi
     """[L11] The row decides who spawns, whatever two masters believe."""
     make_config(worker_id="w")
     won: list[bool] = []
-    barrier = threading.Barrier(2)
+    barrier = threading.Barrier(2, timeout=30)
 
     def claim() -> None:
         barrier.wait()
@@ -350,14 +350,9 @@ def test_two_masters_claim_one_start_once(make_config: Callable[..., WorkerConfi
             won.append(True)
         except LostRace:
             won.append(False)
-        finally:
-            connection.close()
 
-    threads = [threading.Thread(target=claim) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with alongside(claim, claim):
+        pass
     assert sorted(won) == [False, True]
 
 

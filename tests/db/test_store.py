@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from dataclasses import fields as dataclass_fields
 from datetime import timedelta
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import pytest
-from django.db import connection, connections, transaction
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -35,6 +36,7 @@ from tests.db.sync_stage import (
     post,
     rows,
 )
+from tests.threads import alongside
 
 pytestmark = pytest.mark.django_db
 
@@ -528,7 +530,7 @@ def test_mark_all_read(account: Account) -> None:
 
 def in_threads(*work: Any) -> list[Any]:
     """Run all at once, each on a connection of its own; what each returned or raised."""
-    barrier = threading.Barrier(len(work))
+    barrier = threading.Barrier(len(work), timeout=30)
     results: list[Any] = [None] * len(work)
 
     def run(place: int) -> None:
@@ -537,14 +539,9 @@ def in_threads(*work: Any) -> list[Any]:
             results[place] = work[place]()
         except SyncError as error:
             results[place] = error
-        finally:
-            connections.close_all()
 
-    threads = [threading.Thread(target=run, args=(place,)) for place in range(len(work))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
+    with alongside(*(partial(run, place) for place in range(len(work)))):
+        pass
     return results
 
 

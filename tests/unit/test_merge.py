@@ -194,8 +194,7 @@ def test_text_is_made_storable_and_names_are_cut() -> None:
     "field", ["external_id", "conversation_id", "sender_id", "sender_name", "content_type", "text"]
 )
 def test_every_text_is_looked_at(field: str) -> None:
-    odd = replace(message(), **{field: "a\x00"})  # type: ignore[arg-type]
-    merged = merge(Batch("", (odd, message(2))))
+    merged = merge(Batch("", (message(1, **{field: "a\x00"}), message(2))))
     stored = [getattr(m, field) for m in merged.messages if m.external_id != "m2"]
     assert stored in ([], [f"a{REPLACEMENT}"])
     assert len(stored) + len(merged.refused) == 1
