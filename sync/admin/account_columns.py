@@ -10,7 +10,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from lifecycle.console.live import age, badge, moment, span, two_lines
+from lifecycle.console.live import DASH, age, badge, moment, span, two_lines
 from sync import queries
 from sync.admin.hooks import panel
 from sync.admin.looks import count, face, platform_label
@@ -24,13 +24,13 @@ def account_badge(account: Account) -> SafeString:
     if not account.enabled:
         return badge(_("disabled"), "grey")
     if account.login_state == LoginState.FAILED:
-        return badge(_("waits for a person"), "red", account.last_error)
+        return badge(_("waits for a person"), "red", account.present_error)
     if account.stalled_since:
-        return badge(_("stalled"), "red", account.last_error or queries.why_no_worker(account))
+        return badge(_("stalled"), "red", account.present_error or queries.why_no_worker(account))
     if account.login_state == LoginState.EXPIRED:
-        return badge(_("login expired"), "amber", account.last_error)
+        return badge(_("login expired"), "amber", account.present_error)
     if account.error_count:
-        return badge(_("error"), "red", account.last_error)
+        return badge(_("error"), "red", account.present_error)
     if why := queries.why_no_worker(account):
         return badge(_("no worker"), "amber", why)
     if account.last_sync_at is None:
@@ -40,15 +40,18 @@ def account_badge(account: Account) -> SafeString:
     return badge(_("in step"), "green live")
 
 
+def last_error(account: Account) -> SafeString | str:
+    """The last error, when it was, and whether it is over."""
+    if not account.last_error:
+        return DASH
+    over = badge(_("over"), "green") if account.error_is_over else badge(_("still there"), "red")
+    when = moment(account.last_error_at)
+    return format_html("{} {} <small>{}</small>", over, account.last_error, when)
+
+
 def backlog(account: Account) -> str:
     """What is still to be read, where the platform tells."""
     return gettext("about %(n)s to be read") % {"n": f"{account.backlog or 0:,}"}
-
-
-def is_failing(account: Account) -> bool:
-    """As `queries.failing` has it."""
-    no_login = account.login_state in (LoginState.FAILED, LoginState.EXPIRED)
-    return account.enabled and (no_login or account.error_count > 0)
 
 
 class AccountColumns:
@@ -67,8 +70,7 @@ class AccountColumns:
     @admin.display(description=_("state"), ordering="error_count")
     def standing(self, account: Account) -> SafeString:
         """The state, and below it what is wrong where something is, or how much is left to do."""
-        error = account.last_error if is_failing(account) else ""
-        trouble = error or queries.why_no_worker(account)
+        trouble = account.present_error or queries.why_no_worker(account)
         trouble = trouble or (backlog(account) if account.enabled and account.backlog else "")
         return format_html(
             '<span class="m-two m-state">{}<small class="m-clip" title="{}">{}</small></span>',
@@ -76,11 +78,6 @@ class AccountColumns:
             trouble,
             trouble,
         )
-
-    @admin.display(description=_("state"))
-    def state(self, account: Account) -> SafeString:
-        why = queries.why_no_worker(account)
-        return format_html("{} {}", account_badge(account), why)
 
     @admin.display(description=_("messages"), ordering="messages_total")
     def stored(self, account: Account) -> SafeString:

@@ -20,11 +20,13 @@ from lifecycle.console.forms import ServiceAdmin
 from lifecycle.console.live import LiveList, answer
 from sync import queries, services, store
 from sync.admin.account_columns import AccountColumns
+from sync.admin.account_filters import FailingFilter, StalledFilter
 from sync.admin.conversation_page import marked_text
 from sync.admin.forms import AccountForm, credential_fields
 from sync.admin.hooks import is_pushed
 from sync.admin.inbox import PlatformFilter
 from sync.admin.proof import AccountProof
+from sync.admin.worker_accounts import WorkerAccounts
 from sync.errors import Rejected
 from sync.models import Account
 from sync.platforms import registry
@@ -34,20 +36,10 @@ class AccountPlatformFilter(PlatformFilter):
     field = "platform"
 
 
-class StalledFilter(admin.SimpleListFilter):
-    title = _("stalled")
-    parameter_name = "stalled"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [("yes", _("Yes")), ("no", _("No"))]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Account]) -> QuerySet[Account]:
-        wanted = {"yes": False, "no": True}.get(self.value() or "")
-        return queryset if wanted is None else queryset.filter(stalled_since__isnull=wanted)
-
-
 @admin.register(Account)
-class AccountAdmin(AccountColumns, AccountProof, ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
+class AccountAdmin(  # type: ignore[misc]
+    AccountColumns, AccountProof, WorkerAccounts, ServiceAdmin, LiveList, ModelAdmin
+):
     """Accounts are written through `sync.services` alone; credentials are never shown back."""
 
     form = AccountForm
@@ -60,20 +52,19 @@ class AccountAdmin(AccountColumns, AccountProof, ServiceAdmin, LiveList, ModelAd
         "worker",
         "buttons",
     ]
-    list_filter = ["enabled", AccountPlatformFilter, StalledFilter, "login_state", "worker"]
+    list_filter = [
+        *("enabled", AccountPlatformFilter, FailingFilter, StalledFilter, "login_state", "worker")
+    ]
     search_fields = ["name", "identifier", "endpoint", "last_error"]
     list_fullwidth = True
     list_per_page = 50
     warn_unsaved_form = True
     actions = ["check_selected", "read_selected", "enable_selected", "disable_selected"]
     FACTS = [
-        "state",
         "worker",
         "last_synced",
         "stalled_from",
         "checked_every",
-        "last_error",
-        "error_count",
         "conversations_total",
         "messages_total",
         "posts_total",

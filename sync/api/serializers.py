@@ -40,6 +40,9 @@ class AccountSerializer(Strict, serializers.ModelSerializer[Account]):
         allow_null=True,
         help_text="The worker that watches it now.",
     )
+    error_is_over = serializers.BooleanField(
+        read_only=True, help_text="`last_error` is history: what was checked after it was good."
+    )
     no_worker_because = serializers.SerializerMethodField(
         help_text="Why no running worker watches it; empty when one does, or it is disabled."
     )
@@ -53,6 +56,7 @@ class AccountSerializer(Strict, serializers.ModelSerializer[Account]):
         read_only_fields: ClassVar[list[str]] = [
             *("id", "worker_id", "no_worker_because", "epoch", "sequence", "next_due_at"),
             *("login_state", "last_sync_at", "last_error", "last_error_at", "error_count"),
+            "error_is_over",
             *("conversations_total", "messages_total", "posts_total", "comments_total"),
             *("stalled_since", "watched_at", "last_news_at", "current_interval_s"),
             *("unread_total", "complete_until", "audit_due_at", "backlog"),

@@ -159,7 +159,12 @@ class AccountCheck:
         """What is waited on tells so now; any other check tells it when it ends."""
         first, self.synced_at = self.synced_at is None, timezone.now()
         if first and self.platform.can_wait:
-            await self.in_database(services.caught_up, self.run.lease, self.synced_at)
+            await self.in_database(
+                services.caught_up,
+                self.run.lease,
+                self.synced_at,
+                had_failed=self.run.has_failed,
+            )
 
     async def _read(self, wait_s: float) -> bool:
         """One read of the connection; each batch is committed before the next is asked for.

@@ -228,7 +228,13 @@ class Engine:
             interval_s = schedule.next_interval_s(run.pace, brought_news=check.brought_news)
             decision = schedule.after_success(now, interval_s, random())
             await self._database(
-                services.finish_run, run.lease, decision, now, check.synced_at, interval_s
+                services.finish_run,
+                run.lease,
+                decision,
+                now,
+                check.synced_at,
+                interval_s,
+                had_failed=run.has_failed,
             )
 
     async def _perform(self, watched: Watched, run: services.Run, server: Server) -> AccountCheck:

@@ -156,6 +156,22 @@ class Account(models.Model):
     def __str__(self) -> str:
         return self.name or self.identifier
 
+    @property
+    def is_failing(self) -> bool:
+        """As `queries.FAILING` has it: its last check failed, or its login is lost."""
+        lost = self.login_state in (LoginState.FAILED, LoginState.EXPIRED)
+        return self.enabled and (self.error_count > 0 or lost)
+
+    @property
+    def error_is_over(self) -> bool:
+        """`last_error` is history: what was checked after it was good."""
+        return bool(self.last_error) and not self.is_failing
+
+    @property
+    def present_error(self) -> str:
+        """Why it is failing, "" when it is not."""
+        return self.last_error if self.is_failing else ""
+
 
 class Assignment(models.Model):
     """How accounts are given to workers: one row, or none as long as nobody has chosen."""

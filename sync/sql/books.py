@@ -5,7 +5,7 @@ from __future__ import annotations
 # Primary key. The lock that serializes everything that writes for one account; weaker than FOR
 # UPDATE so that foreign keys to the account can still be checked meanwhile.
 LOCK_ACCOUNT = """
-SELECT epoch, sequence, cursor FROM sync_account WHERE id = %s FOR NO KEY UPDATE
+SELECT epoch, sequence, cursor, error_count > 0 FROM sync_account WHERE id = %s FOR NO KEY UPDATE
 """
 
 # Left to itself the planner hash-joins the whole table against 500 staged rows. With old statistics

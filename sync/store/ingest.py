@@ -37,7 +37,7 @@ def ingest(
     """
     begun = time.monotonic()
     with transaction.atomic(), connection.cursor() as cursor:
-        known_cursor = _fence(cursor, lease, after_sequence)
+        known_cursor, had_failed = _fence(cursor, lease, after_sequence)
         new_cursor = known_cursor if merged.cursor is None else merged.cursor
         was_read = merged.cursor is not None  # else pushed, fetched or repaired
         keep_gaps(cursor, lease.account_id, merged.gaps)
@@ -45,6 +45,8 @@ def ingest(
             receipt = Receipt(after_sequence, read=0, new=0, changed=0, same=0, refused=0)
             synced = {"last_sync_at": Now(), "error_count": 0} if was_read else {}
             Account.objects.filter(pk=lease.account_id).update(backlog=merged.remaining, **synced)
+            if had_failed and was_read:
+                feed.append(lease.account_id, {"account": {"changed": [lease.account_id]}})
         else:
             cursor.execute(sql.books.PLANNING)
             messages, stored = split_known(lease.account_id, merged.messages)
@@ -56,7 +58,8 @@ def ingest(
             kinds = {kind: write(writing, differing) for kind, write in WRITERS.items()}
             receipt = _count(writing.sequence, merged, known, tuple(kinds.values()))
             keep_refused(lease.account_id, merged.refused)
-            said = feed.spoken(_changes(lease.account_id, kinds, receipt))
+            recovers = had_failed and was_read
+            said = feed.spoken(_changes(lease.account_id, kinds, receipt, recovers=recovers))
             cursor.execute(
                 sql.books.COMMIT_BATCH,
                 {
@@ -111,8 +114,9 @@ def ingest_batch(
     )
 
 
-def _fence(cursor: CursorWrapper, lease: Lease, after_sequence: int) -> str:
-    """Lock the account and return its cursor, if lease and sequence are still the present ones."""
+def _fence(cursor: CursorWrapper, lease: Lease, after_sequence: int) -> tuple[str, bool]:
+    """Lock the account and return its cursor, and whether its last check failed, if lease and
+    sequence are still the present ones."""
     cursor.execute(sql.books.LOCK_ACCOUNT, [lease.account_id])
     row = cursor.fetchone()
     if row is None or row[0] != lease.epoch:
@@ -121,7 +125,7 @@ def _fence(cursor: CursorWrapper, lease: Lease, after_sequence: int) -> str:
         raise CursorMoved(
             f"account {lease.account_id}: batch {after_sequence} is followed by {row[1]} already"
         )
-    return str(row[2])
+    return str(row[2]), bool(row[3])
 
 
 def _staging(merged: Merged) -> str:
@@ -165,7 +169,11 @@ def _totals(kinds: Mapping[RecordKind, Written]) -> dict[str, int]:
 
 
 def _changes(
-    account_id: int, kinds: Mapping[RecordKind, Written], receipt: Receipt
+    account_id: int,
+    kinds: Mapping[RecordKind, Written],
+    receipt: Receipt,
+    *,
+    recovers: bool,
 ) -> feed.Changes:
     """What the feed tells of a batch."""
     changes: dict[str, dict[str, Sequence[int]]] = {
@@ -174,6 +182,6 @@ def _changes(
     conversations = kinds[RecordKind.CONVERSATION]
     touched = {*conversations.changed, *kinds[RecordKind.MESSAGE].touched} - {*conversations.new}
     changes[RecordKind.CONVERSATION]["changed"] = sorted(touched)
-    if receipt.refused:
+    if receipt.refused or recovers:
         changes["account"] = {"changed": [account_id]}
     return changes
