@@ -201,9 +201,10 @@ def replies() -> QuerySet[Reply]:
 
 def thread_replies(target: Conversation | Post) -> QuerySet[Reply]:
     """What the thread shows beside its messages or comments, the last first: replies that wait or
-    failed, and sent ones that have not been read back. Each thus stands there once."""
+    failed, those taken back that the platform is asked for, and sent ones that have not been read
+    back. Each thus stands there once."""
     where = {"conversation" if isinstance(target, Conversation) else "post": target}
-    waits = Q(state__in=[ReplyState.PENDING, ReplyState.FAILED])
+    waits = Q(state__in=[ReplyState.PENDING, ReplyState.FAILED]) | Q(is_asked_for=True)
     unechoed = Q(state=ReplyState.SENT, message_id=None, comment_echo_id=None)
     return replies().filter(**where).filter(waits | unechoed)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -44,7 +45,16 @@ def reply_badge(reply: Reply) -> SafeString:
     """One word for where a reply stands."""
     if services.is_being_sent(reply):
         return badge(_("sending"), "blue live")
+    if reply.may_have_been_sent:
+        why = _("The platform is asked.") if reply.is_asked_for else _("The platform can't tell.")
+        return badge(_("cancelled, may have been sent"), "amber", str(why))
     return badge(reply.get_state_display(), TONES[ReplyState(reply.state)])
+
+
+def _taken_back(reply: Reply) -> str:
+    if reply.may_have_been_sent:
+        return gettext("It is not sent any more, but it may have been sent before.")
+    return gettext("Taken back.")
 
 
 @admin.register(Reply)
@@ -182,22 +192,30 @@ class ReplyAdmin(LiveList, ReadOnlyAdmin):
         return trigger_client_event(response, "replies", {})
 
     def cancel_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        return self._act(request, pk, services.cancel_reply, gettext("Taken back."))
+        return self._act(request, pk, services.cancel_reply, _taken_back)
 
     def retry_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        return self._act(request, pk, services.retry_reply, gettext("It is tried again."))
+        return self._act(
+            request, pk, services.retry_reply, lambda _reply: gettext("It is tried again.")
+        )
 
-    def _act(self, request: HttpRequest, pk: int, service: Any, done: str) -> HttpResponse:
+    def _act(
+        self,
+        request: HttpRequest,
+        pk: int,
+        service: Callable[[int], Reply],
+        done: Callable[[Reply], str],
+    ) -> HttpResponse:
         if not self.has_operate_permission(request):
             raise PermissionDenied
         reply = get_object_or_404(queries.replies(), pk=pk)
         target = reply.conversation or reply.post
         back_to = page_of(target) if target else reverse("admin:sync_reply_changelist")
         try:
-            service(pk)
+            said = done(service(pk))
         except SyncError as refused:
             return answer(request, messages.ERROR, str(refused), back_to)
-        return answer(request, messages.SUCCESS, done, back_to)
+        return answer(request, messages.SUCCESS, said, back_to)
 
     def _refused(
         self, request: HttpRequest, target: Target, text: str, trouble: str

@@ -108,7 +108,7 @@ class ReplyViewSet(Rows[Reply]):
     @extend_schema(request=NoBody, responses=bodies.ReplySerializer)
     @action(detail=True, methods=["post"], permissions=OPERATE)
     def cancel(self, request: Request, pk: str) -> Response:
-        """Take it back before it is sent, or give a failed one up."""
+        """Take it back before it is sent, or give a failed one up; see `may_have_been_sent`."""
         NoBody(data=request.data).is_valid(raise_exception=True)
         services.cancel_reply(self.get_object().pk)
         return Response(self.get_serializer(self.get_object()).data)

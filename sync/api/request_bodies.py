@@ -24,6 +24,12 @@ class ReplySerializer(serializers.ModelSerializer[Reply]):
     account_name = serializers.CharField(source="account", read_only=True)
     platform = serializers.CharField(source="account.platform", read_only=True)
     is_being_sent = serializers.SerializerMethodField()
+    may_have_been_sent = serializers.BooleanField(
+        read_only=True,
+        help_text="It was taken back when an attempt's answer was lost: it is not sent any more, "
+        "but the platform may have it. It becomes `sent` when the platform says so, and this "
+        "`false` when it says no; some platforms can't be asked.",
+    )
     message = serializers.IntegerField(
         source="message_id",
         read_only=True,
@@ -41,7 +47,16 @@ class ReplySerializer(serializers.ModelSerializer[Reply]):
         model = Reply
         fields: ClassVar[list[str]] = [
             *("id", "account", "account_name", "platform", "conversation", "post", "comment"),
-            *("text", "state", "is_being_sent", "error", "external_id", "message", "comment_echo"),
+            *(
+                "text",
+                "state",
+                "is_being_sent",
+                "may_have_been_sent",
+                "error",
+                "external_id",
+                "message",
+                "comment_echo",
+            ),
             *("attempts", "attempted_at", "next_attempt_at", "sent_at", "created_by", "created_at"),
         ]
         read_only_fields = fields

@@ -17,6 +17,7 @@ from sync.models import (
     Message,
     PlatformServer,
     Post,
+    RecordVersion,
     SyncRun,
 )
 from sync.models.accounts import STRATEGIES
@@ -131,7 +132,7 @@ class PostSerializer(serializers.ModelSerializer[Post]):
         model = Post
         fields: ClassVar[list[str]] = [
             *("id", "account", "external_id", "author_id", "author_name", "title", "text", "url"),
-            *("published_at", "stored_at"),
+            *("published_at", "edited_at", "is_deleted", "stored_at"),
         ]
         read_only_fields = fields
 
@@ -141,9 +142,27 @@ class CommentSerializer(serializers.ModelSerializer[Comment]):
         model = Comment
         fields: ClassVar[list[str]] = [
             *("id", "account", "post", "external_id", "parent_external_id", "direction"),
-            *("author_id", "author_name", "text", "published_at", "stored_at"),
+            *("author_id", "author_name", "text"),
+            *("published_at", "edited_at", "is_deleted", "stored_at"),
         ]
         read_only_fields = fields
+
+
+class VersionSerializer(serializers.ModelSerializer[RecordVersion]):
+    """What a record said until it was edited or deleted on its platform."""
+
+    content = serializers.DictField(
+        help_text="Former values of the record: `text`, `edited_at`, `is_deleted`; of a message "
+        "also `content_type`, `attachments`, of a post `title`, `url`."
+    )
+
+    class Meta:
+        model = RecordVersion
+        fields: ClassVar[list[str]] = ["id", "content", "sequence", "replaced_at"]
+        read_only_fields = fields
+        extra_kwargs: ClassVar[dict[str, dict[str, str]]] = {
+            "sequence": {"help_text": "The account's batch that replaced it; see its sync runs."}
+        }
 
 
 class SyncRunSerializer(serializers.ModelSerializer[SyncRun]):

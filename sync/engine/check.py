@@ -68,7 +68,14 @@ class AccountCheck:
         self.synced_at: datetime | None = None  # when the platform last said that this is all
 
     async def perform(self) -> None:
-        """Until all is read, or, where the adapter can wait, for ever. Raises `SyncError`s."""
+        """Until all is read, or, where the adapter can wait, for ever. Raises `SyncError`s.
+
+        Where the platform is not to be asked, only what it has pushed is read.
+        """
+        if self.run.must_not_ask:
+            for work in BEFORE_LOGIN:
+                await self._errand(work)
+            return
         while True:
             try:
                 await self._catch_up()

@@ -54,33 +54,40 @@ async def _attempt(check: Check, attempt: Attempt) -> None:
         log.warning("reply refused: %s", error, extra=about)
         await check.in_database(services.record_refused, attempt, error)
     except NotImplementedError:
-        await check.in_database(services.record_refused, attempt, "this platform takes no replies")
+        can_not = "can't be asked what it has" if attempt.is_taken_back else "takes no replies"
+        await check.in_database(services.record_refused, attempt, f"this platform {can_not}")
     except Exception as error:
         await _note_doubt(check, attempt, error)
         raise
     else:
+        if external_id is None:
+            log.info("reply taken back: the platform does not have it", extra=about)
+            await check.in_database(services.record_absent, attempt)
+            return
         log.info("reply sent", extra=about)
         await check.in_database(services.record_sent, attempt, external_id, timezone.now())
 
 
-async def _sent(check: Check, attempt: Attempt) -> str:
-    """The platform's id of the reply. A request under way is not cut off with the check: its answer
-    is waited for shortly, and counts."""
+async def _sent(check: Check, attempt: Attempt) -> str | None:
+    """The platform's id of the reply, None if one that was taken back is not there. A request under
+    way is not cut off with the check: its answer is waited for shortly, and counts."""
     asked = asyncio.ensure_future(_ask(check, attempt))
     try:
         return await asyncio.shield(asked)
     except asyncio.CancelledError:
         done, _pending = await asyncio.wait({asked}, timeout=LAST_CHANCE_S)
-        if done and not asked.cancelled() and asked.exception() is None:
+        if done and not asked.cancelled() and asked.exception() is None and asked.result():
             await check.in_database(services.record_sent, attempt, asked.result(), timezone.now())
         asked.cancel()
         raise
 
 
-async def _ask(check: Check, attempt: Attempt) -> str:
+async def _ask(check: Check, attempt: Attempt) -> str | None:
     connection: Connection = check.connection
     try:
         async with asyncio.timeout(ANSWER_S):
+            if attempt.is_taken_back:
+                return await connection.find_sent(attempt.outgoing)
             if attempt.in_doubt and not check.platform.sends_once:
                 found = await connection.find_sent(attempt.outgoing)
                 if found is not None:

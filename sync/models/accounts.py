@@ -197,6 +197,10 @@ class PlatformServer(models.Model):
     )
     opened_at = models.DateTimeField(_("opened"), null=True)
     retry_at = models.DateTimeField(_("asked again"), null=True)
+    # Half open, nobody but this account asks.
+    tried_by = models.ForeignKey(
+        Account, on_delete=models.SET_NULL, null=True, db_index=False, related_name="+"
+    )
     last_error = models.TextField(_("last error"), blank=True)
     updated_at = models.DateTimeField(_("updated"), db_default=Now())
 

@@ -38,6 +38,9 @@ class Run:
     pace: schedule.Pace
     work: frozenset[Work]  # that waits beside reading
     is_server_troubled: bool = False  # it failed others; that it answers is news
+    # The login waits for a person, or the server for another account that tries it: nothing is
+    # done but what needs neither.
+    must_not_ask: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ def begin_run(lease: Lease, now: datetime) -> Run:
     waiting = rows.select_related("worker").annotate(
         work=RawSQL(sql.claims.WORK, []),  # noqa: S611
         is_server_troubled=RawSQL(sql.claims.IS_SERVER_TROUBLED, []),  # noqa: S611
+        must_not_ask=RawSQL(sql.claims.MUST_NOT_ASK.format(account="sync_account"), []),  # noqa: S611
     )
     account = waiting.first()
     if account is None:
@@ -86,6 +90,7 @@ def begin_run(lease: Lease, now: datetime) -> Run:
             (now - account.last_news_at).total_seconds() if account.last_news_at else None,
         ),
         is_server_troubled=account.is_server_troubled,
+        must_not_ask=account.must_not_ask,
         work=frozenset(map(Work, account.work)),
     )
 

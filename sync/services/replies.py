@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -35,18 +35,21 @@ LONGEST_RETRY_S = 300.0
 # A request whose answer is lost may still be on its way: the platform is asked for it after this.
 SETTLE_S = 30.0
 LOOKED_AT = 1000  # pending replies of one account
+WAITS = Q(state=ReplyState.PENDING) | Q(is_asked_for=True)  # reply_pending
 
 Target = Conversation | Post | Comment
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try to send a reply. `in_doubt`: an earlier one may have reached the platform."""
+    """One try to send a reply. `in_doubt`: an earlier one may have reached the platform;
+    `is_taken_back`: it is only asked for, and never sent again."""
 
     reply_id: int
     number: int
     outgoing: OutgoingReply
     in_doubt: bool
+    is_taken_back: bool = False
 
 
 class Queued(NamedTuple):
@@ -91,6 +94,8 @@ def queue_reply(target: Target, text: str, by: str, key: uuid.UUID | None = None
 def cancel_reply(reply_id: int) -> Reply:
     """Take a pending reply back, or give a failed one up. Cancelled twice is cancelled.
 
+    It is not sent any more. Where an attempt's answer was lost it may have been sent before
+    (`Reply.may_have_been_sent`): the platform is asked, and it is `sent` if the platform has it.
     Raises `Reply.DoesNotExist`; `Rejected` when it was sent, or while it is being sent.
     """
     with transaction.atomic():
@@ -101,9 +106,12 @@ def cancel_reply(reply_id: int) -> Reply:
             raise Rejected(_("It is too late: this reply was sent."))
         if is_being_sent(reply):
             raise Rejected(_("It is being sent right now."))
-        reply.state = ReplyState.CANCELLED.value
-        reply.save(update_fields=["state"])
+        reply.state, reply.attempts = ReplyState.CANCELLED.value, 0
+        reply.is_asked_for = reply.may_have_been_sent
+        reply.save(update_fields=["state", "attempts", "is_asked_for"])
         _told(reply.account_id, reply.pk, "changed")
+        if reply.is_asked_for:
+            _due_now(reply.account_id)
     return reply
 
 
@@ -144,8 +152,8 @@ def begin_attempt(lease: Lease, now: datetime) -> Attempt | None:
     """Count an attempt on the oldest reply whose turn it is; None when there is none.
 
     Order is kept in each thread (a conversation, a post, a comment): a reply that waits for its
-    next attempt holds back those after it; one that failed or was cancelled does not. Raises
-    `StaleEpoch`.
+    next attempt holds back those after it; one that failed or was cancelled does not. One that was
+    taken back in doubt has its turn, too, to be asked for. Raises `StaleEpoch`.
     """
     with held(lease) as account:
         reply = _next(account.pk, now)
@@ -153,11 +161,13 @@ def begin_attempt(lease: Lease, now: datetime) -> Attempt | None:
             return None
         in_doubt = reply.attempted_at is not None
         reply.attempts += 1
-        reply.attempted_at = now
-        reply.error = ""
+        if not reply.is_asked_for:
+            reply.attempted_at, reply.error = now, ""
         reply.next_attempt_at = now + timedelta(seconds=SETTLE_S)
         reply.save(update_fields=["attempts", "attempted_at", "error", "next_attempt_at"])
-        return Attempt(reply.pk, reply.attempts, _outgoing(reply), in_doubt)
+        return Attempt(
+            reply.pk, reply.attempts, _outgoing(reply), in_doubt, is_taken_back=reply.is_asked_for
+        )
 
 
 def record_sent(attempt: Attempt, external_id: str, now: datetime) -> None:
@@ -166,33 +176,47 @@ def record_sent(attempt: Attempt, external_id: str, now: datetime) -> None:
     with transaction.atomic():
         rows = Reply.objects.filter(pk=attempt.reply_id).exclude(state=ReplyState.SENT)
         done = rows.update(
-            state=ReplyState.SENT.value, external_id=external_id[:500], sent_at=now, error=""
+            state=ReplyState.SENT.value,
+            external_id=external_id[:500],
+            sent_at=now,
+            error="",
+            is_asked_for=False,
         )
         if done:
             _told(_account_of(attempt), attempt.reply_id, "changed")
 
 
 def record_refused(attempt: Attempt, error: str) -> None:
-    """The platform refuses it for good."""
-    with transaction.atomic():
-        if _current(attempt).update(state=ReplyState.FAILED.value, error=shown(error)):
-            _told(_account_of(attempt), attempt.reply_id, "changed")
+    """The platform refuses it for good; one that was taken back: to say whether it has it."""
+    values: dict[str, object] = {"error": shown(error), "is_asked_for": False}
+    if not attempt.is_taken_back:
+        values["state"] = ReplyState.FAILED.value
+    if not attempt.in_doubt:
+        values["attempted_at"] = None
+    _note(attempt, values)
+
+
+def record_absent(attempt: Attempt) -> None:
+    """The platform does not have the reply that was taken back."""
+    _note(attempt, {"attempted_at": None, "error": "", "is_asked_for": False})
 
 
 def record_doubt(
     attempt: Attempt, error: str, next_at: datetime, *, was_not_sent: bool = False
 ) -> None:
     """The attempt failed, and the platform may or may not have the reply: tried again then, or
-    failed after `MOST_ATTEMPTS`. `was_not_sent`: this is sure, and the platform need not be asked.
+    failed after `MOST_ATTEMPTS` (one that was taken back is asked for no more). `was_not_sent`:
+    this is sure, and the platform need not be asked.
     """
     is_last = attempt.number >= MOST_ATTEMPTS
-    state = ReplyState.FAILED if is_last else ReplyState.PENDING
-    values: dict[str, object] = {"state": state.value, "error": shown(error)}
+    values: dict[str, object] = {"error": shown(error), "next_attempt_at": next_at}
+    if attempt.is_taken_back:
+        values["is_asked_for"] = not is_last
+    elif is_last:
+        values["state"] = ReplyState.FAILED.value
     if was_not_sent:
         values["attempted_at"] = None
-    with transaction.atomic():
-        if _current(attempt).update(**values, next_attempt_at=next_at):
-            _told(_account_of(attempt), attempt.reply_id, "changed")
+    _note(attempt, values)
 
 
 def wait_s(attempt: Attempt, random: float, at_least_s: float) -> float:
@@ -260,15 +284,16 @@ def _same(earlier: Reply, wanted: Reply) -> Reply:
 
 def _next(account_id: int, now: datetime) -> Reply | None:
     rows = Reply.objects.select_for_update(of=("self",), no_key=True)
-    pending = rows.filter(account_id=account_id, state=ReplyState.PENDING).order_by("pk")
+    pending = rows.filter(WAITS, account_id=account_id).order_by("pk")
     held_back: set[tuple[int | None, ...]] = set()
     for reply in pending.select_related("conversation", "post", "comment")[:LOOKED_AT]:
         thread = (reply.conversation_id, reply.post_id, reply.comment_id)
-        if thread in held_back:
+        if thread in held_back and not reply.is_asked_for:
             continue
         if reply.next_attempt_at <= now:
             return reply
-        held_back.add(thread)
+        if not reply.is_asked_for:
+            held_back.add(thread)
     return None
 
 
@@ -297,8 +322,14 @@ def _last_inbound(conversation: Conversation | None) -> Message | None:
 def _current(attempt: Attempt) -> QuerySet[Reply]:
     """The reply, as long as this is its last attempt and nobody knows better."""
     return Reply.objects.filter(
-        pk=attempt.reply_id, state=ReplyState.PENDING, attempts=attempt.number
+        WAITS, pk=attempt.reply_id, is_asked_for=attempt.is_taken_back, attempts=attempt.number
     )
+
+
+def _note(attempt: Attempt, values: dict[str, object]) -> None:
+    with transaction.atomic():
+        if _current(attempt).update(**values):
+            _told(_account_of(attempt), attempt.reply_id, "changed")
 
 
 def _account_of(attempt: Attempt) -> int:

@@ -21,7 +21,8 @@ SET LOCAL client_min_messages = warning
 """
 
 # Primary key. The account, the receipt, and the feed entry (as `sync.feed.append`, if there is
-# something to tell), in one go: three statements of their own take 2 ms more for each batch.
+# something to tell), in one go: three statements of their own take 2 ms more for each batch. What
+# did not come by reading says nothing of whether the platform can be read.
 COMMIT_BATCH = """
 WITH receipt AS (
     INSERT INTO sync_syncrun (
@@ -36,7 +37,9 @@ WITH receipt AS (
     SELECT %(account)s, %(changes)s::jsonb WHERE %(changes)s IS NOT NULL
 )
 UPDATE sync_account
-SET cursor = %(cursor)s, sequence = %(sequence)s, last_sync_at = clock_timestamp(), error_count = 0,
+SET cursor = %(cursor)s, sequence = %(sequence)s,
+    last_sync_at = CASE WHEN %(was_read)s THEN clock_timestamp() ELSE last_sync_at END,
+    error_count = CASE WHEN %(was_read)s THEN 0 ELSE error_count END,
     last_news_at = CASE WHEN %(news)s THEN clock_timestamp() ELSE last_news_at END,
     backlog = %(remaining)s,
     conversations_total = conversations_total + %(conversations)s,

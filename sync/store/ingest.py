@@ -38,12 +38,12 @@ def ingest(
     with transaction.atomic(), connection.cursor() as cursor:
         known_cursor = _fence(cursor, lease, after_sequence)
         new_cursor = known_cursor if merged.cursor is None else merged.cursor
+        was_read = merged.cursor is not None  # else pushed, fetched or repaired
         keep_gaps(cursor, lease.account_id, merged.gaps)
         if not merged.read and new_cursor == known_cursor:
             receipt = Receipt(after_sequence, read=0, new=0, changed=0, same=0, refused=0)
-            Account.objects.filter(pk=lease.account_id).update(
-                last_sync_at=Now(), error_count=0, backlog=merged.remaining
-            )
+            synced = {"last_sync_at": Now(), "error_count": 0} if was_read else {}
+            Account.objects.filter(pk=lease.account_id).update(backlog=merged.remaining, **synced)
         else:
             cursor.execute(_preparation(merged))
             writing = Writing(cursor, lease.account_id, after_sequence + 1, merged.fetched)
@@ -60,6 +60,7 @@ def ingest(
                     "epoch": lease.epoch,
                     "worker_id": worker_id,
                     "cursor": new_cursor,
+                    "was_read": was_read,
                     "news": bool(receipt.new or receipt.changed),
                     "remaining": merged.remaining,
                     "changes": json.dumps(said) if said else None,

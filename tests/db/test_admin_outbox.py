@@ -14,7 +14,17 @@ from django.utils import timezone
 
 from sync import platforms, services
 from sync.admin.posts import tree
-from sync.models import Account, Audit, Comment, Conversation, Gap, LoginSession, Post, Reply
+from sync.models import (
+    Account,
+    Audit,
+    Comment,
+    Conversation,
+    Gap,
+    LoginSession,
+    Post,
+    RecordVersion,
+    Reply,
+)
 from sync.types import Lease, LoginSessionState, LoginStep
 from tests.db.api_helpers import make_account, make_conversation, make_message
 from tests.db.errand_stage import OutboxPlatform
@@ -130,6 +140,22 @@ def test_undo_and_try_again(client: Client, operator: User, talk: Conversation) 
     assert "oops" in shown
 
 
+def test_what_may_have_been_sent_before_it_was_taken_back_says_so(
+    client: Client, operator: User, talk: Conversation
+) -> None:
+    client.force_login(operator)
+    write(client, "conversation", talk.pk, "oops")
+    Reply.objects.update(attempts=1, attempted_at=timezone.now(), error="the answer was lost")
+    cancel = reverse("admin:sync_reply_cancel", args=[Reply.objects.get().pk])
+    said = client.post(cancel, follow=True).content.decode()
+    assert "it may have been sent before" in said
+    beside = thread(client, "conversation", talk.pk)
+    assert "cancelled, may have been sent" in beside
+    assert "Undo" not in beside
+    outbox = reverse("admin:sync_reply_changelist")
+    assert "The platform is asked." in client.get(outbox).content.decode()
+
+
 def test_viewers_read_and_write_nothing(client: Client, viewer: User, talk: Conversation) -> None:
     client.force_login(viewer)
     reply = Reply.objects.create(account=talk.account, conversation=talk, text="hello")
@@ -180,6 +206,24 @@ def test_comments_stand_below_what_they_answer(post: Post) -> None:
     shown = [(one.external_id, depth) for one, depth in tree(list(post.comments.order_by("pk")))]
     assert shown[:5] == [("k1", 0), ("k2", 1), ("k3", 2), ("k4", 0), ("k5", 0)]
     assert sorted(shown[5:]) == [("k6", 0), ("k7", 1)], "a circle is shown, once"
+
+
+def test_a_post_and_its_comments_show_what_they_said_before(
+    client: Client, operator: User, post: Post
+) -> None:
+    comments = list(post.comments.order_by("pk"))
+    RecordVersion.objects.bulk_create(
+        RecordVersion(account=post.account, kind=kind, record_id=pk, content=said, sequence=1)
+        for kind, pk, said in (
+            ("post", post.pk, {"title": "the first title", "text": "the first <text>"}),
+            ("comment", comments[0].pk, {"text": "one thing"}),
+            ("comment", comments[0].pk, {"text": "another thing"}),
+        )
+    )
+    client.force_login(operator)
+    text = client.get(reverse("admin:sync_post_change", args=[post.pk])).content.decode()
+    assert "the first title\nthe first &lt;text&gt;" in text
+    assert text.index("2 former versions") < text.index("another thing") < text.index("one thing")
 
 
 def test_a_post_with_its_comments_costs_the_same_whatever_their_number(

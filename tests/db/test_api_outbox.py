@@ -63,6 +63,9 @@ def test_a_reply_from_birth_to_end(
     path = f"{V1}/replies/{reply['id']}"
     assert client.post(f"{path}/cancel").json()["state"] == "cancelled"
     assert client.get(path).json()["state"] == "cancelled"
+    assert client.get(path).json()["may_have_been_sent"] is False
+    Reply.objects.update(attempted_at=timezone.now())
+    assert client.get(path).json()["may_have_been_sent"] is True
     assert errors_of(client.post(f"{path}/retry"), 409) == {None: "rejected"}
     Reply.objects.update(state="failed", error="no")
     assert client.post(f"{path}/retry").json()["state"] == "pending"

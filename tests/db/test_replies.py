@@ -73,7 +73,7 @@ def talk(account: Account) -> Conversation:
 
 def send(account: Account, platform: OutboxPlatform) -> None:
     """What the account's next check does, once replies that wait for another attempt may go."""
-    Reply.objects.filter(state="pending").update(next_attempt_at=timezone.now())
+    Reply.objects.filter(outbox.WAITS).update(next_attempt_at=timezone.now())
     perform(send_replies, account, platform)
 
 
@@ -212,8 +212,80 @@ def test_a_failed_reply_is_given_up(
     platform.at = failing(RequestRejected("no", 403))
     reply = services.queue_reply(talk, "hello", "ann").reply
     send(account, platform)
-    assert services.cancel_reply(reply.pk).state == "cancelled"
+    given_up = services.cancel_reply(reply.pk)
+    assert (given_up.state, given_up.may_have_been_sent) == ("cancelled", False), "it was refused"
     assert list(thread_replies(talk)) == []
+
+
+def cut_off(account: Account, talk: Conversation, platform: OutboxPlatform, point: str) -> Reply:
+    """A reply whose attempt failed there, and who took it back."""
+    reply = services.queue_reply(talk, "oops", "ann").reply
+    platform.at = failing(PlatformUnavailable("cut"), point=point)
+    with pytest.raises(PlatformUnavailable):
+        send(account, platform)
+    return services.cancel_reply(reply.pk)
+
+
+@pytest.mark.parametrize("point", ["before send", "sent"])
+def test_one_taken_back_in_doubt_is_asked_for_and_never_sent_again(
+    account: Account, talk: Conversation, platform: OutboxPlatform, point: str
+) -> None:
+    reply = cut_off(account, talk, platform, point)
+    assert (reply.state, reply.may_have_been_sent) == ("cancelled", True)
+    assert [one.pk for one in thread_replies(talk)] == [reply.pk]
+    assert due(account)
+    before = list(platform.texts)
+    services.queue_reply(talk, "the next", "ann")
+    perform(send_replies, account, platform)
+    assert platform.texts == [*before, "the next"], "it is not its turn yet, and holds nothing back"
+    send(account, platform)
+    reply.refresh_from_db()
+    was_sent = point == "sent"
+    assert (reply.state, reply.external_id) == (
+        ("sent", "sent-1") if was_sent else ("cancelled", "")
+    )
+    assert (reply.may_have_been_sent, reply.is_asked_for, reply.error) == (False, False, "")
+    send(account, platform)
+    assert platform.texts == [*before, "the next"]
+
+
+@pytest.mark.parametrize("why", [RequestRejected("nobody can ask", 0), NotImplementedError()])
+def test_one_taken_back_that_cannot_be_asked_for_may_have_been_sent(
+    account: Account, talk: Conversation, platform: OutboxPlatform, why: Exception
+) -> None:
+    reply = cut_off(account, talk, platform, "before send")
+    platform.at = failing(why, point="before find")
+    send(account, platform)
+    reply.refresh_from_db()
+    assert (reply.state, reply.may_have_been_sent, reply.is_asked_for) == ("cancelled", True, False)
+    assert "ask" in reply.error
+    send(account, platform)
+    assert platform.texts == []
+
+
+def test_it_is_asked_for_as_often_as_it_would_be_sent(
+    account: Account, talk: Conversation, platform: OutboxPlatform
+) -> None:
+    reply = cut_off(account, talk, platform, "sent")
+    for _ in range(outbox.MOST_ATTEMPTS):
+        reply.refresh_from_db()
+        assert reply.is_asked_for
+        platform.at = failing(PlatformUnavailable("away"), point="before find")
+        with pytest.raises(PlatformUnavailable):
+            send(account, platform)
+    reply.refresh_from_db()
+    assert (reply.state, reply.may_have_been_sent, reply.is_asked_for) == ("cancelled", True, False)
+    assert platform.texts == ["oops"]
+
+
+def test_work_waits_for_one_that_is_asked_for(
+    account: Account, talk: Conversation, platform: OutboxPlatform
+) -> None:
+    cut_off(account, talk, platform, "sent")
+    now = timezone.now()
+    assert "replies" not in services.begin_run(Lease(account.pk, account.epoch), now).work
+    Reply.objects.update(next_attempt_at=now - timedelta(seconds=1))
+    assert "replies" in services.begin_run(Lease(account.pk, account.epoch), now).work
 
 
 # --- doubts -----------------------------------------------------------------------------------
