@@ -69,6 +69,7 @@ from sync.services.replies import (
     record_doubt,
     record_refused,
     record_sent,
+    record_unknown,
     retry_reply,
 )
 from sync.services.rows import ACCOUNTS, notify
@@ -131,6 +132,7 @@ __all__ = [
     "record_login",
     "record_refused",
     "record_sent",
+    "record_unknown",
     "recount",
     "remember_versions",
     "renew",

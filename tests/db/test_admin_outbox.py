@@ -140,6 +140,26 @@ def test_undo_and_try_again(client: Client, operator: User, talk: Conversation) 
     assert "oops" in shown
 
 
+def test_send_again_anyway_is_asked_back(
+    client: Client, operator: User, talk: Conversation
+) -> None:
+    client.force_login(operator)
+    write(client, "conversation", talk.pk, "oops")
+    address = reverse("admin:sync_reply_anyway", args=[Reply.objects.get().pk])
+    Reply.objects.update(state="failed", attempted_at=timezone.now(), error="no way to ask")
+    assert address not in thread(client, "conversation", talk.pk), "the platform can be asked"
+    Reply.objects.update(needs_decision=True)
+    assert address in thread(client, "conversation", talk.pk)
+    outbox = client.get(reverse("admin:sync_reply_changelist")).content.decode()
+    assert address in outbox
+    assert "failed, may have been sent" in outbox
+    assert "arrives twice" in client.get(address).content.decode()
+    assert Reply.objects.get().state == "failed", "asking does nothing yet"
+    assert "It is sent again." in client.post(address, follow=True).content.decode()
+    reply = Reply.objects.get()
+    assert (reply.state, reply.attempted_at) == ("pending", None)
+
+
 def test_what_may_have_been_sent_before_it_was_taken_back_says_so(
     client: Client, operator: User, talk: Conversation
 ) -> None:

@@ -111,7 +111,7 @@ def test_versions_that_are_times_need_no_fetching(
 def test_what_was_deleted_and_is_listed_again_is_brought_back(
     account: Account, platform: OutboxPlatform, version: str
 ) -> None:
-    """An e-mail moved out and back, a comment out of the bin: whatever the lists tell of versions."""
+    """An e-mail moved out and back, a comment out of the bin, whatever lists tell of versions."""
     platform.versions = dict.fromkeys(platform.held, version) if version else {}
     audited(account, platform)
     away = platform.held.pop("m5")

@@ -233,8 +233,8 @@ def test_killed_before_the_commit_the_letter_is_as_it_was(account: Account) -> N
     def die(_receipt: Receipt) -> None:
         raise KeyboardInterrupt
 
+    newer = Batch("end", refused=(_refused("newer"),))
     with pytest.raises(KeyboardInterrupt):
-        newer = Batch("end", refused=(_refused("newer"),))
         store.ingest_batch(lease(account), account.sequence, newer, within=die)
     assert dict(DeadLetter.objects.get().raw) == {"body": "old"}
     put(account, refused=(_refused("newer"),))
