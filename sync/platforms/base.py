@@ -69,7 +69,8 @@ class Connection(ABC):
         raise NotImplementedError
 
     async def find_sent(self, reply: OutgoingReply) -> str | None:
-        """The platform's id of a reply that may have been sent, None when it was not.
+        """The platform's id of a reply that may have been sent, None when it was not. Where it can
+        be told by its text alone, one of `taken_ids` is another reply.
 
         Asked before a reply is sent again where the platform lacks `sends_once`.
         """

@@ -35,6 +35,9 @@ LONGEST_RETRY_S = 300.0
 # A request whose answer is lost may still be on its way: the platform is asked for it after this.
 SETTLE_S = 30.0
 LOOKED_AT = 1000  # pending replies of one account
+# An equal reply that a platform has since this one was written was noted as sent at most so long
+# before, by clocks that differ.
+CLOCKS_APART = timedelta(hours=1)
 WAITS = Q(state=ReplyState.PENDING) | Q(is_asked_for=True)  # reply_pending
 
 Target = Conversation | Post | Comment
@@ -175,7 +178,11 @@ def begin_attempt(lease: Lease, now: datetime) -> Attempt | None:
         reply.next_attempt_at = now + timedelta(seconds=SETTLE_S)
         reply.save(update_fields=["attempts", "attempted_at", "error", "next_attempt_at"])
         return Attempt(
-            reply.pk, reply.attempts, _outgoing(reply), in_doubt, is_taken_back=reply.is_asked_for
+            reply.pk,
+            reply.attempts,
+            _outgoing(reply, _taken_ids(reply) if in_doubt else frozenset()),
+            in_doubt,
+            is_taken_back=reply.is_asked_for,
         )
 
 
@@ -316,7 +323,7 @@ def _next(account_id: int, now: datetime) -> Reply | None:
     return None
 
 
-def _outgoing(reply: Reply) -> OutgoingReply:
+def _outgoing(reply: Reply, taken_ids: frozenset[str]) -> OutgoingReply:
     answers = _last_inbound(reply.conversation)
     return OutgoingReply(
         key=str(reply.key),
@@ -327,7 +334,20 @@ def _outgoing(reply: Reply) -> OutgoingReply:
         parent_id=reply.comment.external_id if reply.comment else "",
         answers_id=answers.external_id if answers else "",
         answers_sender_id=answers.sender_id if answers else "",
+        taken_ids=taken_ids,
     )
+
+
+def _taken_ids(reply: Reply) -> frozenset[str]:
+    """External ids that other replies hold in its conversation or below its post, at any place: a
+    list of comments may hold the answers to them (index on conversation, post)."""
+    others = Reply.objects.filter(
+        conversation=reply.conversation_id,
+        post=reply.post_id,
+        sent_at__gte=reply.created_at - CLOCKS_APART,
+    )
+    held = others.exclude(pk=reply.pk).exclude(external_id="")
+    return frozenset(held.values_list("external_id", flat=True))
 
 
 def _last_inbound(conversation: Conversation | None) -> Message | None:

@@ -509,6 +509,25 @@ def test_a_reply_says_what_it_answers(
     assert (attempt.outgoing.answers_id, attempt.outgoing.answers_sender_id) == ("m2", "@zoe")
 
 
+def test_in_doubt_a_reply_says_which_ids_are_taken(account: Account) -> None:
+    """Of two equal answers at one place, the lost second one is not the first."""
+    now = timezone.now()
+    k1, k2 = Comment.objects.order_by("external_id")
+    for where, sent, text in ((k1, "x-1", "yes"), (k1, "x-0", "long ago"), (k2, "x-2", "yes")):
+        one = services.queue_reply(where, text, "ann").reply
+        at = now - timedelta(days=2) if text == "long ago" else now
+        Reply.objects.filter(pk=one.pk).update(state="sent", external_id=sent, sent_at=at)
+    services.queue_reply(k1, "yes", "ann")
+    lease = Lease(account.pk, account.epoch)
+    first = services.begin_attempt(lease, now)
+    assert first is not None
+    assert first.outgoing.taken_ids == frozenset(), "nothing is asked for"
+    Reply.objects.filter(outbox.WAITS).update(next_attempt_at=now)
+    again = services.begin_attempt(lease, now)
+    assert again is not None
+    assert again.outgoing.taken_ids == {"x-1", "x-2"}
+
+
 def test_a_login_that_expired_is_no_reason_to_wait(
     account: Account, talk: Conversation, platform: OutboxPlatform
 ) -> None:

@@ -220,7 +220,8 @@ class DouyinConnection(Connection):
         return await self._client.reply(reply.post_id, reply.parent_id, reply.text)
 
     async def find_sent(self, reply: OutgoingReply) -> str | None:
-        """Comments are looked for in the list; what was sent privately can't be asked for."""
+        """Comments are looked for in the list, by their text: there is nothing else to know them
+        by. What was sent privately can't be asked for."""
         if reply.conversation_id:
             raise RequestRejected(
                 "it may have been sent: the connection broke before Douyin answered, and there is "
@@ -230,7 +231,9 @@ class DouyinConnection(Connection):
             )
         since = reply.created_at.timestamp() - CLOCK_SKEW_S
         reader = Reader(self._client, self._now)
-        return await reader.find_reply(reply.post_id, reply.parent_id, reply.text, since)
+        return await reader.find_reply(
+            reply.post_id, reply.parent_id, reply.text, since, reply.taken_ids
+        )
 
 
 def _session(stored: Any) -> wire.Session:
