@@ -147,6 +147,7 @@ class Platform(ABC):
     name: ClassVar[str]  # in URLs, rows and metrics: lower case, no spaces
     label: ClassVar[str]  # for people
     needs_endpoint: ClassVar[bool]  # each account names its server's address
+    default_endpoint: ClassVar[str] = ""  # where accounts live that name none; else ""
     endpoint_schemes: ClassVar[tuple[str, ...]] = ("https", "http")
     credentials: ClassVar[type[BaseModel]]  # the shape of `Account.credentials`
 

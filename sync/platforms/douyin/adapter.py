@@ -33,7 +33,6 @@ from sync.types import (
     Refused,
 )
 
-DEFAULT_ENDPOINT = "https://open.douyin.com"
 DAY_S = 86_400.0
 # An access token lasts 15 days, a refresh token 30 and can be renewed five times; each is changed
 # well before its end, so that some days of outage do no harm.
@@ -51,6 +50,7 @@ class Douyin(Platform):
     name: ClassVar[str] = "douyin"
     label: ClassVar[str] = "抖音 Douyin"
     needs_endpoint: ClassVar[bool] = False
+    default_endpoint: ClassVar[str] = "https://open.douyin.com"
     credentials: ClassVar[type[BaseModel]] = wire.DouyinCredentials
     replies_to: ClassVar[frozenset[RecordKind]] = frozenset(
         {RecordKind.CONVERSATION, RecordKind.POST, RecordKind.COMMENT}
@@ -62,7 +62,7 @@ class Douyin(Platform):
     @asynccontextmanager
     async def connect(self, account: AccountRef) -> AsyncIterator[DouyinConnection]:
         async with httpx.AsyncClient(
-            base_url=(account.endpoint or DEFAULT_ENDPOINT).rstrip("/"),
+            base_url=account.endpoint or self.default_endpoint,
             headers={"User-Agent": "Muster"},
             limits=httpx.Limits(max_connections=4),
         ) as http:

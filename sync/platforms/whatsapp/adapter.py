@@ -17,8 +17,6 @@ from sync.platforms.whatsapp.client import WhatsAppClient
 from sync.platforms.whatsapp.hooks import WhatsAppHooks
 from sync.types import AccountRef, Batch, OutgoingReply, Record, RecordKind, Refused
 
-DEFAULT_ENDPOINT = "https://graph.facebook.com"
-
 
 class WhatsApp(Platform):
     """An account is a phone number, named by its id. Messages are pushed; reading asks whether the
@@ -27,6 +25,7 @@ class WhatsApp(Platform):
     name: ClassVar[str] = "whatsapp"
     label: ClassVar[str] = "WhatsApp"
     needs_endpoint: ClassVar[bool] = False
+    default_endpoint: ClassVar[str] = "https://graph.facebook.com"
     credentials: ClassVar[type[BaseModel]] = wire.WhatsAppCredentials
     replies_to: ClassVar[frozenset[RecordKind]] = frozenset({RecordKind.CONVERSATION})
     longest_reply: ClassVar[int] = 4096
@@ -35,7 +34,7 @@ class WhatsApp(Platform):
     @asynccontextmanager
     async def connect(self, account: AccountRef) -> AsyncIterator[WhatsAppConnection]:
         async with httpx.AsyncClient(
-            base_url=(account.endpoint or DEFAULT_ENDPOINT).rstrip("/"),
+            base_url=account.endpoint or self.default_endpoint,
             headers={"User-Agent": "Muster"},
             limits=httpx.Limits(max_connections=4),
         ) as http:
