@@ -1,6 +1,7 @@
 import django.core.validators
 from django.db import migrations, models
 
+
 def raise_stalled_after(apps, schema_editor):
     """Less had no effect."""
     apps.get_model("sync", "Account").objects.filter(stalled_after_s__lt=120).update(

@@ -29,6 +29,7 @@ class WhatsApp(Platform):
     credentials: ClassVar[type[BaseModel]] = wire.WhatsAppCredentials
     replies_to: ClassVar[frozenset[RecordKind]] = frozenset({RecordKind.CONVERSATION})
     longest_reply: ClassVar[int] = 4096
+    marks_read: ClassVar[bool] = True
     hooks: ClassVar[Hooks | None] = WhatsAppHooks()
 
     @asynccontextmanager
@@ -82,6 +83,11 @@ class WhatsAppConnection(Connection):
     async def send(self, reply: OutgoingReply) -> str:
         """Also raises `RequestRejected`: e.g. 24 hours after the customer's last message."""
         return await self._client.send(reply.conversation_id, reply.text, reply.key)
+
+    async def mark_read(self, conversation_id: str, message_id: str) -> None:
+        """Two blue ticks at it, and at all before it; also raises `RequestRejected`, e.g. for one
+        older than 30 days."""
+        await self._client.mark_read(message_id)
 
     async def find_sent(self, reply: OutgoingReply) -> str | None:
         """The Cloud API has no list of what was sent: whether it was is for a person to say."""
