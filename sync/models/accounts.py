@@ -118,6 +118,9 @@ class Account(models.Model):
     complete_until = models.DateTimeField(_("complete up to"), null=True, editable=False)
     last_error = models.TextField(_("last error"), blank=True, editable=False)
     last_error_at = models.DateTimeField(null=True, editable=False)
+    # What people should see though the check goes on; over once a reading is done.
+    notice = models.TextField(_("notice"), blank=True, db_default="", default="", editable=False)
+    notice_at = models.DateTimeField(null=True, editable=False)
     error_count = models.PositiveIntegerField(
         _("errors"),
         default=0,

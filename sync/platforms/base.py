@@ -59,6 +59,13 @@ class Connection(ABC):
         platform allows it. Raises `CursorInvalid`.
         """
 
+    def cursor_after(self, known: Mapping[str, datetime]) -> str:
+        """Where to read on when the platform no longer knows our cursor: the cursor that stands for
+        having each conversation up to its last known message (external id → when it was sent).
+        "": this platform can only be read from the start."""
+        del known
+        return ""
+
     async def send(self, reply: OutgoingReply) -> str:
         """Send a reply and return the platform's id of it.
 

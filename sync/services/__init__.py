@@ -25,6 +25,7 @@ from sync.services.checks import (
     caught_up,
     finish_run,
     note,
+    note_over,
     record_failure,
     record_login,
 )
@@ -119,6 +120,7 @@ __all__ = [
     "none_pending",
     "note",
     "note_missed",
+    "note_over",
     "notify",
     "numbered_at",
     "pending_deliveries",

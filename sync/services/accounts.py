@@ -113,6 +113,7 @@ def _start_over(account: Account) -> None:
     account.login_state = LoginState.NONE.value
     account.error_count = 0
     account.last_error, account.last_error_at = "", None
+    account.notice, account.notice_at = "", None
     account.next_due_at = timezone.now()
     account.claimed_generation = None
     if not account.enabled:

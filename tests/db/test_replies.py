@@ -518,6 +518,7 @@ def test_in_doubt_a_reply_says_which_ids_are_taken(account: Account) -> None:
         at = now - timedelta(days=2) if text == "long ago" else now
         Reply.objects.filter(pk=one.pk).update(state="sent", external_id=sent, sent_at=at)
     services.queue_reply(k1, "yes", "ann")
+    now = timezone.now()
     lease = Lease(account.pk, account.epoch)
     first = services.begin_attempt(lease, now)
     assert first is not None

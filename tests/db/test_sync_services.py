@@ -116,6 +116,12 @@ def test_the_platforms_own_address_is_the_same_as_none(
     assert other.endpoint == "http://chat.example.org:443"
 
 
+def test_stalled_after_is_taken_from_where_it_counts() -> None:
+    account = services.create_account({**FIELDS, "stalled_after_s": 120})
+    with pytest.raises(ValidationError, match="120"):
+        services.update_account(account, {"stalled_after_s": 119})
+
+
 def test_a_new_password_ends_session_and_lease() -> None:
     account = services.create_account(FIELDS)
     Account.objects.update(session={"token": "t"}, login_state="failed", error_count=4)
