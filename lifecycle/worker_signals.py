@@ -37,7 +37,7 @@ BEAT_S = 10.0
 LOOP_SILENCE_S = 7.0
 # A loop that is silent for this long although the broker answers does not come back by itself.
 STUCK_S = 60.0
-LONGEST_RETRY_S = 10.0
+LONGEST_RETRY_S = 4.0
 MAX_WAITING = 1000
 
 VERSIONS = {

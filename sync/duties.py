@@ -32,7 +32,7 @@ MOST_AT_ONCE = 500
 # A worker that is about to be back keeps its accounts for this long; they have moved, and their new
 # worker is told, within 5 s of its death [L15].
 RETURNING_S = 4.0
-LONGEST_BROKER_RETRY_S = 10.0
+LONGEST_BROKER_RETRY_S = 4.0
 FRESHNESS_S = 15.0
 MOST_NAMED = 20  # in the log, of accounts that stall together
 

@@ -105,8 +105,9 @@ def last_messages(account_id: int) -> dict[str, datetime]:
     gaps = Gap.objects.filter(account_id=account_id, closed_at=None)
     if gaps.exclude(key__startswith="hooks:").exists():
         return {}
-    rows = Conversation.objects.filter(account_id=account_id, last_message_at__isnull=False)
-    return dict(rows.values_list("external_id", "last_message_at"))
+    rows = Conversation.objects.filter(account_id=account_id)
+    found = rows.values_list("external_id", "last_message_at")
+    return {external_id: at for external_id, at in found if at is not None}
 
 
 def failing() -> QuerySet[Account]:
@@ -176,17 +177,26 @@ def runs(account_id: int) -> QuerySet[SyncRun]:
     return SyncRun.objects.filter(account_id=account_id)
 
 
+def standings(rows: QuerySet[Account], **more: Any) -> dict[str, Any]:
+    """How many accounts there are, fail, and have stalled, as every page says; with `more` figures
+    in the same query."""
+    return rows.aggregate(
+        accounts=Count("pk"),
+        failing=Count("pk", filter=FAILING),
+        stalled=Count("pk", filter=Q(stalled_since__isnull=False)),
+        **more,
+    )
+
+
 def totals() -> dict[str, Any]:
     """What the home page shows, in one query.
 
     `syncing`: enabled accounts whose last check was good; `failing`: whose last one was not, or
     whose login is not.
     """
-    return Account.objects.aggregate(
-        accounts=Count("pk"),
+    return standings(
+        Account.objects.all(),
         syncing=Count("pk", filter=SYNCING & ~FAILING),
-        failing=Count("pk", filter=FAILING),
-        stalled=Count("pk", filter=Q(stalled_since__isnull=False)),
         conversations=Coalesce(Sum("conversations_total"), 0),
         messages=Coalesce(Sum("messages_total"), 0),
         posts=Coalesce(Sum("posts_total"), 0),

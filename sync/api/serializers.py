@@ -9,6 +9,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from lifecycle.api.base import Strict
+from lifecycle.api.serializers import ANYTHING
 from sync import queries
 from sync.models import (
     Account,
@@ -21,8 +22,6 @@ from sync.models import (
     SyncRun,
 )
 from sync.models.accounts import STRATEGIES
-
-ANYTHING = {"type": "object", "additionalProperties": {}}
 
 
 @extend_schema_field(ANYTHING)
@@ -41,6 +40,9 @@ class AccountSerializer(Strict, serializers.ModelSerializer[Account]):
         allow_null=True,
         help_text="The worker that watches it now.",
     )
+    error_is_over = serializers.BooleanField(
+        read_only=True, help_text="`last_error` is history: what was checked after it was good."
+    )
     no_worker_because = serializers.SerializerMethodField(
         help_text="Why no running worker watches it; empty when one does, or it is disabled."
     )
@@ -54,6 +56,7 @@ class AccountSerializer(Strict, serializers.ModelSerializer[Account]):
         read_only_fields: ClassVar[list[str]] = [
             *("id", "worker_id", "no_worker_because", "epoch", "sequence", "next_due_at"),
             *("login_state", "last_sync_at", "last_error", "last_error_at", "error_count"),
+            *("error_is_over", "notice", "notice_at"),
             *("conversations_total", "messages_total", "posts_total", "comments_total"),
             *("stalled_since", "watched_at", "last_news_at", "current_interval_s"),
             *("unread_total", "complete_until", "audit_due_at", "backlog"),

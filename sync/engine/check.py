@@ -160,7 +160,12 @@ class AccountCheck:
         """What is waited on tells so now; any other check tells it when it ends."""
         first, self.synced_at = self.synced_at is None, timezone.now()
         if first and self.platform.can_wait:
-            await self.in_database(services.caught_up, self.run.lease, self.synced_at)
+            await self.in_database(
+                services.caught_up,
+                self.run.lease,
+                self.synced_at,
+                had_failed=self.run.has_failed,
+            )
         if self._has_notice:
             self._has_notice = False
             await self.in_database(services.note_over, self.run.lease)

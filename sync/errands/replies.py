@@ -85,8 +85,9 @@ async def _sent(check: Check, attempt: Attempt) -> str | None:
         return await asyncio.shield(asked)
     except asyncio.CancelledError:
         done, _pending = await asyncio.wait({asked}, timeout=LAST_CHANCE_S)
-        if done and not asked.cancelled() and asked.exception() is None and asked.result():
-            await check.in_database(services.record_sent, attempt, asked.result(), timezone.now())
+        was_answered = done and not asked.cancelled() and asked.exception() is None
+        if was_answered and (external_id := asked.result()):
+            await check.in_database(services.record_sent, attempt, external_id, timezone.now())
         asked.cancel()
         raise
 

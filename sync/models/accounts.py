@@ -114,7 +114,8 @@ class Account(models.Model):
     stalled_since = models.DateTimeField(_("stalled since"), null=True, editable=False)
     # About how many records are still to be read; empty when the platform doesn't tell.
     backlog = models.PositiveBigIntegerField(_("backlog"), null=True, editable=False)
-    audit_due_at = models.DateTimeField(_("next audit"), db_default=Now(), editable=False)
+    # Empty until it has been read as a whole for the first time.
+    audit_due_at = models.DateTimeField(_("next audit"), null=True, editable=False)
     complete_until = models.DateTimeField(_("complete up to"), null=True, editable=False)
     last_error = models.TextField(_("last error"), blank=True, editable=False)
     last_error_at = models.DateTimeField(null=True, editable=False)
@@ -162,6 +163,22 @@ class Account(models.Model):
 
     def __str__(self) -> str:
         return self.name or self.identifier
+
+    @property
+    def is_failing(self) -> bool:
+        """As `queries.FAILING` has it: its last check failed, or its login is lost."""
+        lost = self.login_state in (LoginState.FAILED, LoginState.EXPIRED)
+        return self.enabled and (self.error_count > 0 or lost)
+
+    @property
+    def error_is_over(self) -> bool:
+        """`last_error` is history: what was checked after it was good."""
+        return bool(self.last_error) and not self.is_failing
+
+    @property
+    def present_error(self) -> str:
+        """Why it is failing, "" when it is not."""
+        return self.last_error if self.is_failing else ""
 
 
 class Assignment(models.Model):

@@ -15,8 +15,10 @@ from typing import ClassVar
 from pydantic import BaseModel
 
 from sync.types import (
+    NOTHING_DONE,
     AccountRef,
     Batch,
+    Done,
     Listing,
     LoginStep,
     OutgoingReply,
@@ -83,8 +85,12 @@ class Connection(ABC):
         """
         raise NotImplementedError
 
-    def list_ids(self, since: datetime) -> AsyncIterator[Listing]:
-        """What the platform holds since then, window by window, the newest first [S9]."""
+    def list_ids(self, since: datetime, done: Done = NOTHING_DONE) -> AsyncIterator[Listing]:
+        """What the platform holds since then, window by window, the newest first [S9].
+
+        `done` is what an earlier listing told, before it was cut: an adapter goes on below it where
+        it can. What it tells again is left out.
+        """
         raise NotImplementedError
 
     def fetch(self, kind: RecordKind, scope: str, ids: Sequence[str]) -> AsyncIterator[Batch]:

@@ -15,7 +15,7 @@ from django.db.models import Case, F, Value, When
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import Greatest
 
-from sync import schedule, sql
+from sync import feed, schedule, sql
 from sync.models import Account, SyncRun
 from sync.services.leases import LEASE_S
 from sync.services.rows import held, notify, report, shown, stale
@@ -39,6 +39,7 @@ class Run:
     work: frozenset[Work]  # that waits beside reading
     has_notice: bool = False
     is_server_troubled: bool = False  # it failed others; that it answers is news
+    has_failed: bool = False  # when it was last checked
     # The login waits for a person, or the server for another account that tries it: nothing is
     # done but what needs neither.
     must_not_ask: bool = False
@@ -93,13 +94,17 @@ def begin_run(lease: Lease, now: datetime) -> Run:
         has_notice=bool(account.notice),
         is_server_troubled=account.is_server_troubled,
         must_not_ask=account.must_not_ask,
+        has_failed=account.error_count > 0,
         work=frozenset(map(Work, account.work)),
     )
 
 
-def caught_up(lease: Lease, now: datetime) -> None:
+def caught_up(lease: Lease, now: datetime, *, had_failed: bool = False) -> None:
     """The platform has told all that is new, and is waited on. Raises `StaleEpoch`."""
-    report(lease, last_sync_at=now, error_count=0)
+    with transaction.atomic():
+        if had_failed:
+            _tell_recovery(lease)
+        report(lease, last_sync_at=now, error_count=0)
 
 
 def record_login(lease: Lease, state: LoginState, session: dict[str, object] | None = None) -> None:
@@ -129,9 +134,11 @@ def record_failure(
     lease: Lease, problem: Problem, now: datetime, random: float, worker_id: str = ""
 ) -> schedule.Decision:
     """A check failed: the error on the account, its next check, and a `SyncRun` for the first
-    failure of a series. Raises `StaleEpoch`.
+    failure of a series. The feed tells of that one, and of a login that is lost. Raises
+    `StaleEpoch`.
     """
     with held(lease) as account:
+        login_state = account.login_state
         account.error_count += 1
         account.last_error = shown(problem.error)
         account.last_error_at = now
@@ -155,6 +162,8 @@ def record_failure(
                 "next_due_at",
             ]
         )
+        if account.error_count == 1 or account.login_state != login_state:
+            feed.append(account.pk, {"account": {"changed": [account.pk]}})
         if account.error_count == 1:
             SyncRun.objects.create(
                 account=account,
@@ -172,11 +181,14 @@ def finish_run(
     now: datetime,
     synced_at: datetime | None,
     interval_s: float | None = None,
+    *,
+    had_failed: bool = False,
 ) -> None:
     """The check is over and the account free to be claimed again: when it says, or at once where
     somebody asked for that meanwhile. Raises `StaleEpoch`.
 
-    `synced_at`: when the platform said that this is all; `interval_s`: the one that now counts.
+    `synced_at`: when the platform said that this is all; `interval_s`: the one that now counts;
+    `had_failed`: the check before this one, so that its end is told.
     """
     values: dict[str, Any] = {
         "claimed_generation": None,
@@ -190,6 +202,15 @@ def finish_run(
     if synced_at is not None:
         values |= {"last_sync_at": Greatest("last_sync_at", Value(synced_at)), "error_count": 0}
     with transaction.atomic():
+        if had_failed and synced_at is not None:
+            _tell_recovery(lease)
         report(lease, **values)
         if decision.at < now + SOON:
             notify(lease.account_id)
+
+
+def _tell_recovery(lease: Lease) -> None:
+    """That the errors are over, unless a batch has told it; with the write that ends them."""
+    rows = Account.objects.filter(pk=lease.account_id, epoch=lease.epoch, error_count__gt=0)
+    if rows.exists():
+        feed.append(lease.account_id, {"account": {"changed": [lease.account_id]}})

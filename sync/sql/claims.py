@@ -212,7 +212,8 @@ array_remove(ARRAY[
         SELECT FROM sync_conversation c
         WHERE c.account_id = sync_account.id AND c.untold_read_id IS NOT NULL
     ) THEN 'marks' END,
-    CASE WHEN sync_account.audit_due_at <= statement_timestamp() THEN 'audits' END
+    CASE WHEN coalesce(sync_account.audit_due_at, '-infinity') <= statement_timestamp()
+    THEN 'audits' END
 ], NULL)
 """
 

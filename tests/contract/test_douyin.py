@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -281,7 +282,7 @@ async def test_error_codes(
 # --- replies ----------------------------------------------------------------------------------
 
 
-def reply(text: str, **target: str) -> OutgoingReply:
+def reply(text: str, **target: Any) -> OutgoingReply:
     return OutgoingReply("key", text, datetime.now(UTC), **target)
 
 

@@ -311,6 +311,19 @@ def test_a_login_is_asked_for_shown_and_cancelled(
     assert (ended.status_code, "m-ended" in ended.content.decode()) == (286, True), "polls no more"
 
 
+def test_a_notice_stands_on_the_page_with_its_time_and_is_no_error(
+    client: Client, operator: User, account: Account
+) -> None:
+    client.force_login(operator)
+    address = reverse("admin:sync_account_proof", args=[account.pk])
+    assert "notice" not in client.get(address).content.decode()
+    Account.objects.update(notice="reading anew from the start", notice_at=timezone.now())
+    shown = client.get(address).content.decode()
+    assert re.search(r"notice</dt><dd>reading anew from the start <small>.*<time", shown)
+    assert "still there" not in shown
+    assert "reading anew" in client.get(reverse("admin:sync_account_changelist")).content.decode()
+
+
 def test_the_proof_of_an_account(
     client: Client, operator: User, talk: Conversation, monkeypatch: pytest.MonkeyPatch
 ) -> None:

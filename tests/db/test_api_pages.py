@@ -163,7 +163,7 @@ def test_query_counts(
 def change(record: Message | Post | Comment, text: str = "before") -> None:
     RecordVersion.objects.create(
         account=record.account,
-        kind=record._meta.model_name,
+        kind=str(record._meta.model_name),
         record_id=record.pk,
         content={"text": text, "edited_at": None, "is_deleted": False},
         sequence=1,

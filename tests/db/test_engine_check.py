@@ -24,7 +24,7 @@ from sync.errors import (
     RateLimited,
     StaleEpoch,
 )
-from sync.models import Account, Gap, Message, PlatformServer, SyncRun
+from sync.models import Account, FeedEntry, Gap, Message, PlatformServer, SyncRun
 from sync.types import AccountRef, Batch, Lease, LoginState
 from tests.db.engine_stage import check
 from tests.db.sync_stage import TinyConnection, TinyPlatform, make_account, message, script
@@ -144,6 +144,53 @@ def test_an_error_before_the_first_read_is_reported_too(
     assert check(account).last_error == "no route"
 
 
+def told(account: Account) -> int:
+    """How often the feed spoke of the account itself."""
+    return FeedEntry.objects.filter(changes__account={"changed": [account.pk]}).count()
+
+
+@pytest.mark.parametrize("last", [batch("c1", 1), batch("c1"), None], ids=["news", "cursor", ""])
+@pytest.mark.parametrize("can_wait", [False, True])
+def test_the_feed_tells_of_the_first_failure_and_of_its_end(
+    account: Account,
+    tiny: TinyPlatform,
+    monkeypatch: pytest.MonkeyPatch,
+    last: Batch | None,
+    can_wait: bool,
+) -> None:
+    tiny.on_read = script(PlatformUnavailable("away"), PlatformUnavailable("away"))
+    counts = [told(check(account)) for _ in range(2)]
+    assert counts == [1, 1]
+    tiny.on_read = script(*([last] if last else []))
+    if can_wait:
+        monkeypatch.setattr(tiny, "can_wait", True)
+        monkeypatch.setattr(engine_check.AccountCheck, "_wait", ended)
+    check(account)
+    assert (account.error_count, told(account)) == (int(can_wait), 2 + can_wait)
+    tiny.can_wait = False  # type: ignore[misc]
+    tiny.on_read = script(batch("c2", 2))
+    check(account)
+    check(account)
+    assert told(account) == 2 + 2 * can_wait
+
+
+async def ended(_check: engine_check.AccountCheck) -> None:
+    raise PlatformUnavailable("the wait was cut")
+
+
+def test_the_feed_tells_of_a_login_that_is_lost_later(account: Account, tiny: TinyPlatform) -> None:
+    tiny.on_read = script(PlatformUnavailable("away"))
+    check(account)
+
+    async def refuse(_ref: AccountRef) -> None:
+        raise LoginFailed("the token was withdrawn")
+
+    tiny.on_login = refuse
+    Account.objects.update(session={})
+    check(account)
+    assert (account.error_count, account.login_state, told(account)) == (2, "failed", 2)
+
+
 def test_a_rate_limit_is_kept(account: Account, tiny: TinyPlatform) -> None:
     tiny.on_read = script(RateLimited("slow down", 77))
     before = timezone.now()
@@ -207,11 +254,12 @@ def test_an_invalid_cursor_starts_over_and_says_so_until_that_is_done(
     assert (account.cursor, account.error_count) == ("new", 1)
     assert "reading anew from the start" in account.notice
     assert PASSWORD not in account.notice
-    assert account.notice_at is not None
+    assert account.notice_at
     assert account.last_error == "cut", "a notice is no error"
     tiny.on_read = script(batch("newer", 3))
     check(account)
-    assert (account.notice, account.notice_at, account.error_count) == ("", None, 0)
+    assert (account.notice, account.error_count) == ("", 0)
+    assert Account.objects.get().notice_at is None
     assert Message.objects.count() == 3
 
 

@@ -26,8 +26,10 @@ from sync.platforms.email.sending import Replies
 from sync.platforms.email.threads import Found
 from sync.platforms.listing import progressive
 from sync.types import (
+    NOTHING_DONE,
     AccountRef,
     Batch,
+    Done,
     Listing,
     MessageRecord,
     OutgoingReply,
@@ -140,11 +142,12 @@ class EmailConnection(Connection):
         last = max(known.values()).astimezone(UTC) - threads.ZONES
         return Place(since=last.date().isoformat()).text()
 
-    async def list_ids(self, since: datetime) -> AsyncIterator[Listing]:
+    async def list_ids(self, since: datetime, done: Done = NOTHING_DONE) -> AsyncIterator[Listing]:
         mailbox = self._session_mailbox()
-        now = datetime.now(UTC)
-        found = threads.dated_ids(mailbox, self._folders(), since, now)
-        async for listing in progressive(RecordKind.MESSAGE, found, since, now):
+        before = done.get((RecordKind.MESSAGE, ""))
+        until = before.since if before else datetime.now(UTC)
+        found = threads.dated_ids(mailbox, self._folders(), since, until, is_rest=bool(before))
+        async for listing in progressive(RecordKind.MESSAGE, found, since, until):
             yield listing
 
     async def fetch(self, kind: RecordKind, scope: str, ids: Sequence[str]) -> AsyncIterator[Batch]:

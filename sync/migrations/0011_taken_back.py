@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('sync', '0009_server_trials'),
+        ('sync', '0010_server_trials'),
     ]
 
     operations = [

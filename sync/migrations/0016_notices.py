@@ -4,7 +4,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('sync', '0013_stalled_bound'),
+        ('sync', '0015_stalled_bound'),
     ]
 
     operations = [

@@ -4,7 +4,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('sync', '0010_taken_back'),
+        ('sync', '0012_audits_go_on'),
     ]
 
     operations = [

@@ -12,7 +12,7 @@ def raise_stalled_after(apps, schema_editor):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('sync', '0012_own_addresses'),
+        ('sync', '0014_own_addresses'),
     ]
 
     operations = [

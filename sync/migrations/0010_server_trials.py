@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('sync', '0008_totals'),
+        ('sync', '0009_one_index_less'),
     ]
 
     operations = [

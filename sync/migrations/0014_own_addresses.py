@@ -19,7 +19,7 @@ def name_no_own_address(apps, schema_editor):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('sync', '0011_decisions'),
+        ('sync', '0013_decisions'),
     ]
 
     operations = [
