@@ -35,6 +35,8 @@ def account_badge(account: Account) -> SafeString:
         return badge(_("no worker"), "amber", why)
     if account.last_sync_at is None:
         return badge(_("first sync"), "blue live")
+    if account.backlog:
+        return badge(_("catching up"), "blue live", backlog(account))
     return badge(_("in step"), "green live")
 
 
@@ -54,6 +56,11 @@ def notice(account: Account) -> SafeString | str:
     return format_html("{} <small>{}</small>", account.notice, moment(account.notice_at))
 
 
+def backlog(account: Account) -> str:
+    """What is still to be read, where the platform tells."""
+    return gettext("about %(n)s to be read") % {"n": f"{account.backlog or 0:,}"}
+
+
 class AccountColumns:
     """Of `AccountAdmin`."""
 
@@ -69,8 +76,9 @@ class AccountColumns:
 
     @admin.display(description=_("state"), ordering="error_count")
     def standing(self, account: Account) -> SafeString:
-        """The state, and below it what is wrong where something is."""
+        """The state, and below it what is wrong where something is, or what is under way."""
         trouble = account.present_error or queries.why_no_worker(account) or account.notice
+        trouble = trouble or (backlog(account) if account.enabled and account.backlog else "")
         return format_html(
             '<span class="m-two m-state">{}<small class="m-clip" title="{}">{}</small></span>',
             account_badge(account),
@@ -80,6 +88,11 @@ class AccountColumns:
 
     @admin.display(description=_("messages"), ordering="messages_total")
     def stored(self, account: Account) -> SafeString:
+        """Comments where there are no conversations."""
+        if account.posts_total and not account.conversations_total:
+            n = account.posts_total
+            text = ngettext("comments on %(n)d post", "comments on %(n)d posts", n) % {"n": n}
+            return two_lines(account.comments_total, text)
         n = account.conversations_total
         text = ngettext("in %(n)d conversation", "in %(n)d conversations", n) % {"n": n}
         return two_lines(account.messages_total, text)

@@ -37,8 +37,13 @@ class AccountPlatformFilter(PlatformFilter):
 
 
 @admin.register(Account)
-class AccountAdmin(  # type: ignore[misc]
-    AccountColumns, AccountProof, WorkerAccounts, ServiceAdmin, LiveList, ModelAdmin
+class AccountAdmin(
+    AccountColumns,
+    AccountProof,
+    WorkerAccounts,
+    ServiceAdmin,
+    LiveList,
+    ModelAdmin,  # type: ignore[misc]
 ):
     """Accounts are written through `sync.services` alone; credentials are never shown back."""
 

@@ -48,7 +48,6 @@ def ingest(
             if had_failed and was_read:
                 feed.append(lease.account_id, {"account": {"changed": [lease.account_id]}})
         else:
-            cursor.execute(sql.books.PLANNING)
             messages, stored = split_known(lease.account_id, merged.messages)
             known = len(merged.messages) - len(messages)
             differing = replace(merged, messages=messages)
@@ -117,7 +116,7 @@ def ingest_batch(
 def _fence(cursor: CursorWrapper, lease: Lease, after_sequence: int) -> tuple[str, bool]:
     """Lock the account and return its cursor, and whether its last check failed, if lease and
     sequence are still the present ones."""
-    cursor.execute(sql.books.LOCK_ACCOUNT, [lease.account_id])
+    cursor.execute(sql.books.FENCE, [lease.account_id])
     row = cursor.fetchone()
     if row is None or row[0] != lease.epoch:
         raise StaleEpoch(lease.account_id, lease.epoch, row[0] if row else None)

@@ -53,10 +53,11 @@ def _read(account_id: int, external_ids: list[str]) -> dict[str, tuple[Any, ...]
 
 
 def _is_held(message: MessageRecord, row: tuple[Any, ...] | None) -> bool:
-    if row is None:
-        return False
-    _id, _external_id, *said, attachments = row
-    return said == [*_said(message)] and (attachments or []) == attachments_of(message)
+    return (
+        row is not None
+        and row[2:-1] == _said(message)
+        and (row[-1] or []) == attachments_of(message)
+    )
 
 
 def attachments_of(message: MessageRecord) -> list[dict[str, Any]]:

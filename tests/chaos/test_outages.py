@@ -3,6 +3,7 @@ nobody floods a log, all is back within seconds of the return, and nothing is lo
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -32,7 +33,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 FROZEN_S = 3.0
 AWAY_S = 12.0  # longer than every step of a back-off, and than the wait for a connection
-BACK_S = 10.0
+BACK_S = 10.0  # on a machine that is ours; where others use it as well, so many times that at most:
+MOST_CROWDED = 3.0
 USERS = {"u1": "fake", "u2": "fake-keyed"}
 WORKERS = ("worker-1", "threads", "prefork")
 # Of each part and worker: that it is away, that it is back, and what it then did.
@@ -142,7 +144,7 @@ class Scene:
     def late(self, since: datetime) -> list[str]:
         """What is not back yet: readiness of the web, heartbeats since then, news."""
         try:
-            answer = self.client.get(f"{self.system.url}/readyz", timeout=2)
+            answer = self.client.get(f"{self.system.url}/readyz", timeout=5)
         except httpx.HTTPError as error:
             return [f"web: {error!r}"]
         found = [] if answer.is_success else [answer.text]
@@ -226,8 +228,9 @@ def pause(seconds: float) -> None:
 def back(scene: Scene, check: Callable[[], list[str]], before: Counter[str]) -> None:
     """All is well again in time; if not, what everybody said is shown."""
     begun = time.monotonic()
+    crowd = os.getloadavg()[0] / (os.cpu_count() or 1)
     try:
-        eventually_nothing(check, BACK_S)
+        eventually_nothing(check, BACK_S * min(max(crowd, 1.0), MOST_CROWDED))
     except AssertionError:
         for name in scene.lines():
             print(f"--- {name}", *scene.said(name, before[name])[:MOST_LINES], sep="\n")

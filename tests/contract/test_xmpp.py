@@ -13,7 +13,7 @@ from sync.errors import PlatformUnavailable
 from sync.types import Direction
 from tests.contract.certificates import make_certificate
 from tests.contract.platform_contract import PlatformContract
-from tests.contract.prosody import HOST, Prosody
+from tests.contract.prosody import FRIENDS, HOST, Prosody
 from tests.contract.suite.reading import (
     conversations,
     last_cursor,
@@ -55,6 +55,22 @@ class TestRooms:
             assert found[sent].direction is Direction.OUTBOUND
             assert await connection.find_sent(stage.reply(room, "from us", "key")) == sent
             await connection.mark_read(room, first)
+
+    async def test_whispers_stay_between_two(self, stage: XmppStage) -> None:
+        """A private message in a room is a conversation of its own, and so is the answer."""
+        room = await stage.room("Me")
+        async with logged_in(stage) as connection:
+            cursor = last_cursor(await read(connection))
+            said = await stage.whisper(room, "Me", "between us")
+            reply = stage.reply(f"{room}/Bob", "nobody else", "key")
+            sent = await connection.send(reply)
+            assert await connection.find_sent(reply) == sent
+            found = await read(connection, cursor)
+        assert {one.conversation_id for one in messages(found).values()} == {f"{room}/Bob"}
+        assert set(messages(found)) == {said, sent}
+        assert not conversations(found)[f"{room}/Bob"].is_group
+        heard = [one.get("to") for one in stage.heard if "nobody else" in "".join(one.itertext())]
+        assert heard == [f"bob@{FRIENDS}/home"]
 
     async def test_retractions(self, stage: XmppStage) -> None:
         """By who wrote it, and by a moderator; nobody else."""

@@ -196,6 +196,11 @@ class XmppStage(Stage):
         await self._until_done()
         return id
 
+    async def whisper(self, room: str, nick: str, text: str) -> str:
+        """Bob's words to one in the room."""
+        id = await self.to_room(f"{room}/{nick}", body(text), who="bob", kind="chat")
+        return message_id(f"{room}/Bob", id)
+
     async def retract_in_room(self, room: str, entry: str, who: str) -> None:
         retracted = ET.Element("{urn:xmpp:message-retract:1}retract", {"id": self._known_as(entry)})
         await self.to_room(room, retracted, ET.Element("{urn:xmpp:hints}store"), who=who)

@@ -17,6 +17,7 @@ from sync.platforms.xmpp.place import OWN, Gap, Place, Position
 from sync.platforms.xmpp.stanzas import (
     Archived,
     Owner,
+    bare,
     conversation,
     folded,
     invitation,
@@ -170,8 +171,9 @@ class Reader:
             before = page.first
 
     def _where(self, peer: str) -> tuple[str, str]:
-        """The archive that has a conversation, and the peer to ask it for."""
-        return (peer, "") if peer in self._owner.nicks else (OWN, peer)
+        """The archive that has a conversation, and the peer to ask it for: servers know archived
+        messages by bare addresses."""
+        return (peer, "") if peer in self._owner.nicks else (OWN, bare(peer))
 
     async def find_sent(self, reply: OutgoingReply, external_id: str) -> str | None:
         """The reply's id if the archive has it; looked for from its end to when it was made."""

@@ -165,17 +165,23 @@ def _record(item: Archived, owner: Owner) -> MessageRecord | None:
     if stanza is None or delay is None:
         raise Unreadable("there is no message with a time in it")
     sent_at = _moment(delay.get("stamp", ""))
-    writer = stanza.get("from") or owner.jid
+    author = stanza.get("from") or owner.jid
+    nick = author.partition("/")[2]
     if item.archive:
-        sender = writer
-        nick = writer.partition("/")[2]
+        sender = author
         peer, is_own = item.archive, bool(nick) and nick == owner.nicks.get(item.archive)
         name = nick or item.archive
     else:
-        sender = bare(writer)
-        is_own = sender == owner.jid
-        peer = bare(stanza.get("to") or "") if is_own else sender
-        name = owner.names.get(sender) or sender
+        is_own = bare(author) == owner.jid
+        peer = bare((stanza.get("to") or "") if is_own else author)
+        sender, name = bare(author), owner.names.get(bare(author)) or bare(author)
+        if peer in owner.nicks or stanza.find(f"{MUC_USER}x") is not None:
+            # In private, by way of a room (XEP-0045, 7.5): not to be answered before all in it.
+            occupant = ((stanza.get("to") or "") if is_own else author).partition("/")[2]
+            if not occupant:  # the room itself: declined invitations, changes of its settings
+                return None
+            peer = f"{peer}/{occupant}"
+            sender, name = (sender, name) if is_own else (peer, occupant)
     if not peer:
         raise Unreadable("the message is to nobody")
     id = stanza.get("id") or _origin_id(stanza) or item.archive_id
