@@ -49,6 +49,13 @@ def last_error(account: Account) -> SafeString | str:
     return format_html("{} {} <small>{}</small>", over, account.last_error, when)
 
 
+def notice(account: Account) -> SafeString | str:
+    """What is done just now that people should know of, and since when."""
+    if not account.notice:
+        return ""
+    return format_html("{} <small>{}</small>", account.notice, moment(account.notice_at))
+
+
 def backlog(account: Account) -> str:
     """What is still to be read, where the platform tells."""
     return gettext("about %(n)s to be read") % {"n": f"{account.backlog or 0:,}"}
@@ -69,8 +76,8 @@ class AccountColumns:
 
     @admin.display(description=_("state"), ordering="error_count")
     def standing(self, account: Account) -> SafeString:
-        """The state, and below it what is wrong where something is, or how much is left to do."""
-        trouble = account.present_error or queries.why_no_worker(account)
+        """The state, and below it what is wrong where something is, or what is under way."""
+        trouble = account.present_error or queries.why_no_worker(account) or account.notice
         trouble = trouble or (backlog(account) if account.enabled and account.backlog else "")
         return format_html(
             '<span class="m-two m-state">{}<small class="m-clip" title="{}">{}</small></span>',

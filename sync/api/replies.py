@@ -113,10 +113,11 @@ class ReplyViewSet(Rows[Reply]):
         services.cancel_reply(self.get_object().pk)
         return Response(self.get_serializer(self.get_object()).data)
 
-    @extend_schema(request=NoBody, responses=bodies.ReplySerializer)
+    @extend_schema(request=bodies.RetrySerializer, responses=bodies.ReplySerializer)
     @action(detail=True, methods=["post"], permissions=OPERATE)
     def retry(self, request: Request, pk: str) -> Response:
         """Try a failed one again; whether the platform has it after all is asked first."""
-        NoBody(data=request.data).is_valid(raise_exception=True)
-        services.retry_reply(self.get_object().pk)
+        body = bodies.RetrySerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        services.retry_reply(self.get_object().pk, **body.validated_data)
         return Response(self.get_serializer(self.get_object()).data)

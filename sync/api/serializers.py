@@ -56,7 +56,7 @@ class AccountSerializer(Strict, serializers.ModelSerializer[Account]):
         read_only_fields: ClassVar[list[str]] = [
             *("id", "worker_id", "no_worker_because", "epoch", "sequence", "next_due_at"),
             *("login_state", "last_sync_at", "last_error", "last_error_at", "error_count"),
-            "error_is_over",
+            *("error_is_over", "notice", "notice_at"),
             *("conversations_total", "messages_total", "posts_total", "comments_total"),
             *("stalled_since", "watched_at", "last_news_at", "current_interval_s"),
             *("unread_total", "complete_until", "audit_due_at", "backlog"),

@@ -19,6 +19,7 @@ from sync.engine.problems import redacted
 from sync.errands.base import Check
 from sync.errors import (
     LoginExpired,
+    OutcomeUnknown,
     PlatformError,
     PlatformUnavailable,
     RateLimited,
@@ -49,13 +50,21 @@ async def _attempt(check: Check, attempt: Attempt) -> None:
     about = {"account_id": check.run.lease.account_id, "reply_id": attempt.reply_id}
     try:
         external_id = await _sent(check, attempt)
+    except OutcomeUnknown as unknown:
+        error = redacted(str(unknown), check.run.ref)
+        log.warning("it can't be asked whether the reply was sent: %s", error, extra=about)
+        await check.in_database(services.record_unknown, attempt, error)
     except RequestRejected as refused:
         error = redacted(str(refused), check.run.ref)
         log.warning("reply refused: %s", error, extra=about)
-        await check.in_database(services.record_refused, attempt, error)
+        await check.in_database(
+            services.record_refused,
+            attempt,
+            error,
+            leaves_doubt=attempt.in_doubt and check.platform.sends_once,
+        )
     except NotImplementedError:
-        can_not = "can't be asked what it has" if attempt.is_taken_back else "takes no replies"
-        await check.in_database(services.record_refused, attempt, f"this platform {can_not}")
+        await check.in_database(services.record_refused, attempt, "this platform takes no replies")
     except Exception as error:
         await _note_doubt(check, attempt, error)
         raise
@@ -88,14 +97,24 @@ async def _ask(check: Check, attempt: Attempt) -> str | None:
     try:
         async with asyncio.timeout(ANSWER_S):
             if attempt.is_taken_back:
-                return await connection.find_sent(attempt.outgoing)
+                return await _found(connection, attempt)
             if attempt.in_doubt and not check.platform.sends_once:
-                found = await connection.find_sent(attempt.outgoing)
+                found = await _found(connection, attempt)
                 if found is not None:
                     return found
             return await connection.send(attempt.outgoing)
     except TimeoutError:
         raise PlatformUnavailable("the platform did not answer in time") from None
+
+
+async def _found(connection: Connection, attempt: Attempt) -> str | None:
+    """As `Connection.find_sent`. Raises `OutcomeUnknown` where it refuses to say."""
+    try:
+        return await connection.find_sent(attempt.outgoing)
+    except RequestRejected as refused:
+        raise OutcomeUnknown(str(refused)) from refused
+    except NotImplementedError:
+        raise OutcomeUnknown("this platform can't be asked what it has") from None
 
 
 async def _note_doubt(check: Check, attempt: Attempt, error: Exception) -> None:

@@ -34,7 +34,9 @@ BREAKER_STATES = choices(
 
 MIN_INTERVAL_S = 5
 MAX_INTERVAL_S = 86_400
-MIN_STALLED_S = 60
+# A platform that is waited on says every 60 s that there is nothing (`sync.engine.check.WAIT_S`),
+# and the next renewal of leases, at most 30 s later, writes it down: earlier is no sign of a stall.
+MIN_STALLED_S = 120
 MIN_AUDIT_S = 300
 MAX_AUDIT_S = 30 * 86_400
 
@@ -68,7 +70,10 @@ class Account(models.Model):
         _("stalled after (s)"),
         default=300,
         validators=[MinValueValidator(MIN_STALLED_S), MaxValueValidator(MAX_INTERVAL_S)],
-        help_text=_("Without a sync for this long, the account is reported as stalled."),
+        help_text=_(
+            "Without a sync for this long, or for two intervals where they are longer, the account "
+            "is reported as stalled. At least 120."
+        ),
     )
     audit_interval_s = models.PositiveIntegerField(
         _("audit interval (s)"),
@@ -114,6 +119,9 @@ class Account(models.Model):
     complete_until = models.DateTimeField(_("complete up to"), null=True, editable=False)
     last_error = models.TextField(_("last error"), blank=True, editable=False)
     last_error_at = models.DateTimeField(null=True, editable=False)
+    # What people should see though the check goes on; over once a reading is done.
+    notice = models.TextField(_("notice"), blank=True, db_default="", default="", editable=False)
+    notice_at = models.DateTimeField(null=True, editable=False)
     error_count = models.PositiveIntegerField(
         _("errors"),
         default=0,

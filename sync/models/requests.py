@@ -67,6 +67,8 @@ class Reply(models.Model):
     sent_at = models.DateTimeField(_("sent"), null=True)
     # Taken back when an attempt's answer was lost: the platform is still asked whether it has it.
     is_asked_for = models.BooleanField(db_default=False, default=False, editable=False)
+    # It failed because the platform could not be asked whether it has it: a person looks there.
+    needs_decision = models.BooleanField(db_default=False, default=False, editable=False)
     created_by = models.CharField(_("written by"), max_length=150, blank=True)
     created_at = models.DateTimeField(_("created"), db_default=Now())
 

@@ -25,6 +25,7 @@ from sync.services.checks import (
     caught_up,
     finish_run,
     note,
+    note_over,
     record_failure,
     record_login,
 )
@@ -69,6 +70,7 @@ from sync.services.replies import (
     record_doubt,
     record_refused,
     record_sent,
+    record_unknown,
     retry_reply,
 )
 from sync.services.rows import ACCOUNTS, notify
@@ -118,6 +120,7 @@ __all__ = [
     "none_pending",
     "note",
     "note_missed",
+    "note_over",
     "notify",
     "numbered_at",
     "pending_deliveries",
@@ -131,6 +134,7 @@ __all__ = [
     "record_login",
     "record_refused",
     "record_sent",
+    "record_unknown",
     "recount",
     "remember_versions",
     "renew",

@@ -37,6 +37,7 @@ class Run:
     backlog: int | None
     pace: schedule.Pace
     work: frozenset[Work]  # that waits beside reading
+    has_notice: bool = False
     is_server_troubled: bool = False  # it failed others; that it answers is news
     has_failed: bool = False  # when it was last checked
     # The login waits for a person, or the server for another account that tries it: nothing is
@@ -90,6 +91,7 @@ def begin_run(lease: Lease, now: datetime) -> Run:
             account.current_interval_s,
             (now - account.last_news_at).total_seconds() if account.last_news_at else None,
         ),
+        has_notice=bool(account.notice),
         is_server_troubled=account.is_server_troubled,
         must_not_ask=account.must_not_ask,
         has_failed=account.error_count > 0,
@@ -118,8 +120,14 @@ def record_login(lease: Lease, state: LoginState, session: dict[str, object] | N
 
 
 def note(lease: Lease, text: str, now: datetime) -> None:
-    """Something that people should see, though the check goes on. Raises `StaleEpoch`."""
-    report(lease, last_error=shown(text), last_error_at=now)
+    """Something that people should see, though the check goes on: until a reading is done
+    (`note_over`). Raises `StaleEpoch`."""
+    report(lease, notice=shown(text), notice_at=now)
+
+
+def note_over(lease: Lease) -> None:
+    """Raises `StaleEpoch`."""
+    report(lease, notice="", notice_at=None)
 
 
 def record_failure(

@@ -35,6 +35,9 @@ LONGEST_RETRY_S = 300.0
 # A request whose answer is lost may still be on its way: the platform is asked for it after this.
 SETTLE_S = 30.0
 LOOKED_AT = 1000  # pending replies of one account
+# An equal reply that a platform has since this one was written was noted as sent at most so long
+# before, by clocks that differ.
+CLOCKS_APART = timedelta(hours=1)
 WAITS = Q(state=ReplyState.PENDING) | Q(is_asked_for=True)  # reply_pending
 
 Target = Conversation | Post | Comment
@@ -107,8 +110,8 @@ def cancel_reply(reply_id: int) -> Reply:
         if is_being_sent(reply):
             raise Rejected(_("It is being sent right now."))
         reply.state, reply.attempts = ReplyState.CANCELLED.value, 0
-        reply.is_asked_for = reply.may_have_been_sent
-        reply.save(update_fields=["state", "attempts", "is_asked_for"])
+        reply.is_asked_for, reply.needs_decision = reply.may_have_been_sent, False
+        reply.save(update_fields=["state", "attempts", "is_asked_for", "needs_decision"])
         _told(reply.account_id, reply.pk, "changed")
         if reply.is_asked_for:
             _due_now(reply.account_id)
@@ -120,10 +123,12 @@ def is_being_sent(reply: Reply) -> bool:
     return reply.state == ReplyState.PENDING and reply.attempted_at is not None and not reply.error
 
 
-def retry_reply(reply_id: int) -> Reply:
+def retry_reply(reply_id: int, *, send_anyway: bool = False) -> Reply:
     """Try a failed reply again; whether it was sent after all is asked first.
 
-    Raises `Reply.DoesNotExist`; `Rejected` when it did not fail, or its account is disabled.
+    `send_anyway`: a person has decided that one whose platform can't be asked is sent again, though
+    it may arrive twice. Raises `Reply.DoesNotExist`; `Rejected` when it did not fail, its account
+    is disabled, or its platform has still to be asked.
     """
     with transaction.atomic():
         reply = Reply.objects.select_for_update(no_key=True).get(pk=reply_id)
@@ -136,9 +141,16 @@ def retry_reply(reply_id: int) -> Reply:
             )
         account = Account.objects.defer("credentials", "session").get(pk=reply.account_id)
         _require_enabled(account)
+        if send_anyway and reply.attempted_at is not None:
+            if not reply.needs_decision:
+                raise Rejected(_("Try again first: the platform is asked whether it has it."))
+            reply.attempted_at = None  # no doubt is left to ask about
+            log.info("reply is sent again anyway", extra={"reply_id": reply.pk})
         reply.state, reply.attempts = ReplyState.PENDING.value, 0
-        reply.next_attempt_at = timezone.now()
-        reply.save(update_fields=["state", "attempts", "next_attempt_at"])
+        reply.next_attempt_at, reply.needs_decision = timezone.now(), False
+        reply.save(
+            update_fields=["state", "attempts", "attempted_at", "next_attempt_at", "needs_decision"]
+        )
         _told(reply.account_id, reply.pk, "changed")
         _due_now(reply.account_id)
     reply.refresh_from_db()
@@ -166,7 +178,11 @@ def begin_attempt(lease: Lease, now: datetime) -> Attempt | None:
         reply.next_attempt_at = now + timedelta(seconds=SETTLE_S)
         reply.save(update_fields=["attempts", "attempted_at", "error", "next_attempt_at"])
         return Attempt(
-            reply.pk, reply.attempts, _outgoing(reply), in_doubt, is_taken_back=reply.is_asked_for
+            reply.pk,
+            reply.attempts,
+            _outgoing(reply, _taken_ids(reply) if in_doubt else frozenset()),
+            in_doubt,
+            is_taken_back=reply.is_asked_for,
         )
 
 
@@ -181,18 +197,28 @@ def record_sent(attempt: Attempt, external_id: str, now: datetime) -> None:
             sent_at=now,
             error="",
             is_asked_for=False,
+            needs_decision=False,
         )
         if done:
             _told(_account_of(attempt), attempt.reply_id, "changed")
 
 
-def record_refused(attempt: Attempt, error: str) -> None:
-    """The platform refuses it for good; one that was taken back: to say whether it has it."""
+def record_refused(attempt: Attempt, error: str, *, leaves_doubt: bool = False) -> None:
+    """The platform refuses it for good, and does not have it: no doubt is left, unless of an
+    earlier attempt that the platform was not asked about (`leaves_doubt`)."""
+    values: dict[str, object] = {"error": shown(error), "state": ReplyState.FAILED.value}
+    if not leaves_doubt:
+        values["attempted_at"] = None
+    _note(attempt, values)
+
+
+def record_unknown(attempt: Attempt, error: str) -> None:
+    """The platform can't be asked whether it has what an earlier attempt may have sent: it is for a
+    person to look, and to have it sent again or not. One that was taken back is asked for no more.
+    """
     values: dict[str, object] = {"error": shown(error), "is_asked_for": False}
     if not attempt.is_taken_back:
-        values["state"] = ReplyState.FAILED.value
-    if not attempt.in_doubt:
-        values["attempted_at"] = None
+        values |= {"state": ReplyState.FAILED.value, "needs_decision": True}
     _note(attempt, values)
 
 
@@ -297,7 +323,7 @@ def _next(account_id: int, now: datetime) -> Reply | None:
     return None
 
 
-def _outgoing(reply: Reply) -> OutgoingReply:
+def _outgoing(reply: Reply, taken_ids: frozenset[str]) -> OutgoingReply:
     answers = _last_inbound(reply.conversation)
     return OutgoingReply(
         key=str(reply.key),
@@ -308,7 +334,20 @@ def _outgoing(reply: Reply) -> OutgoingReply:
         parent_id=reply.comment.external_id if reply.comment else "",
         answers_id=answers.external_id if answers else "",
         answers_sender_id=answers.sender_id if answers else "",
+        taken_ids=taken_ids,
     )
+
+
+def _taken_ids(reply: Reply) -> frozenset[str]:
+    """External ids that other replies hold in its conversation or below its post, at any place: a
+    list of comments may hold the answers to them (index on conversation, post)."""
+    others = Reply.objects.filter(
+        conversation=reply.conversation_id,
+        post=reply.post_id,
+        sent_at__gte=reply.created_at - CLOCKS_APART,
+    )
+    held = others.exclude(pk=reply.pk).exclude(external_id="")
+    return frozenset(held.values_list("external_id", flat=True))
 
 
 def _last_inbound(conversation: Conversation | None) -> Message | None:

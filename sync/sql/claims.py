@@ -253,17 +253,15 @@ LEFT JOIN renewed ON renewed.id = held.id
 """.replace("{work}", WORK).replace("{troubled}", IS_SERVER_TROUBLED)
 
 # All accounts, a few times a minute: who has not synced for `stalled_after_s`, or for two of its
-# intervals where they are longer, or for the time in which a wait without news is told. A change by
-# people gives it that time anew. Only rows that change are locked; one that is being written just
-# then is looked at again next time.
+# intervals where they are longer. A change by people gives it that time anew. Only rows that change
+# are locked; one that is being written just then is looked at again next time.
 JUDGE_FRESHNESS = """
 WITH changed AS (
     SELECT a.id, j.is_stalled FROM sync_account a CROSS JOIN LATERAL (
         SELECT a.enabled AND a.login_state <> 'failed'
            AND greatest(coalesce(a.last_sync_at, a.created_at), a.updated_at) < %(now)s
                - make_interval(secs => greatest(
-                     a.stalled_after_s, 2 * coalesce(a.current_interval_s, a.interval_s),
-                     %(told_within_s)s
+                     a.stalled_after_s, 2 * coalesce(a.current_interval_s, a.interval_s)
                  )) AS is_stalled
     ) j
     WHERE j.is_stalled <> (a.stalled_since IS NOT NULL)

@@ -20,12 +20,13 @@ WHERE m.direction = 'inbound' AND NOT m.is_read AND m.conversation_id IN (
 )
 """
 
-# Primary key of the conversations; the index (conversation, -sent_at, -id), from its newest end.
-# `upto` null: to its end. A platform can't find a message that is gone.
+# Primary key of the conversations; the index (conversation, -sent_at, -id), from its newest end, to
+# the last message that we received: some platforms take a mark at no other, and none can find one
+# that is gone. `upto` null: to its end.
 QUEUE_MARKS = """
 UPDATE sync_conversation c SET untold_read_id = coalesce((
     SELECT m.id FROM sync_message m
-    WHERE m.conversation_id = c.id AND NOT m.is_deleted
+    WHERE m.conversation_id = c.id AND m.direction = 'inbound' AND NOT m.is_deleted
       AND (%(upto)s::bigint IS NULL OR (m.sent_at, m.id) <= (
           SELECT u.sent_at, u.id FROM sync_message u WHERE u.id = %(upto)s
       ))

@@ -43,6 +43,8 @@ class OutgoingReply:
     parent_id: str = ""
     answers_id: str = ""  # the last inbound message of the conversation, "" when there is none
     answers_sender_id: str = ""
+    # Of other replies there that were sent since about then: none of them is this one.
+    taken_ids: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

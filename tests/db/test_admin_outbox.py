@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,26 @@ def test_undo_and_try_again(client: Client, operator: User, talk: Conversation) 
     assert reply.state == "pending"
     shown = client.get(reverse("admin:sync_reply_changelist")).content.decode()
     assert "oops" in shown
+
+
+def test_send_again_anyway_is_asked_back(
+    client: Client, operator: User, talk: Conversation
+) -> None:
+    client.force_login(operator)
+    write(client, "conversation", talk.pk, "oops")
+    address = reverse("admin:sync_reply_anyway", args=[Reply.objects.get().pk])
+    Reply.objects.update(state="failed", attempted_at=timezone.now(), error="no way to ask")
+    assert address not in thread(client, "conversation", talk.pk), "the platform can be asked"
+    Reply.objects.update(needs_decision=True)
+    assert address in thread(client, "conversation", talk.pk)
+    outbox = client.get(reverse("admin:sync_reply_changelist")).content.decode()
+    assert address in outbox
+    assert "failed, may have been sent" in outbox
+    assert "arrives twice" in client.get(address).content.decode()
+    assert Reply.objects.get().state == "failed", "asking does nothing yet"
+    assert "It is sent again." in client.post(address, follow=True).content.decode()
+    reply = Reply.objects.get()
+    assert (reply.state, reply.attempted_at) == ("pending", None)
 
 
 def test_what_may_have_been_sent_before_it_was_taken_back_says_so(
@@ -289,6 +310,19 @@ def test_a_login_is_asked_for_shown_and_cancelled(
     assert session.state == "cancelled"
     ended = client.get(page, headers={"HX-Target": "live-login"})
     assert (ended.status_code, "m-ended" in ended.content.decode()) == (286, True), "polls no more"
+
+
+def test_a_notice_stands_on_the_page_with_its_time_and_is_no_error(
+    client: Client, operator: User, account: Account
+) -> None:
+    client.force_login(operator)
+    address = reverse("admin:sync_account_proof", args=[account.pk])
+    assert "notice" not in client.get(address).content.decode()
+    Account.objects.update(notice="reading anew from the start", notice_at=timezone.now())
+    shown = client.get(address).content.decode()
+    assert re.search(r"notice</dt><dd>reading anew from the start <small>.*<time", shown)
+    assert "still there" not in shown
+    assert "reading anew" in client.get(reverse("admin:sync_account_changelist")).content.decode()
 
 
 def test_the_proof_of_an_account(

@@ -122,7 +122,7 @@ def test_a_stalled_account_is_shown_everywhere(
     }
     assert names == {"Fresh", "Waits"}
     changed = api_client.patch(
-        f"/api/v1/accounts/{waits.pk}", {"stalled_after_s": 5}, format="json"
+        f"/api/v1/accounts/{waits.pk}", {"stalled_after_s": 119}, format="json"
     )
     assert changed.status_code == 400
     assert changed.json()["errors"][0]["attr"] == "stalled_after_s"

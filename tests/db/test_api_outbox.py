@@ -68,7 +68,16 @@ def test_a_reply_from_birth_to_end(
     assert client.get(path).json()["may_have_been_sent"] is True
     assert errors_of(client.post(f"{path}/retry"), 409) == {None: "rejected"}
     Reply.objects.update(state="failed", error="no")
+    assert errors_of(client.post(f"{path}/retry", {"send_anyway": True}, format="json"), 409) == {
+        None: "rejected"
+    }
     assert client.post(f"{path}/retry").json()["state"] == "pending"
+    Reply.objects.update(state="failed", needs_decision=True)
+    assert client.get(path).json()["needs_decision"] is True
+    odd = client.post(f"{path}/retry", {"send_anyway": 7}, format="json")
+    assert errors_of(odd, 400) == {"send_anyway": "invalid"}
+    sent = client.post(f"{path}/retry", {"send_anyway": True}, format="json").json()
+    assert (sent["state"], sent["needs_decision"], sent["attempted_at"]) == ("pending", False, None)
 
 
 def test_posts_and_comments_are_answered(api_client: APIClient, account: Account) -> None:

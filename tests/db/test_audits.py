@@ -113,6 +113,49 @@ def test_versions_that_are_times_need_no_fetching(
     assert platform.fetched == ["m2"]
 
 
+@pytest.mark.parametrize("version", ["", "a-hash", "2026-01-01T12:00:05Z"])
+def test_what_was_deleted_and_is_listed_again_is_brought_back(
+    account: Account, platform: OutboxPlatform, version: str
+) -> None:
+    """An e-mail moved out and back, a comment out of the bin, whatever lists tell of versions."""
+    platform.versions = dict.fromkeys(platform.held, version) if version else {}
+    audited(account, platform)
+    away = platform.held.pop("m5")
+    assert figures(audited(account, platform)) == (5, 0, 0, 1, 1)
+    platform.held["m5"] = away
+    stored(account, away)
+    assert Message.objects.get(external_id="m5").is_deleted, "a page that is read may be an old one"
+    audit = audited(account, platform)
+    assert (audit.outcome, figures(audit)) == ("complete", (6, 0, 1, 0, 1))
+    back = Message.objects.get(external_id="m5")
+    assert (back.is_deleted, back.text) == (False, "text 5")
+    kept = RecordVersion.objects.filter(record_id=back.pk).order_by("pk")
+    assert [one.content["is_deleted"] for one in kept] == [False, True]
+    check_counters(account)
+    platform.fetched.clear()
+    assert figures(audited(account, platform)) == (6, 0, 0, 0, 0)
+    assert [one for one in platform.fetched if one == "m5"] == []
+
+
+def test_what_was_deleted_and_is_listed_no_more_stays_deleted(
+    account: Account, platform: OutboxPlatform
+) -> None:
+    """The list is older than the deletion, which came by reading: the platform is asked again."""
+    gone = platform.held.pop("m5")
+    audited(account, platform)
+    listed = platform.held | {"m5": gone}
+    platform.held, held = listed, platform.held
+
+    async def now_gone(_connection: Any, *_args: object) -> Any:
+        platform.held = held
+        yield Batch(None)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("tests.db.errand_stage.OutboxConnection.fetch", now_gone)
+        audited(account, platform)
+    assert Message.objects.get(external_id="m5").is_deleted
+
+
 def test_a_list_that_is_older_than_a_row_buries_nothing(
     account: Account, platform: OutboxPlatform
 ) -> None:

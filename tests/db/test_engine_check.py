@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncGenerator
-from datetime import timedelta
+from collections.abc import AsyncGenerator, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -24,10 +24,10 @@ from sync.errors import (
     RateLimited,
     StaleEpoch,
 )
-from sync.models import Account, FeedEntry, Message, PlatformServer, SyncRun
+from sync.models import Account, FeedEntry, Gap, Message, PlatformServer, SyncRun
 from sync.types import AccountRef, Batch, Lease, LoginState
 from tests.db.engine_stage import check
-from tests.db.sync_stage import TinyPlatform, make_account, message, script
+from tests.db.sync_stage import TinyConnection, TinyPlatform, make_account, message, script
 
 pytestmark = pytest.mark.django_db
 
@@ -239,15 +239,53 @@ def test_a_wrong_password_waits_for_a_person_and_is_not_shown(
     assert PASSWORD not in SyncRun.objects.get().error
 
 
-def test_an_invalid_cursor_starts_over(account: Account, tiny: TinyPlatform) -> None:
+def test_an_invalid_cursor_starts_over_and_says_so_until_that_is_done(
+    account: Account, tiny: TinyPlatform
+) -> None:
     tiny.on_read = script(batch("old", 1))
     check(account)
-    tiny.on_read = script(CursorInvalid("unknown token"), batch("new", 1, 2))
+    tiny.on_read = script(
+        CursorInvalid(f"unknown token of {PASSWORD}"),
+        batch("new", 1, 2),
+        PlatformUnavailable("cut"),
+    )
     check(account)
     assert [cursor for cursor, _ in tiny.reads] == ["", "old", ""]
-    assert (account.cursor, account.error_count) == ("new", 0)
-    assert "reading from the start" in account.last_error
-    assert Message.objects.count() == 2
+    assert (account.cursor, account.error_count) == ("new", 1)
+    assert "reading anew from the start" in account.notice
+    assert PASSWORD not in account.notice
+    assert account.notice_at
+    assert account.last_error == "cut", "a notice is no error"
+    tiny.on_read = script(batch("newer", 3))
+    check(account)
+    assert (account.notice, account.error_count) == ("", 0)
+    assert Account.objects.get().notice_at is None
+    assert Message.objects.count() == 3
+
+
+@pytest.mark.parametrize("gap", ["", "room:1", "hooks:7"])
+def test_an_adapter_that_can_reads_on_from_the_last_known_messages(
+    account: Account, tiny: TinyPlatform, monkeypatch: pytest.MonkeyPatch, gap: str
+) -> None:
+    """Where nothing below them is known to be missing; else the start is read again."""
+
+    def cursor_after(_connection: Any, known: Mapping[str, datetime]) -> str:
+        return f"after {max(known.values()):%S} in {','.join(known)}"
+
+    monkeypatch.setattr(TinyConnection, "cursor_after", cursor_after)
+    tiny.on_read = script(batch("old", 1, 2))
+    check(account)
+    if gap:
+        Gap.objects.create(account=account, key=gap)
+    tiny.on_read = script(CursorInvalid("unknown"), batch("new", 3))
+    check(account)
+    expected = "" if gap.startswith("room") else "after 02 in c1"
+    assert [cursor for cursor, _ in tiny.reads] == ["", "old", expected]
+    tiny.reads.clear()
+    tiny.on_read = script(CursorInvalid("unknown"), CursorInvalid("that, too"), batch("end", 4))
+    check(account)
+    assert tiny.reads[-1][0] == "", "what fails again is read from the start"
+    assert (account.cursor, account.error_count, Message.objects.count()) == ("end", 0, 4)
 
 
 def test_an_invalid_empty_cursor_is_a_failure(account: Account, tiny: TinyPlatform) -> None:

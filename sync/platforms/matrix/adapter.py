@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import ClassVar
@@ -135,6 +135,12 @@ class MatrixConnection(Connection):
                 place = page.place
             elif is_waiting and not step.entered and (step.rows or left_s <= poll_s):
                 return
+
+    def cursor_after(self, known: Mapping[str, datetime]) -> str:
+        """The homeserver's first answer again, and its rooms' history down to what we know; rooms
+        that we don't know are read whole."""
+        floors = {room: int(at.timestamp() * 1000) for room, at in known.items()}
+        return Place(floors=floors).text()
 
     async def send(self, reply: OutgoingReply) -> str:
         """Also raises `RequestRejected`, e.g. M_TOO_LARGE, M_FORBIDDEN."""
