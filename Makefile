@@ -19,7 +19,7 @@ DEVELOPMENT := $(VENV)/.development-$(call hash,requirements-dev.txt)
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | \
 	  awk -F'\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'
-	@echo "Variables: PORT=8000 MUSTER_HOME=var PYTHON=python3.x PYTEST_ARGS='tests/unit -k name' BENCH_ARGS='--part ready'"
+	@echo "Variables: PORT=8000 MUSTER_HOME=var PYTHON=python3.x PYTEST_ARGS='tests/unit -k name' BENCH=sync BENCH_ARGS='--part ready'"
 
 up: $(RUNTIME)  ## bring up everything and keep it up until Ctrl-C
 	@exec $(BIN)/python manage.py up
@@ -43,8 +43,11 @@ endif
 chaos: $(DEVELOPMENT)  ## an hour each of kill -9 at workers and at sync (MUSTER_CHAOS_MINUTES, MUSTER_CHAOS_SEED)
 	MUSTER_CHAOS_MINUTES=$${MUSTER_CHAOS_MINUTES:-60} $(PYTEST) -s --session-timeout 1000000 tests/chaos/test_supervision.py tests/chaos/test_sync.py
 
-bench: $(DEVELOPMENT)  ## supervision measured beside supervisord and circus (about 20 minutes)
-	$(BIN)/python -m tests.benchmarks.supervision $(BENCH_ARGS)
+BENCH ?= supervision
+BENCHES := supervision sync scheduling consoles hooks
+bench: $(DEVELOPMENT)  ## a benchmark: BENCH=supervision (20 minutes), sync, scheduling, consoles or hooks
+	$(if $(filter $(BENCHES),$(BENCH)),,$(error BENCH is one of: $(BENCHES)))
+	$(BIN)/python -m tests.benchmarks.$(BENCH) $(BENCH_ARGS)
 
 # Loading the settings makes keys: not in anybody's home.
 check: export MUSTER_HOME := $(CURDIR)/.mypy_cache/home

@@ -153,6 +153,11 @@ class Env(BaseSettings):
         return self.secret_key or key_file(self.home / "keys" / "django", secrets.token_urlsafe(50))
 
     @cached_property
+    def worker_metrics_token(self) -> str:
+        """What `/metrics` of a worker's own port asks for. Raises `OSError`."""
+        return key_file(self.home / "keys" / "metrics", secrets.token_urlsafe(32))
+
+    @cached_property
     def fernet_keys(self) -> list[str]:
         """Newest first: the first encrypts, all decrypt, so that a key can be rotated."""
         fresh = base64.urlsafe_b64encode(os.urandom(32)).decode()

@@ -234,7 +234,7 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 # On SIGQUIT, the second rung of the stop ladder: seconds that running tasks still have.
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 3
 # A missing broker is waited for, never died of [L5]; its return is seen within seconds.
-CELERY_WORKER_CONSUMER = "lifecycle.consumer:Consumer"
+CELERY_WORKER_CONSUMER = "lifecycle.patient_consumer:Consumer"
 CELERY_BROKER_CONNECTION_RETRY = True
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None

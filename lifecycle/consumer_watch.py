@@ -58,23 +58,40 @@ class ConsumerWatch:
 
     def consumption(self, *, loop_turns: bool) -> Consumption:
         """What is consumed, and what should be; asks for what is missing to be added back."""
-        now = self._look() if loop_turns and not self._ends() else NOT_JUDGED
+        now = self._look() if loop_turns and not self.ends() else NOT_JUDGED
         found = judge(self.demanded, self._before, now)
         self._before = now
         if found.missing:
             self._add_back(found.missing)
         return found
 
-    def _ends(self) -> bool:
+    # --- in any thread ---
+
+    def ends(self) -> bool:
         """Draining, whoever asked for it: a signal, or the control command `shutdown`."""
         stops = (celery_state.should_stop, celery_state.should_terminate)
         return self.draining or any(stop is not None for stop in stops)
+
+    def is_ready(self) -> bool:
+        return self._consumer is not None
+
+    def consumed_queues(self) -> frozenset[str]:
+        tasks = getattr(self._consumer, "task_consumer", None)
+        if tasks is None:  # not ready yet, or between two connections
+            return frozenset()
+        return frozenset(q.name for q in tasks.queues if tasks.consuming_from(q.name))
+
+    def reconnects(self) -> int:
+        """How often the consumer has found its broker again."""
+        return max(0, getattr(self._consumer, "connected", 0) - 1)
+
+    # --- in the reporter's thread ---
 
     def _look(self) -> Look:
         tasks = getattr(self._consumer, "task_consumer", None)
         if tasks is None:  # not ready yet, or between two connections
             return NOT_JUDGED
-        consumed = frozenset(q.name for q in tasks.queues if tasks.consuming_from(q.name))
+        consumed = self.consumed_queues()
         is_free = self._is_free(tasks)
         at_rest = is_free and self._before is not None and self._before.received == self._received
         waiting = self._not_empty() if at_rest else frozenset()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 
 from django.db import close_old_connections
@@ -19,8 +20,8 @@ BREATH_S = 0.02
 
 
 class DutyRunner:
-    def __init__(self, duty: Duty) -> None:
-        self.duty = duty
+    def __init__(self, duty: Duty, leads: Callable[[], bool] = lambda: True) -> None:
+        self.duty, self._leads = duty, leads
         self._wake, self._breath = threading.Event(), threading.Event()
         self._ended = False
         self._failure = ""
@@ -40,7 +41,7 @@ class DutyRunner:
         self._breath.set()
 
     def _run(self) -> None:
-        while not self._ended:
+        while not self._ended and self._leads():
             self._wake.clear()
             now = timezone.now()
             try:

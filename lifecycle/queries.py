@@ -71,6 +71,13 @@ def deleted_at(worker_ids: Iterable[str]) -> dict[str, datetime | None]:
     return {**dict.fromkeys(ids), **dict(rows)}
 
 
+def config_versions(worker_id: str, fields: Iterable[str]) -> list[Any]:
+    """The values that these fields have had in all versions of the configs of that name, those of
+    deleted ones, too: their log files are the same. One query, by the index on `worker_id`."""
+    rows = WorkerConfig.history.filter(worker_id=worker_id).order_by().values_list(*fields)
+    return [value for row in rows.distinct() for value in row]
+
+
 def process_ids() -> set[int | None]:
     """The pids that are on record, of workers and of their successors."""
     rows = WorkerRuntime.objects.values_list("process_id", "successor_process_id")

@@ -184,6 +184,8 @@ class WorkerSpec:
     log_files: int = 5  # kept of each stream, the one that is written included
     max_memory_mb: int = 0  # 0: no limit
     cpu_cores: float = 0
+    port: int | None = None  # of its own, for health and metrics
+    bind: str = "127.0.0.1"  # where it listens on that
     replaces: int | None = None  # the generation that it may run beside until it is ready [L8]
 
 

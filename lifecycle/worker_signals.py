@@ -11,6 +11,7 @@ import logging
 import os
 import platform
 import queue
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from lifecycle import VERSION, services
 from lifecycle.consumer_watch import BROKER_PATIENCE, BROKER_TIMEOUT_S, ConsumerWatch
 from lifecycle.consumption import WAITING_FOR_BROKER, Consumption
 from lifecycle.errors import LifecycleError
+from lifecycle.patience import wait_s
 from lifecycle.types import Instance
 
 log = logging.getLogger(__name__)
@@ -37,7 +39,6 @@ BEAT_S = 10.0
 LOOP_SILENCE_S = 7.0
 # A loop that is silent for this long although the broker answers does not come back by itself.
 STUCK_S = 60.0
-LONGEST_RETRY_S = 4.0
 MAX_WAITING = 1000
 
 VERSIONS = {
@@ -136,15 +137,15 @@ class Reporter:
             self._write(fact)
 
     def _write(self, fact: Callable[[], object]) -> None:
-        retry_s = 1.0
+        failed = 0
         while True:
             try:
                 fact()
             except DatabaseError as error:
                 self._outage(error)
                 close_old_connections()
-                time.sleep(retry_s)
-                retry_s = min(retry_s * 2, LONGEST_RETRY_S)
+                failed += 1
+                time.sleep(wait_s(failed, random.random()))  # noqa: S311 - no secret
             except LifecycleError as error:
                 log.warning("a fact was refused: %s", error)
                 return
@@ -171,6 +172,20 @@ class Reporter:
         done = int(celery_state.all_total_count[0])
         return Counts(len(celery_state.active_requests), done, self._failed)
 
+    def trouble(self) -> str:
+        """Why this worker does not work now, "" when it does. Answers at once, to any thread."""
+        if self.consumer.ends():
+            return "stopping"
+        silent_s = time.monotonic() - self._loop_at
+        if not self.consumer.is_ready():
+            return self._waits_for or "starting"
+        if silent_s > LOOP_SILENCE_S and not self._runs_task_in_loop():
+            return self._waits_for or f"its main loop has been silent for {silent_s:.0f} s"
+        return "its main loop makes no progress" if self._is_stuck else str(self._consumption)
+
+    def _runs_task_in_loop(self) -> bool:
+        return self.works_in_loop and bool(celery_state.active_requests)
+
     def _look_at_loop(self) -> None:
         """A silent main loop waits for the broker, runs a task (solo pool), or hangs."""
         now = time.monotonic()
@@ -184,7 +199,7 @@ class Reporter:
             return
         # A broker that is back is found at the loop's next try: until then it still waits.
         stuck_s = now - max(self._loop_at, self._broker_away_at)
-        if stuck_s > STUCK_S and not (self.works_in_loop and celery_state.active_requests):
+        if stuck_s > STUCK_S and not self._runs_task_in_loop():
             self._is_stuck = True
 
     def _look_at_consumer(self) -> None:
@@ -219,7 +234,7 @@ class Reporter:
             self._outage_since = None
 
 
-def enlist(instance: Instance, *, works_in_loop: bool = False) -> None:
+def enlist(instance: Instance, *, works_in_loop: bool = False) -> Reporter:
     """Make this process the worker `instance`: from now on its Celery signals are reported."""
     reporter = Reporter(instance, works_in_loop=works_in_loop)
 
@@ -236,6 +251,7 @@ def enlist(instance: Instance, *, works_in_loop: bool = False) -> None:
     connect(signals.worker_shutdown, lambda **_: reporter.flush(2.0))
     connect(signals.worker_process_init, lambda **_: reporter.start_in_child())
     connect(signals.task_failure, lambda exception, **_: _on_failure(reporter, exception))
+    return reporter
 
 
 def _on_ready(reporter: Reporter, consumer: object) -> None:

@@ -12,7 +12,7 @@ from click import ClickException
 from django.conf import settings
 from setproctitle import setproctitle
 
-from lifecycle import worker_signals
+from lifecycle import worker_port, worker_signals
 from lifecycle.models import own_queue
 from lifecycle.types import Pool, WorkerSpec
 
@@ -32,6 +32,8 @@ def preload(app: Celery) -> None:
     import kombu.transport.redis  # noqa: F401
     import psycopg_pool  # noqa: F401
 
+    import lifecycle.patient_consumer  # noqa: F401
+
     app.loader.import_default_modules()
     app.finalize()
     for _used_at_start in (app.amqp, app.control, app.events, app.log, app.backend, app.tasks):
@@ -47,7 +49,9 @@ def run(app: Celery, spec: WorkerSpec) -> int:
         settings.DATABASES["default"]["OPTIONS"].pop("pool", None)
     os.environ["CELERY_SKIP_CHECKS"] = "1"  # `up` and the tests run Django's checks, not each fork
     signals.setup_logging.connect(_keep_our_logging)
-    worker_signals.enlist(instance, works_in_loop=spec.pool is Pool.SOLO)
+    reporter = worker_signals.enlist(instance, works_in_loop=spec.pool is Pool.SOLO)
+    if spec.port:
+        worker_port.enlist(reporter, (spec.bind, spec.port))
     context = CLIContext(app=app, no_color=True, workdir=None, quiet=True)
     # The sub-command alone: `celery` itself would import a shell and Flower into every worker.
     try:

@@ -171,8 +171,9 @@ class WorkerViewSet(GenericViewSet[WorkerRuntime]):
         config = queries.runtime(worker_id).config
         start = LogStart(after=found.get("after"), tail=found["tail"])
         slot = followers.take(request.user.pk)
+        hide = reading.redactor(config)
         source = reading.open_followed(config, found["stream"], start)
-        events = reading.server_sent(source, reading.redactor(config))
+        events = reading.server_sent(source, hide)
         response = EventStream(request._request, events, source.close)  # noqa: SLF001 - it has no other
         response.slot = slot
         return response

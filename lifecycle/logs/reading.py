@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
+from lifecycle import queries
 from lifecycle.backends import backend_for
 from lifecycle.backends.base import LogSource, LogStart
 from lifecycle.logs.lines import (
@@ -29,12 +31,27 @@ from lifecycle.types import Level
 HEARTBEAT_S = 15.0
 TOLERANCE_S = 1.0  # signs of life come every 5 s, not to the millisecond
 RETRY_MS = 2000
+REMEMBERED = 256  # configs whose secrets to hide a process remembers
 
 
 def redactor(config: WorkerConfig) -> Redactor:
-    """Knows the secrets that the worker was given."""
-    given = [getattr(config, name) for name in SECRET_FIELDS]
-    return Redactor(secret for field in given for secret in secrets_in(field))
+    """Knows the secrets that the worker is given, and those that it was given by former versions of
+    its config: older lines hold them."""
+    present = _secrets(getattr(config, name) for name in SECRET_FIELDS)
+    return _redactor(present | _former_secrets(config.pk, config.worker_id, config.version))
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _former_secrets(_pk: int, worker_id: str, _version: int) -> frozenset[str]:
+    """A change of the config has another version, and so is looked up anew."""
+    return _secrets(queries.config_versions(worker_id, SECRET_FIELDS))
+
+
+def _secrets(fields: Iterable[Any]) -> frozenset[str]:
+    return frozenset(secret for field in fields for secret in secrets_in(field))
+
+
+_redactor = lru_cache(maxsize=REMEMBERED)(Redactor)
 
 
 def read(

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -38,6 +38,8 @@ LONGEST_SLEEP_S = 5.0  # so that a set clock is noticed
 @dataclass
 class Master:
     backends: dict[DeploymentType, Backend]
+    # Asked before each decision, as one that stood still hears of its lost lead too late.
+    leads: Callable[[], bool] = lambda: True
     items: queue.SimpleQueue[Item] = field(default_factory=queue.SimpleQueue)
     sight: Sight = field(default_factory=Sight)
     agenda: Agenda = field(default_factory=Agenda)
@@ -71,9 +73,13 @@ class Master:
             if woken is None:
                 return
             self.reconcile(woken)
-            self._look_after()
+            if self._may_decide():
+                self._look_after()
             if self.shutting_down and not self.sight.alive and not self._expected():
                 return
+
+    def _may_decide(self) -> bool:
+        return not self.deposed and self.leads()
 
     # --- observe ---
 
@@ -106,7 +112,7 @@ class Master:
         while not self.items.empty():
             items.append(self.items.get())
         for item in items:
-            if self.deposed or isinstance(item, Leave):
+            if not self._may_decide() or isinstance(item, Leave):
                 return None
             woken |= self._take(item)
         return woken | self.agenda.due(timezone.now())
@@ -149,7 +155,7 @@ class Master:
 
     def _starts_now(self, runtime: WorkerRuntime) -> int | None:
         """The generation to start, if that is the plan for this row."""
-        if self.deposed:
+        if not self._may_decide():
             return None
         now = timezone.now()
         view = self.sight.view(runtime, now, self.backends)
@@ -192,6 +198,8 @@ class Master:
 
     def reconcile(self, worker_ids: Iterable[str]) -> None:
         """Plan and act for these workers, or for all of them when a resync is due."""
+        if not self._may_decide():
+            return
         now = timezone.now()
         rows = queries.runtimes()
         if self.agenda.takes_all(now):
@@ -202,7 +210,7 @@ class Master:
                 return
             rows = rows.filter(config__worker_id__in=ids)
         for runtime in rows:
-            if self.deposed:
+            if not self._may_decide():
                 return
             self._reconcile_one(runtime, now)
 

@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 SHUTDOWN_STOP_S = 8.0
 CONDEMNED_STOP_S = 60.0
 EVICTED_STOP_S = 10.0
+LOOPBACK = "127.0.0.1"
 
 
 @dataclass
@@ -185,5 +186,7 @@ def spec_of(config: WorkerConfig, instance: Instance, replaces: int | None = Non
         log_files=config.log_files,
         max_memory_mb=config.max_memory_mb,
         cpu_cores=config.cpu_cores,
+        port=config.port,
+        bind=LOOPBACK if config.deployment_type == DeploymentType.LOCAL else config.host,
         replaces=replaces,
     )

@@ -23,6 +23,7 @@ from lifecycle.services.replacement import called_off, claim_succession
 from lifecycle.services.reports import (
     consumption_changed,
     heartbeat,
+    port_said,
     ready,
     shutting_down,
     task_failed,
@@ -62,6 +63,7 @@ __all__ = [
     "heartbeat",
     "notify",
     "outdated_workers",
+    "port_said",
     "ready",
     "request_restart",
     "request_start",

@@ -16,7 +16,7 @@ from lifecycle.types import Wish
 
 # What a process gets at its start; all else applies to what runs already.
 SPAWN_FIELDS = frozenset(
-    {"pool", "concurrency", "queues", "env_variables", "command_args", "working_directory"}
+    {"pool", "concurrency", "queues", "env_variables", "command_args", "working_directory", "port"}
     | {"max_memory_mb", "cpu_cores"}  # as far as the kernel enforces them
     | {"log_max_mb", "log_files"}  # its keeper rotates by them
 )

@@ -87,6 +87,12 @@ def consumption_changed(instance: Instance, complaint: str) -> None:
         notify(who)
 
 
+def port_said(instance: Instance, level: Level, text: str) -> None:
+    """The worker's own port could not be had, or could after all: a row in its log."""
+    with belonging(instance) as (runtime, _role):
+        record(runtime, "port", text, instance.worker_id, level=level)
+
+
 def shutting_down(instance: Instance, how: str) -> None:
     """The worker says that it drains; the state is the master's to change."""
     with belonging(instance) as (runtime, _role):

@@ -1,6 +1,7 @@
 """A real Celery worker with a platform that waits.
 
-`python -m tests.contract.engine_worker POOL CONCURRENCY`; database and broker by the environment.
+`python -m tests.contract.engine_worker POOL CONCURRENCY [PORT]`; database and broker by the
+environment.
 """
 
 from __future__ import annotations
@@ -39,6 +40,10 @@ def main() -> int:
                 yield Batch("read", (message(1),))
             await asyncio.sleep(wait_s)
 
+    @app.task(name="tests.fail")
+    def fail() -> None:
+        raise ValueError("as told")
+
     platform = Patient()
     platforms.registry = lambda: {"tiny": platform}  # type: ignore[assignment]
     spec = WorkerSpec(
@@ -51,6 +56,7 @@ def main() -> int:
         working_directory="",
         log_max_bytes=10_000_000,
         log_files=2,
+        port=int(sys.argv[3]) if len(sys.argv) > 3 else None,
     )
     worker_main.preload(app)
     return worker_main.run(app, spec)

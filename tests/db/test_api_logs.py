@@ -9,12 +9,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
+from lifecycle import services
 from lifecycle.api import followers
 from lifecycle.api.event_stream import EventStream
 from lifecycle.backends.base import LogStart
 from lifecycle.logs.lines import Place
+from lifecycle.masking import MASK
+from lifecycle.models import WorkerConfig
 from tests.db.api_helpers import V1, AwayLog, PrintedLog, detail_of, errors_of, run
 
 CONFIGS, WORKERS = f"{V1}/worker-configs", f"{V1}/workers"
@@ -55,6 +60,27 @@ def test_process_log(logs: Callable[[str], Any], printed: PrintedLog) -> None:
         ("w", "stdout", LogStart(tail=1)),
         ("w", "stderr", LogStart(tail=10_000)),
     ]
+
+
+def test_secrets_of_former_versions_are_hidden(
+    logs: Callable[[str], Any], printed: PrintedLog, make_config: Maker
+) -> None:
+    """[L12] Older lines hold what the config has no more."""
+    lines = ["first-Ab9", "second-Ab9", "other-Ab9", "never-Ab9"]
+    printed.text = "".join(f"{line}\n" for line in lines).encode()
+    make_config(worker_id="x", env_variables={"API_TOKEN": "other-Ab9"})
+    for value in ("first-Ab9", "second-Ab9"):
+        config = WorkerConfig.objects.get(worker_id="w")
+        services.update_config(config, {"env_variables": {"API_TOKEN": value}}, "ann")
+        shown = logs("").json()["lines"]
+        assert shown[0] == MASK
+    assert shown == [MASK, MASK, "other-Ab9", "never-Ab9"]
+    config = WorkerConfig.objects.get(worker_id="w")
+    services.update_config(config, {"env_variables": {}}, "ann")
+    logs("")
+    with CaptureQueriesContext(connection) as again:
+        assert logs("").json()["lines"] == shown
+    assert not [one for one in again if "historicalworkerconfig" in one["sql"]]
 
 
 def test_with_stream_or_tail_the_filters_are_for_the_process_log(

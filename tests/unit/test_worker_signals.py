@@ -6,6 +6,7 @@ import os
 import threading
 
 import pytest
+from django.db import OperationalError
 
 from lifecycle import worker_signals
 from lifecycle.types import Instance
@@ -47,3 +48,27 @@ def test_a_solo_pool_has_no_child(reporter: Reporter, monkeypatch: pytest.Monkey
     monkeypatch.setattr(reporter, "_start_thread", lambda: pytest.fail("a second thread"))
     reporter._main_pid = os.getpid()
     reporter.start_in_child()
+
+
+def test_a_database_that_is_away_is_tried_again_ever_more_seldom(
+    reporter: Reporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """[L5] The waits themselves: test_patience.py."""
+    waits: list[int] = []
+
+    def wait_s(failed: int, random: float) -> float:
+        assert 0 <= random < 1
+        waits.append(failed)
+        return 0.0
+
+    monkeypatch.setattr(worker_signals, "wait_s", wait_s)
+    monkeypatch.setattr(worker_signals, "close_old_connections", lambda: None)
+    for times in (4, 2):
+        away = [OperationalError("away")] * times
+        reporter._write(lambda: _raise_next(away))  # noqa: B023 - called here
+    assert waits == [1, 2, 3, 4, 1, 2]
+
+
+def _raise_next(errors: list[OperationalError]) -> None:
+    if errors:
+        raise errors.pop()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import os
+import select
 import signal
 import sys
 import threading
 import time
+from functools import partial
 from typing import Any
 
+import psycopg
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseError
@@ -46,9 +49,11 @@ class Command(BaseCommand):
         sys.setswitchinterval(SWITCH_S)
         master = Master(backends())
         _on_signals(master)
-        runners = [DutyRunner(duty) for duty in duties.registered()]
-        channels = {services.CHANNEL, *(c for runner in runners for c in runner.duty.channels)}
+        served = duties.registered()
+        channels = {services.CHANNEL, *(channel for duty in served for channel in duty.channels)}
         lead = leadership.acquire(settings.MUSTER.resolved_database_url, sorted(channels))
+        master.leads = partial(_is_open, lead.connection)
+        runners = [DutyRunner(duty, master.leads) for duty in served]
         _wait_until_migrated()
         _wait_for_broker()
         lost = threading.Event()
@@ -88,6 +93,20 @@ def _on_signals(master: Master) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
         signal.signal(number, on_signal)
+
+
+def _is_open(connection: psycopg.Connection[Any]) -> bool:
+    """Whether the server has not closed it, as far as the kernel knows: no round trip.
+
+    The thread that listens says the same, but a process that was frozen goes on with all threads,
+    and that one may be the last [L11].
+    """
+    look = select.poll()
+    try:
+        look.register(connection.fileno(), select.POLLRDHUP)
+    except (psycopg.Error, ValueError):
+        return False
+    return not look.poll(0)
 
 
 def _wait_until_migrated() -> None:
