@@ -41,7 +41,7 @@ else
 endif
 
 chaos: $(DEVELOPMENT)  ## an hour each of kill -9 at workers and at sync (MUSTER_CHAOS_MINUTES, MUSTER_CHAOS_SEED)
-	MUSTER_CHAOS_MINUTES=$${MUSTER_CHAOS_MINUTES:-60} $(PYTEST) -s tests/chaos/test_supervision.py tests/chaos/test_sync.py
+	MUSTER_CHAOS_MINUTES=$${MUSTER_CHAOS_MINUTES:-60} $(PYTEST) -s --session-timeout 1000000 tests/chaos/test_supervision.py tests/chaos/test_sync.py
 
 BENCH ?= supervision
 BENCHES := supervision sync scheduling consoles hooks

@@ -8,15 +8,21 @@ import sys
 def run() -> int:
     """Run the command that was given; the exit code."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "crm.settings")
-    if sys.argv[1:] == ["up"]:  # a supervisor needs no Django: it starts sooner and stays small
-        from crm.up.run import command
+    match sys.argv[1:]:
+        # Supervisors need no Django: they start sooner and stay small.
+        case ["up"]:
+            from crm.up import run as up
 
-        return command()
+            return up.command()
+        case ["agent", *words]:
+            from crm import agent
 
-    from django.core.management import execute_from_command_line
+            return agent.command(words)
+        case _:
+            from django.core.management import execute_from_command_line
 
-    execute_from_command_line(sys.argv)
-    return 0
+            execute_from_command_line(sys.argv)
+            return 0
 
 
 def main() -> int:

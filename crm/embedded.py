@@ -48,6 +48,8 @@ SETTINGS = {
     # Muster itself is no superuser: these stay free for the people who come to look.
     "superuser_reserved_connections": "5",
     "shared_buffers": "128MB",
+    # Two that write at once wait for each other in 4 MB, the default for so little shared memory.
+    "wal_buffers": "16MB",
     "log_line_prefix": "%m [%p] %a ",
     "log_timezone": "UTC",
     "log_checkpoints": "off",

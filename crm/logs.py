@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -11,6 +12,16 @@ from lifecycle.logs.redaction import redact
 from lifecycle.masking import MASK, SECRET_NAME
 
 OURS = {"time", "level", "logger"}
+SELDOM_S = 60.0
+# What libraries say at each attempt while the database or the broker is away, and their loggers.
+REPEATING = ("psycopg.pool", "django_celery_beat.schedulers", "celery.worker.consumer.consumer")
+REPEATED = (
+    "error connecting in",
+    "discarding closed connection",
+    "reconnection attempt in pool",
+    "Database gave error",
+    "consumer: Cannot connect to",
+)
 
 
 def only_bugs_have_tracebacks(
@@ -43,6 +54,25 @@ def _hidden(name: str, value: object) -> object:
     if isinstance(value, list | tuple):
         return [_hidden("", inner) for inner in value]
     return value
+
+
+class Seldom(logging.Filter):
+    """Lets what libraries say at each attempt pass once a minute: who of ours waits for it says so
+    itself, once for each outage."""
+
+    def __init__(self, beginnings: Sequence[str]) -> None:
+        super().__init__()
+        self._beginnings = tuple(beginnings)
+        self._said: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = str(record.msg)
+        if not text.startswith(self._beginnings):
+            return True
+        if record.created - self._said.get(text, 0.0) < SELDOM_S:
+            return False
+        self._said[text] = record.created
+        return True
 
 
 SHARED: list[structlog.typing.Processor] = [
@@ -87,6 +117,10 @@ def logging_config(log_format: str, level: str) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"structured": formatter},
+        "filters": {
+            "seldom": {"()": Seldom, "beginnings": REPEATED},
+            "meant": {"()": "lifecycle.api.event_stream.Meant"},
+        },
         "handlers": {
             "stdout": {
                 "class": "logging.StreamHandler",
@@ -98,6 +132,8 @@ def logging_config(log_format: str, level: str) -> dict[str, Any]:
         "loggers": {
             "httpx": {"level": "WARNING"},
             "httpcore": {"level": "WARNING"},
+            **{name: {"filters": ["seldom"]} for name in REPEATING},
+            "uvicorn.error": {"filters": ["meant"]},
             "django.server": {"level": "WARNING", "propagate": True},
         },
     }

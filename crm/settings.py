@@ -124,8 +124,16 @@ def database_settings(url: str) -> dict[str, Any]:
             "options": " ".join(
                 [*(f"-c {name}={value}" for name, value in timeouts.items()), given_options]
             ).strip(),
-            # Connections are budgeted: an idle process gives its own back after 30 s.
-            "pool": {"min_size": 0, "max_size": 8, "max_idle": 30, "timeout": 10},
+            # Connections are budgeted: an idle process gives its own back after 30 s. A pool that
+            # can't connect tries after 1, 2 and 4 s, then with the next who asks: by default it
+            # would double that up to 128 s, and let everybody wait although the database is back.
+            "pool": {
+                "min_size": 0,
+                "max_size": 8,
+                "max_idle": 30,
+                "timeout": 10,
+                "reconnect_timeout": 10,
+            },
         },
     }
 
@@ -225,12 +233,12 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 # On SIGQUIT, the second rung of the stop ladder: seconds that running tasks still have.
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 3
-# A missing broker is waited for, never died of [L5].
+# A missing broker is waited for, never died of [L5]; its return is seen within seconds.
+CELERY_WORKER_CONSUMER = "lifecycle.patient_consumer:Consumer"
 CELERY_BROKER_CONNECTION_RETRY = True
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_BROKER_CONNECTION_TIMEOUT = 10
-CELERY_WORKER_CONSUMER = "lifecycle.patient_consumer:Consumer"
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "visibility_timeout": 3600,
     # What a killed worker had not acknowledged comes back in seconds, not minutes (kombu >= 5.7).

@@ -24,6 +24,7 @@ class DutyRunner:
         self.duty, self._leads = duty, leads
         self._wake, self._breath = threading.Event(), threading.Event()
         self._ended = False
+        self._failure = ""
         self._thread = threading.Thread(target=self._run, name=f"duty-{duty.name}", daemon=True)
 
     def start(self) -> None:
@@ -45,10 +46,22 @@ class DutyRunner:
             now = timezone.now()
             try:
                 next_at = self.duty.run(now)
-            except Exception:
-                log.exception("duty %s failed, trying again", self.duty.name)
+                self._works()
+            except Exception as error:
+                if self._fails_anew(error):
+                    log.exception("duty %s failed, trying again", self.duty.name)
                 next_at = timezone.now() + AFTER_FAILURE
             finally:
                 close_old_connections()
             if self._wake.wait(max(0.0, (next_at - timezone.now()).total_seconds())):
                 self._breath.wait(BREATH_S)
+
+    def _fails_anew(self, error: Exception) -> bool:
+        """Said once for each kind of error in a row: it is tried every 5 s, maybe for hours."""
+        before, self._failure = self._failure, type(error).__name__
+        return self._failure != before
+
+    def _works(self) -> None:
+        if self._failure:
+            log.info("duty %s works again", self.duty.name)
+        self._failure = ""

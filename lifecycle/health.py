@@ -14,6 +14,9 @@ from lifecycle.types import Instance
 
 # Memory must stay over its limit for this long: a short peak is no illness.
 MEMORY_PATIENCE_S = 30.0
+# A process beats as soon as Celery's start begins, long before it has a broker: one that is silent
+# for so long hangs before that, in an import say.
+FIRST_BEAT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,8 @@ class Diagnosis:
 
 @dataclass
 class Doctor:
-    """Remembers since when each worker has been over its memory limit or has not consumed, and
-    whom to believe.
+    """Remembers since when each worker has been over its memory limit, has not consumed or has not
+    beaten at all, and whom to believe.
 
     `now` is a monotonic clock (s) in every call: a jump of the wall clock is not an illness.
     """
@@ -49,12 +52,13 @@ class Doctor:
     watching_since: float
     _over_since: dict[Instance, float] = field(default_factory=dict)
     _idle_since: dict[Instance, float] = field(default_factory=dict)
+    _mute_since: dict[Instance, float] = field(default_factory=dict)
 
     def start_over(self, now: float) -> None:
         """Old signs mean nothing (the database was away, a clock jumped): wait for new ones."""
         self.watching_since = now
-        self._over_since.clear()
-        self._idle_since.clear()
+        for since in (self._over_since, self._idle_since, self._mute_since):
+            since.clear()
 
     def examine(self, workers: Iterable[Vitals], now: float) -> list[Diagnosis]:
         """Those that have to be replaced."""
@@ -69,6 +73,11 @@ class Doctor:
             for vitals in workers
             if vitals.not_consuming
         }
+        self._mute_since = {
+            vitals.instance: self._mute_since.get(vitals.instance, now)
+            for vitals in workers
+            if vitals.heartbeat_age_s is None
+        }
         found = (self._examine_one(vitals, now) for vitals in workers)
         return [diagnosis for diagnosis in found if diagnosis]
 
@@ -78,6 +87,10 @@ class Doctor:
         timeout_s = vitals.heartbeat_timeout_s
         if silent_s is not None and silent_s > timeout_s and watched_s > timeout_s:
             return Diagnosis(vitals.instance, f"no heartbeat for {silent_s:.0f} s", graceful=False)
+        mute_s = now - self._mute_since.get(vitals.instance, now)
+        if mute_s > max(FIRST_BEAT_S, timeout_s):
+            cause = f"no heartbeat in the {mute_s:.0f} s since its start"
+            return Diagnosis(vitals.instance, cause, graceful=False)
         if vitals.is_stuck:
             return Diagnosis(vitals.instance, "its main loop makes no progress", graceful=False)
         idle_s = now - self._idle_since.get(vitals.instance, now)

@@ -26,6 +26,9 @@ CONNECT_OPTIONS: dict[str, Any] = {
     "keepalives_interval": 1,
     "keepalives_count": 3,
     "tcp_user_timeout": 4000,
+    # The same on the server's side: it holds the lock of a leader whose host is gone until then.
+    "options": "-c tcp_keepalives_idle=2 -c tcp_keepalives_interval=1 -c tcp_keepalives_count=3"
+    " -c tcp_user_timeout=4000",
 }
 
 
@@ -55,12 +58,15 @@ def acquire(database_url: str, channels: Sequence[str]) -> Leadership:
 
     It listens from before it leads: nothing that is notified after its first look is missed.
     """
-    standing_by = False
+    standing_by = away = False
     while True:
         try:
             connection = psycopg.connect(
                 database_url, autocommit=True, application_name="muster-leader", **CONNECT_OPTIONS
             )
+            if away:
+                log.info("the database answers again")
+                away = False
             for channel in channels:
                 connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
             while True:
@@ -72,5 +78,7 @@ def acquire(database_url: str, channels: Sequence[str]) -> Leadership:
                     standing_by = True
                 time.sleep(STANDBY_POLL_S)
         except psycopg.Error as error:
-            log.warning("can't reach the database, trying again: %s", error)
+            if not away:  # once for each outage
+                log.warning("can't reach the database, trying again: %s", error)
+                away = True
             time.sleep(STANDBY_POLL_S)

@@ -5,6 +5,10 @@ jitter. After `max_attempts` restarts within one window and without a stable run
 policy gives up until a person acts. A window begins with its first restart; when it is over, the
 next crash begins another one and counts from 0 (Nomad's `restart.interval` does the same): a worker
 that fails now and then is not given up for what happened long ago.
+
+A run of less than a second is no run, whatever the settings: after the first of them in a window
+the next has to wait for a floor, 10 ms and doubled each time up to 1 s. So no worker spins, also
+with a delay of 0 and attempts without end; one that is killed now and then is back at once.
 """
 
 from __future__ import annotations
@@ -14,6 +18,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from lifecycle.types import Exit, RestartMode
+
+MOMENTARY = timedelta(seconds=1)
+FIRST_FLOOR = timedelta(milliseconds=10)
+LAST_FLOOR = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +74,26 @@ def decide(
         return LeaveStopped(f"{exit}; automatic restart is off")
     if policy.mode is RestartMode.ON_FAILURE and exit.code == 0:
         return LeaveStopped(f"{exit}; restarted on failure only")
-    is_stable = uptime >= policy.stable
+    is_stable = uptime >= max(policy.stable, MOMENTARY)
     if is_stable or since is None or is_over(policy, since, now):
         attempts, since = 0, now
     if policy.max_attempts is not None and attempts >= policy.max_attempts:
         return GiveUp(f"{exit}; gave up after {_times(attempts, 'restart')} {_within(policy)}")
     wait = timedelta(0) if is_stable else backoff(policy, attempts, random())
+    wait = max(wait, floor(attempts, uptime))
     return Restart(at=now + wait, attempts=attempts + 1, since=since)
+
+
+def floor(attempts: int, uptime: timedelta) -> timedelta:
+    """The least wait before restart number `attempts + 1`, whatever the policy says."""
+    if attempts == 0 or uptime >= MOMENTARY:
+        return timedelta(0)
+    return min(LAST_FLOOR, FIRST_FLOOR * (1 << min(attempts - 1, 10)))
+
+
+def longest_wait(cap: timedelta) -> timedelta:
+    """How far away a restart ever is under a policy with this cap."""
+    return max(cap, LAST_FLOOR)
 
 
 def is_over(policy: RestartPolicy, since: datetime, now: datetime) -> bool:

@@ -181,6 +181,7 @@ def vitals() -> list[Vitals]:
         .annotate(heartbeat_age=age)
         .filter(
             Q(heartbeat_age__gt=MIN_HEARTBEAT_TIMEOUT)
+            | Q(last_heartbeat_at=None, process_id__isnull=False)
             | Q(is_stuck=True)
             | ~Q(missing_queues=[])
             | ~Q(unfetched_queues=[])

@@ -1,12 +1,13 @@
 """Rolling restarts: a pure function from the steps of a rollout to what to do next [L8].
 
 `max_surge` workers at a time may be replaced before they retire, `max_unavailable` further ones may
-be stopped and started. The first failure ends the rollout: what has not begun stays as it is.
+be stopped and started, fewer where others are down. The first failure ends the rollout: what has
+not begun stays as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -68,7 +69,14 @@ class Conclude:
     reason: str = ""
 
 
-Decision = Begin | Finish | Conclude
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Nothing can begin until these workers, which nobody restarts here, are ready again."""
+
+    worker_ids: tuple[str, ...]
+
+
+Decision = Begin | Finish | Conclude | Hold
 
 
 def plan(steps: Sequence[Step], limits: Limits, now: datetime) -> list[Decision]:
@@ -87,17 +95,37 @@ def plan(steps: Sequence[Step], limits: Limits, now: datetime) -> list[Decision]
     # One that is still starting is restarted once it runs: it may have been claimed with an older
     # config, and what is not ready can't be replaced.
     ready = [step for step in pending if step.worker_state is not State.STARTING]
-    return [*finished, *_begin(ready, [*going, *left], limits)]
+    under_way = {step.step_id for step in going}
+    down = [s for s in steps if s.step_id not in under_way and _is_down(s)]
+    begun = list(_begin(ready, [*going, *left], len(down), limits))
+    if down and not begun and not going:
+        return [*finished, Hold(tuple(step.worker_id for step in down))]
+    return [*finished, *begun]
 
 
-def _begin(pending: Sequence[Step], going: Sequence[Step], limits: Limits) -> list[Begin]:
+def _is_down(step: Step) -> bool:
+    """It should be ready and is not, through no step of a rollout."""
+    wanted = step.enabled and step.wish is Wish.RUNNING
+    return wanted and step.worker_state is not State.RUNNING
+
+
+def _begin(
+    pending: Sequence[Step], going: Sequence[Step], down: int, limits: Limits
+) -> Iterator[Begin]:
+    """`down` further workers are not ready: they leave less room to stop those that are. To restart
+    one of them takes nothing away."""
     surging = sum(step.is_surge for step in going)
-    surges = max(0, limits.max_surge - surging)
-    stops = max(0, limits.max_unavailable - (len(going) - surging))
-    return [
-        Begin(step.step_id, step.worker_id, is_surge=number < surges)
-        for number, step in enumerate(pending[: surges + stops])
-    ]
+    surges = limits.max_surge - surging
+    room = limits.max_unavailable - (len(going) - surging)
+    for step in pending:
+        is_surge, is_down = surges > 0, _is_down(step)
+        if is_surge:
+            surges -= 1
+        elif room > (0 if is_down else down):
+            room, down = room - 1, down - is_down
+        else:
+            continue
+        yield Begin(step.step_id, step.worker_id, is_surge)
 
 
 def _outcome(step: Step, now: datetime) -> Finish | None:

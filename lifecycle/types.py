@@ -11,6 +11,7 @@ from enum import StrEnum
 WORKER_ID = re.compile(r"^[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?$")
 # Addresses of their own below /api/v1/workers.
 RESERVED_WORKER_IDS = frozenset({"batch", "rollouts", "stats"})
+STOP_TIMEOUT_MS = 30_000  # of a stop for which nobody says how long it may take
 
 
 class State(StrEnum):

@@ -37,7 +37,7 @@ class Difference:
     """External ids, sorted."""
 
     missing: tuple[str, ...] = ()  # listed, and not ours
-    doubtful: tuple[str, ...] = ()  # ours, maybe of another version
+    doubtful: tuple[str, ...] = ()  # ours, maybe of another version, or deleted
     unlisted: tuple[str, ...] = ()  # ours, and not in the list
 
 
@@ -84,15 +84,17 @@ def _listed_rows(account_id: int, listing: Listing) -> dict[str, tuple[int, str,
 def _doubtful(
     account_id: int, listing: Listing, ours: dict[str, tuple[int, str, bool]]
 ) -> Iterable[str]:
-    """Those whose version text is neither the one seen with what we hold, nor the time of it."""
+    """Those whose version text is neither the one seen with what we hold, nor the time of it; and
+    those that are deleted with us: the platform lists what it has, so they are there again."""
     seen = dict(
         SeenVersion.objects.filter(
             account_id=account_id, kind=listing.kind, record_id__in=[pk for pk, *_ in ours.values()]
         ).values_list("record_id", "version")
     )
-    for external_id, (pk, held_at, _deleted) in ours.items():
+    for external_id, (pk, held_at, deleted) in ours.items():
         version = listing.ids[external_id]
-        if version and seen.get(pk) != version and not _is_moment(version, held_at):
+        is_same = not version or seen.get(pk) == version or _is_moment(version, held_at)
+        if deleted or not is_same:
             yield external_id
 
 

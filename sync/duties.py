@@ -17,7 +17,7 @@ from django.db import connection, transaction
 from lifecycle.balance import Absences, Move, Place, Slot, Strategy, balance
 from lifecycle.services import CHANNEL as LIFECYCLE
 from lifecycle.services import set_assigned_accounts
-from sync import breaker, schedule, services, sql
+from sync import breaker, platforms, schedule, services, sql
 from sync.chance import random
 from sync.sending import BROKER_ERRORS, Claim, Sender
 from sync.services import ACCOUNTS, give_back, notify
@@ -32,7 +32,7 @@ MOST_AT_ONCE = 500
 # A worker that is about to be back keeps its accounts for this long; they have moved, and their new
 # worker is told, within 5 s of its death [L15].
 RETURNING_S = 4.0
-LONGEST_BROKER_RETRY_S = 10.0
+LONGEST_BROKER_RETRY_S = 4.0
 FRESHNESS_S = 15.0
 MOST_NAMED = 20  # in the log, of accounts that stall together
 
@@ -197,18 +197,21 @@ def _apply(cursor: Any, moves: list[Move], now: datetime) -> None:
 
 def claim(now: datetime, most: int = MOST_AT_ONCE) -> list[Claim]:
     """Take what is due for workers that run; each is due again when its lease is over. Of a server
-    that failed too often one account, when it is time to try."""
-    times: dict[str, datetime | int] = {
+    that failed too often one account, when it is time to try; and those that may not ask, but have
+    deliveries waiting."""
+    values: dict[str, Any] = {
         "now": now,
         "lease_until": now + timedelta(seconds=CLAIM_LEASE_S),
         "trial_until": now + timedelta(seconds=breaker.TRIAL_S),
         "most": most,
+        "pushing": _pushing(),
     }
+    claims: list[Claim] = []
     with connection.cursor() as cursor:
-        cursor.execute(sql.claims.TRY_SERVERS, times)
-        trials = cursor.fetchall()
-        cursor.execute(sql.claims.CLAIM, times)
-        return [Claim(*row) for row in (*trials, *cursor.fetchall())]
+        for statement in (sql.claims.TRY_SERVERS, sql.claims.CLAIM_PUSHED, sql.claims.CLAIM):
+            cursor.execute(statement, values)
+            claims += [Claim(*row) for row in cursor.fetchall()]
+    return claims
 
 
 def next_run(now: datetime, *, full: bool) -> datetime:
@@ -220,7 +223,12 @@ def next_run(now: datetime, *, full: bool) -> datetime:
     if full:
         return now
     with connection.cursor() as cursor:
-        cursor.execute(sql.claims.NEXT_DUE)
+        cursor.execute(sql.claims.NEXT_DUE, {"pushing": _pushing()})
         due = [one for one in cursor.fetchone() if one is not None]
     latest = now + timedelta(seconds=POLL_S)
     return min(max(min(due), now + timedelta(seconds=TICK_S)), latest) if due else latest
+
+
+def _pushing() -> list[str]:
+    """The platforms whose deliveries somebody can read."""
+    return [name for name, platform in platforms.registry().items() if platform.hooks]

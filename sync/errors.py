@@ -76,6 +76,12 @@ class RateLimited(PlatformError):
         super().__init__(message)
 
 
+class OutcomeUnknown(PlatformError):
+    """The platform does not say whether it has what an earlier request may have brought it."""
+
+    permanent = True
+
+
 class LoginFailed(PlatformError):
     """The credentials are wrong: a person has to act."""
 

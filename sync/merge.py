@@ -8,7 +8,8 @@ the same rules against the stored row, so that the order in which versions arriv
 
 PostgreSQL stores neither NUL nor half of a surrogate pair: both become U+FFFD in what people read.
 In an id they would change what the id names, so such a record is refused, as is one whose id is too
-long, whose time has no zone, or whose kind nobody knows [S6]. Names and titles are cut.
+long, whose time has no zone or is beyond the calendar, or whose kind nobody knows [S6]. Names and
+titles are cut.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from datetime import MAXYEAR, MINYEAR, UTC, datetime
 from typing import Any, TypeVar
 
 from sync.types import (
@@ -146,21 +147,41 @@ def _fit_conversation(record: ConversationRecord) -> ConversationRecord:
 
 
 def _fit_message(record: MessageRecord) -> MessageRecord:
+    if _fits_as_it_is(record):
+        return record
     _require_id("external_id", record.external_id)
     _require_id("conversation_id", record.conversation_id)
     _require_id("sender_id", record.sender_id, blank=True)
     _require_zone("sent_at", record.sent_at)
     _require_zone("edited_at", record.edited_at)
-    name = clean(record.sender_name, LONGEST_NAME)
-    text = clean(record.text)
-    content_type = clean(record.content_type, LONGEST_CONTENT_TYPE)
-    attachments = tuple([_fit_attachment(one) for one in record.attachments])
-    found = (record.sender_name, record.text, record.content_type, record.attachments)
-    if found == (name, text, content_type, attachments):  # as a rule; a copy would cost more
-        return record
     return replace(
-        record, sender_name=name, text=text, content_type=content_type, attachments=attachments
+        record,
+        sender_name=clean(record.sender_name, LONGEST_NAME),
+        text=clean(record.text),
+        content_type=clean(record.content_type, LONGEST_CONTENT_TYPE),
+        attachments=tuple([_fit_attachment(one) for one in record.attachments]),
     )
+
+
+def _fits_as_it_is(m: MessageRecord) -> bool:
+    """Whether the rules below would change and refuse nothing, as with nearly all: one look at all
+    texts instead of one at each takes half the time."""
+    ids, name, kind = (m.external_id, m.conversation_id, m.sender_id), m.sender_name, m.content_type
+    return (
+        not m.attachments
+        and _is_plain_time(m.sent_at)
+        and (m.edited_at is None or _is_plain_time(m.edited_at))
+        and 0 < len(ids[0]) <= LONGEST_ID
+        and 0 < len(ids[1]) <= LONGEST_ID
+        and len(ids[2]) <= LONGEST_ID
+        and len(name) <= LONGEST_NAME
+        and len(kind) <= LONGEST_CONTENT_TYPE
+        and _is_storable("\n".join((*ids, name, kind, m.text)))
+    )
+
+
+def _is_plain_time(value: datetime) -> bool:
+    return MINYEAR < value.year < MAXYEAR and value.utcoffset() is not None
 
 
 def _fit_attachment(attachment: Attachment) -> Attachment:
@@ -244,8 +265,14 @@ def _require_size(record: Record, largest: int) -> None:
 
 
 def _require_zone(field: str, value: datetime | None) -> None:
-    if value is not None and (value.tzinfo is None or value.utcoffset() is None):
+    if value is None:
+        return
+    if value.tzinfo is None or value.utcoffset() is None:
         raise Unfit(f"{field} has no time zone")
+    try:
+        value.astimezone(UTC)
+    except OverflowError:  # PostgreSQL would keep it, and nobody could read it again
+        raise Unfit(f"{field} is outside of the years 1 to 9999") from None
 
 
 def _refusal(record: object, why: str) -> Refused:

@@ -17,7 +17,7 @@ from sync.models import (
     PlatformServer,
     SyncRun,
 )
-from sync.queries import accounts
+from sync.queries import accounts, standings
 from sync.types import BreakerState, DeadLetterState, DeliveryState, LoginState
 
 LATEST_RUNS = 5000  # receipts that are looked at for the present rates, whatever their number
@@ -130,13 +130,11 @@ def rates(now: datetime) -> Rates:
 def figures(now: datetime) -> dict[str, Any]:
     """All accounts in one row: how many there are of each standing."""
     enabled, waits = Q(enabled=True), Q(login_state=LoginState.FAILED)
-    stalled, late = Q(stalled_since__isnull=False), enabled & ~waits
-    found = Account.objects.aggregate(
-        accounts=Count("pk"),
+    late = enabled & ~waits
+    found = standings(
+        Account.objects.all(),
         disabled=Count("pk", filter=~enabled),
         waiting_for_person=Count("pk", filter=enabled & waits),
-        stalled=Count("pk", filter=stalled),
-        failing=Count("pk", filter=late & Q(error_count__gt=0)),
         homeless=Count("pk", filter=late & Q(worker__isnull=True)),
         backlog=Coalesce(Sum("backlog"), 0),
         oldest=Min(Coalesce("last_sync_at", "created_at"), filter=late),

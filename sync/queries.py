@@ -99,6 +99,17 @@ def why_no_worker(account: Account) -> str:
     return Placement(**figures).reason
 
 
+def last_messages(account_id: int) -> dict[str, datetime]:
+    """When the last message of each conversation was sent, by external id; {} where something below
+    them is known to be missing, and they say nothing of what we have."""
+    gaps = Gap.objects.filter(account_id=account_id, closed_at=None)
+    if gaps.exclude(key__startswith="hooks:").exists():
+        return {}
+    rows = Conversation.objects.filter(account_id=account_id)
+    found = rows.values_list("external_id", "last_message_at")
+    return {external_id: at for external_id, at in found if at is not None}
+
+
 def failing() -> QuerySet[Account]:
     """Those that `totals` counts as failing, the latest error first."""
     return accounts().filter(FAILING).order_by(F("last_error_at").desc(nulls_last=True), "-pk")
@@ -166,17 +177,26 @@ def runs(account_id: int) -> QuerySet[SyncRun]:
     return SyncRun.objects.filter(account_id=account_id)
 
 
+def standings(rows: QuerySet[Account], **more: Any) -> dict[str, Any]:
+    """How many accounts there are, fail, and have stalled, as every page says; with `more` figures
+    in the same query."""
+    return rows.aggregate(
+        accounts=Count("pk"),
+        failing=Count("pk", filter=FAILING),
+        stalled=Count("pk", filter=Q(stalled_since__isnull=False)),
+        **more,
+    )
+
+
 def totals() -> dict[str, Any]:
     """What the home page shows, in one query.
 
     `syncing`: enabled accounts whose last check was good; `failing`: whose last one was not, or
     whose login is not.
     """
-    return Account.objects.aggregate(
-        accounts=Count("pk"),
+    return standings(
+        Account.objects.all(),
         syncing=Count("pk", filter=SYNCING & ~FAILING),
-        failing=Count("pk", filter=FAILING),
-        stalled=Count("pk", filter=Q(stalled_since__isnull=False)),
         conversations=Coalesce(Sum("conversations_total"), 0),
         messages=Coalesce(Sum("messages_total"), 0),
         posts=Coalesce(Sum("posts_total"), 0),
@@ -201,9 +221,10 @@ def replies() -> QuerySet[Reply]:
 
 def thread_replies(target: Conversation | Post) -> QuerySet[Reply]:
     """What the thread shows beside its messages or comments, the last first: replies that wait or
-    failed, and sent ones that have not been read back. Each thus stands there once."""
+    failed, those taken back that the platform is asked for, and sent ones that have not been read
+    back. Each thus stands there once."""
     where = {"conversation" if isinstance(target, Conversation) else "post": target}
-    waits = Q(state__in=[ReplyState.PENDING, ReplyState.FAILED])
+    waits = Q(state__in=[ReplyState.PENDING, ReplyState.FAILED]) | Q(is_asked_for=True)
     unechoed = Q(state=ReplyState.SENT, message_id=None, comment_echo_id=None)
     return replies().filter(**where).filter(waits | unechoed)
 

@@ -53,6 +53,12 @@ def after_success(now: datetime, interval_s: float, random: float) -> DueAt:
     return DueAt(now + timedelta(seconds=interval_s * (1 + JITTER * (2 * random - 1))))
 
 
+def first_audit(now: datetime, interval_s: float, random: float) -> datetime:
+    """Anywhere within the interval after the first full read: of accounts that were made together
+    no more are due at a time than later, when each is due once in an interval."""
+    return now + timedelta(seconds=interval_s * random)
+
+
 @dataclass(frozen=True, slots=True)
 class Pace:
     """How often people want an account checked, and how often it is."""

@@ -52,7 +52,7 @@ class Sender:
         sent = 0
         try:
             for one in claims:
-                send_check(self._opened(), one, expires)
+                self._send(one, expires)
                 sent += 1
                 yield sent
         except BROKER_ERRORS:
@@ -60,6 +60,13 @@ class Sender:
             if sent or not was_open:
                 raise
             yield from self.send(claims, expires)  # the connection was old: once more with another
+
+    def _send(self, one: Claim, expires: datetime) -> None:
+        producer = self._opened()
+        try:
+            send_check(producer, one, expires)
+        except self._link.connection_errors as error:  # as the broker's own client says it
+            raise kombu.exceptions.OperationalError(str(error)) from error
 
     def close(self) -> None:
         """Leave the connection; the next one to send opens another."""

@@ -20,13 +20,15 @@ Row = Record | Refused
 def weight(row: Row) -> int:
     """About how many bytes a row takes in the store."""
     match row:
-        case Refused():
-            return ROW_OVERHEAD + _size(row.raw)
+        case MessageRecord(text=text, attachments=()):  # most rows
+            return ROW_OVERHEAD + _size(text)
         case MessageRecord():
             files = sum(
                 ATTACHMENT_OVERHEAD + _size(one.url) + _size(one.name) for one in row.attachments
             )
             return ROW_OVERHEAD + _size(row.text) + files
+        case Refused():
+            return ROW_OVERHEAD + _size(row.raw)
         case PostRecord():
             return ROW_OVERHEAD + _size(row.title) + _size(row.text) + _size(row.url)
         case CommentRecord():

@@ -12,13 +12,18 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
+
+from tests.processes import processes_of
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -55,6 +60,26 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.DATABASES  # noqa: B018 - loads the settings: then pytest-django sets Django up
     if IS_CONTROLLER and _wants_database(config):
         server = _start_postgres()
+
+
+@pytest.hookimpl(trylast=True)  # after pytest-xdist has ended its workers
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A run that leaves processes behind has failed, whatever its tests say."""
+    if not IS_CONTROLLER:
+        return
+    left = {pid: command for pid, command in processes_of(HOME).items() if not _is_server(pid)}
+    for pid, command in left.items():
+        print(f"left running: {pid} {command}", file=sys.stderr)
+    if left and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _is_server(pid: int) -> bool:
+    """Of the run's own PostgreSQL, which ends after this."""
+    with suppress(psutil.NoSuchProcess):
+        family = (pid, *(one.pid for one in psutil.Process(pid).parents()))
+        return server is not None and server.pid in family
+    return True  # it has ended meanwhile
 
 
 def pytest_unconfigure() -> None:

@@ -18,6 +18,8 @@ from lifecycle.backends.local import LocalBackend
 from lifecycle.errors import BackendUnavailable
 from lifecycle.logs.lines import last_lines
 from lifecycle.types import Alive, Gone, Instance, Pool, WorkerSpec
+from tests.processes import kill_all, processes_of
+from tests.waiting import eventually_nothing
 
 T = TypeVar("T")
 PATIENCE_S = 20.0
@@ -123,14 +125,19 @@ def spec(
 
 @contextmanager
 def running_host() -> Iterator[Host]:
-    """A host whose agent answers; at the end all of its workers and the agent are ended."""
+    """A host whose agent answers; at the end all of its workers and the agent are ended, however
+    the test ended. What is left of a host in order is a mistake, and told."""
     with tempfile.TemporaryDirectory(prefix="muster-host-") as folder:
         made = Host(Path(folder))
-        made.start_agent()
         try:
+            made.start_agent()
             yield made
-        finally:
             _end(made)
+            eventually_nothing(lambda: list(processes_of(made.home).values()), PATIENCE_S)
+        finally:
+            kill_all(made.home)
+            if made.agent:
+                made.agent.wait(PATIENCE_S)
 
 
 def _end(host: Host) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import uvicorn
 
+from tests.threads import alongside
 from tests.waiting import eventually
 
 
@@ -22,12 +22,10 @@ def served(application: Any, **options: Any) -> Iterator[str]:
         application, log_level="warning", lifespan="off", timeout_graceful_shutdown=1, **options
     )
     server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    thread.start()
-    try:
+
+    def end() -> None:
+        server.should_exit = True
+
+    with closing(listening), alongside(lambda: server.run([listening]), end=end):
         eventually(lambda: server.started)
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(10)
-        listening.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -16,6 +17,15 @@ def eventually(check: Callable[[], T], timeout_s: float = 30.0) -> T:
     while not (value := check()):
         assert time.monotonic() < deadline, f"not within {timeout_s} s; last seen: {value!r}"
         time.sleep(POLL_S)
+    return value
+
+
+async def until(check: Callable[[], T], timeout_s: float = 30.0) -> T:
+    """`eventually` for coroutines: others run meanwhile."""
+    deadline = time.monotonic() + timeout_s
+    while not (value := check()):
+        assert time.monotonic() < deadline, f"not within {timeout_s} s; last seen: {value!r}"
+        await asyncio.sleep(POLL_S)
     return value
 
 

@@ -12,17 +12,17 @@ import select
 import signal
 import socket
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from typing import Any, NamedTuple
 
 from setproctitle import setproctitle
 
 from lifecycle.agent import process, strays
-from lifecycle.agent.layout import STREAMS, Home, SpawnDir, gone_to
+from lifecycle.agent.layout import STREAMS, Home, SpawnDir, gone_to, record_of
 from lifecycle.agent.limits import Witness
 from lifecycle.agent.output import LogPump
-from lifecycle.agent.protocol import encode
+from lifecycle.agent.protocol import GO, Word, encode
 from lifecycle.types import Alive, Exit, Gone, Instance, ProcessRef, WorkerSpec
 
 IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)
@@ -44,35 +44,44 @@ class Brood:
     code: str  # the fingerprint of the code that is imported
 
 
-def keep(brood: Brood, spawn: SpawnDir, pid: int, gate: socket.socket) -> None:
-    """Live the whole life of one worker, the child `pid`, which runs once its gate is opened.
+class Pair(NamedTuple):
+    keeper: ProcessRef
+    worker: ProcessRef
 
-    Answers on `brood.replies` once it exists, or why it can't.
+
+def keep(brood: Brood, spawn: SpawnDir, spec: WorkerSpec, pair: Pair, gate: socket.socket) -> None:
+    """Live the whole life of one worker, a child that runs once its gate is opened.
+
+    Says on `brood.replies` what the agent must know, see `Word`.
     """
-    setproctitle(f"muster: keeper of {spawn.instance.worker_id}")
-    spec = spawn.spec()
-    refusal = _refusal(spec)
-    charge = None if refusal else take_charge(spawn, spec, pid, brood.code)
+    if refusal := _refusal(spec):
+        say(brood, spawn.instance, Word.REFUSED, why=refusal)
+        return
+    charge = take_charge(spawn, spec, pair, brood.code)
     if charge is None:
-        _reply(brood, spawn.instance, refused=refusal, busy=refusal is None)
+        say(brood, spawn.instance, Word.BUSY)
         return
     lock, alive = charge
-    socket.send_fds(gate, [encode(asdict(spawn.instance))], [lock])
+    socket.send_fds(gate, [GO], [lock])
     gate.close()
-    _reply(brood, spawn.instance)
+    say(brood, spawn.instance, Word.STARTED, **record_of(pair.keeper, alive))
     # What it prints meanwhile waits in the pipes.
+    setproctitle(f"muster: keeper of {spawn.instance.worker_id}")
     witness, pumps = look_on(spawn, spec)
-    pidfd = os.pidfd_open(pid)
-    _pump_until_end(pidfd, pumps)
+    pid = pair.worker.pid
+    _pump_until_end(os.pidfd_open(pid), pumps)
     # A zombie keeps its number: its group is nobody else's until it is reaped.
     process.kill_group(pid)
     how = process.exit_of_status(os.waitpid(pid, 0)[1])
     _end_children()
     _conclude(brood, spawn, alive, witness.explain(how, alive.process), pumps)
-    os.close(lock)  # from here on the next one may start
+    os.close(lock)
+    say(brood, spawn.instance, Word.DONE)
 
 
-def take_charge(spawn: SpawnDir, spec: WorkerSpec, pid: int, code: str) -> tuple[int, Alive] | None:
+def take_charge(
+    spawn: SpawnDir, spec: WorkerSpec, pair: Pair, code: str
+) -> tuple[int, Alive] | None:
     """All that must be before the worker's first instruction: its lock, and its pid on record.
 
     None: somebody else holds a lock. Raises `OSError`.
@@ -82,8 +91,8 @@ def take_charge(spawn: SpawnDir, spec: WorkerSpec, pid: int, code: str) -> tuple
         lock = spawn.take_lock(beside_other=spec.replaces is not None)
     if lock is None:
         return None
-    alive = Alive(spawn.instance, process.refer(pid), datetime.now(UTC), code)
-    spawn.record_instance(process.refer(os.getpid()), alive)
+    alive = Alive(spawn.instance, pair.worker, datetime.now(UTC), code)
+    spawn.record_instance(pair.keeper, alive)
     return lock, alive
 
 
@@ -122,6 +131,17 @@ def keep_on(brood: Brood, instance: Instance) -> None:
         how = witness.explain(how, alive.process)
     how = how or Exit(note="its keeper was killed before it")
     _conclude(brood, spawn, alive, how, pumps)
+    say(brood, instance, Word.DONE)
+
+
+def say(brood: Brood, instance: Instance, word: Word, **more: Any) -> bool:
+    """False: the agent died, or hangs. What is on disk, and our end, will tell the next one."""
+    packet = encode({**asdict(instance), "word": word, **more})
+    try:
+        brood.replies.send(packet, socket.MSG_DONTWAIT)
+    except OSError:
+        return False
+    return True
 
 
 def become_keeper(title: str) -> None:
@@ -155,7 +175,7 @@ def _conclude(brood: Brood, spawn: SpawnDir, alive: Alive, how: Exit, pumps: lis
     moment later. That is the agent's to see; where there is none, ours.
     """
     gone = Gone(spawn.instance, how, alive.started_at, datetime.now(UTC))
-    is_told = _tell_end(brood, gone)
+    is_told = say(brood, spawn.instance, Word.ENDED, gone=gone_to(gone))
     for pump in pumps:
         pump.drain()
     _end_lines(pumps)
@@ -164,16 +184,6 @@ def _conclude(brood: Brood, spawn: SpawnDir, alive: Alive, how: Exit, pumps: lis
         spawn.make_exit_durable()
     if spawn.home.room:
         spawn.home.room.remove(spawn.instance)
-
-
-def _tell_end(brood: Brood, gone: Gone) -> bool:
-    """False: the agent died, or hangs. Our end will tell."""
-    word = {**asdict(gone.instance), "ended": True, "gone": gone_to(gone)}
-    try:
-        brood.replies.send(encode(word), socket.MSG_DONTWAIT)
-    except OSError:
-        return False
-    return True
 
 
 def _refusal(spec: WorkerSpec) -> str | None:
@@ -220,11 +230,3 @@ def _end_children() -> None:
 def _children() -> list[int]:
     with open(f"/proc/self/task/{os.getpid()}/children") as file:  # noqa: PTH123
         return [int(pid) for pid in file.read().split()]
-
-
-def _reply(
-    brood: Brood, instance: Instance, *, refused: str | None = None, busy: bool = False
-) -> None:
-    word = {**asdict(instance), "ended": False, "refused": refused, "busy": busy}
-    with suppress(OSError):  # the agent died while we started: the next one finds instance.json
-        brood.replies.send(encode(word))

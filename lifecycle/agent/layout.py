@@ -112,17 +112,14 @@ class SpawnDir:
         return spec_from(json.loads((self.path / "spec.json").read_text()))
 
     def record_instance(self, keeper: ProcessRef, worker: Alive) -> None:
-        write_json(
-            self.path / "instance.json", {"keeper": asdict(keeper), "worker": alive_to(worker)}
-        )
+        write_json(self.path / "instance.json", record_of(keeper, worker))
 
     def processes(self) -> tuple[ProcessRef, Alive] | None:
         """Keeper and worker as recorded, or None when the spawn did not get that far."""
         try:
-            record = json.loads((self.path / "instance.json").read_text())
+            return record_from(json.loads((self.path / "instance.json").read_text()))
         except FileNotFoundError:
             return None
-        return ProcessRef(**record["keeper"]), alive_from(record["worker"])
 
     def record_exit(self, gone: Gone) -> None:
         """Survives the end of every process, but not yet that of the machine."""
@@ -239,6 +236,14 @@ def alive_from(data: dict[str, Any]) -> Alive:
         started_at=datetime.fromisoformat(data["started_at"]),
         code=data.get("code", ""),  # a record of an older agent has none
     )
+
+
+def record_of(keeper: ProcessRef, worker: Alive) -> dict[str, Any]:
+    return {"keeper": asdict(keeper), "worker": alive_to(worker)}
+
+
+def record_from(data: dict[str, Any]) -> tuple[ProcessRef, Alive]:
+    return ProcessRef(**data["keeper"]), alive_from(data["worker"])
 
 
 def gone_to(gone: Gone) -> dict[str, Any]:

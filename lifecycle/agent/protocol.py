@@ -13,11 +13,24 @@ again every 5 s); `{"event": "end"}`.
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from typing import Any
 
 LONGEST_LINE = 4 * 1024 * 1024
 # Between agent, zygote and keepers.
 MESSAGE_BYTES = 64 * 1024
+# A spare that has been told whom to start is told to start it; so is its worker, with the lock.
+GO = b"go"
+
+
+class Word(StrEnum):
+    """What a keeper tells the agent of its worker."""
+
+    STARTED = "started"  # with the record of the two processes
+    REFUSED = "refused"  # with the reason: it can never start as configured
+    BUSY = "busy"  # somebody holds its lock
+    ENDED = "ended"  # with how; nothing of its process tree is left
+    DONE = "done"  # the exit is on record and the lock free: the next one may start
 
 
 def encode(message: dict[str, Any]) -> bytes:

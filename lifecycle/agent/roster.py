@@ -42,12 +42,13 @@ class Kept:
 
     alive: Alive
     keeper: ProcessRef
-    worker_fd: int | None
-    pipes: list[int]
+    worker_fd: int | None = None
+    pipes: list[int] = field(default_factory=list)
     keeper_fd: int | None = None
     ladder: asyncio.Task[None] | None = None
     kill_at: float = float("inf")
-    killed: str = ""  # why its stop came to SIGKILL
+    stop_at: float = float("inf")  # when its stop began
+    killed: str = ""  # why that came to SIGKILL
     exit_polls: int = 0
     # What its keeper told before it wrote that down, and whether the master has it by then.
     gone: Gone | None = None
@@ -88,8 +89,6 @@ class Roster:
         A spawn without a record either never got that far, or its keeper is at it this moment: then
         we look again.
         """
-        if kept := self.kept.get(spawn.instance):
-            return kept
         processes = spawn.processes()
         if processes is None and spawn.has_keeper():
             asyncio.get_running_loop().call_later(RECORD_POLL_S, self.adopt, spawn)
@@ -97,13 +96,27 @@ class Roster:
         if processes is None:
             spawn.remove()
             return None
-        keeper, alive = processes
-        pipes = [os.open(spawn.fifo(stream), os.O_RDWR | os.O_NONBLOCK) for stream in STREAMS]
-        kept = Kept(alive, keeper, process.open_pidfd(alive.process), pipes)
-        self.kept[spawn.instance] = kept
+        return self.take_in(*processes)
+
+    def take_in(self, keeper: ProcessRef, alive: Alive) -> Kept:
+        """Know a worker and its keeper from now on, and watch them in a moment: whoever waits for
+        the start is answered first."""
+        known = self.kept.get(alive.instance)
+        if known:
+            return known
+        kept = self.kept[alive.instance] = Kept(alive, keeper)
+        asyncio.get_running_loop().call_soon(self._look_on, kept)
+        return kept
+
+    def _look_on(self, kept: Kept) -> None:
+        alive = kept.alive
+        if self.kept.get(alive.instance) is not kept:
+            return  # it has ended meanwhile
+        kept.worker_fd = process.open_pidfd(alive.process)
+        spawn = self.home.spawn_dir(alive.instance)
+        kept.pipes = [os.open(spawn.fifo(stream), os.O_RDWR | os.O_NONBLOCK) for stream in STREAMS]
         self.notify({"event": "started", **alive_to(alive)})
         self._watch(kept)
-        return kept
 
     def _watch(self, kept: Kept) -> None:
         """The keeper's end is the worker's: it is the last to go and leaves the exit on disk."""
@@ -115,12 +128,24 @@ class Roster:
             loop.add_reader(kept.keeper_fd, self._ended, kept)
 
     def told(self, gone: Gone) -> None:
-        """Its keeper says so, while it moves the last output and writes the exit down. It ends when
-        that is done."""
+        """Its keeper says so, while it moves the last output and writes the exit down."""
         kept = self.kept.get(gone.instance)
         if kept and kept.gone is None:
             kept.gone = _explained(gone, kept)
             self._tell(kept.gone)
+
+    def is_alone(self, instance: Instance) -> bool:
+        """Whether it ended unasked, and no other process of its worker is known."""
+        kept = self.kept.get(instance)
+        same = [other for other in self.kept if other.worker_id == instance.worker_id]
+        return kept is not None and kept.ladder is None and len(same) == 1
+
+    def done(self, instance: Instance) -> None:
+        """Its keeper says so: as good as its end, and some milliseconds before it."""
+        kept = self.kept.get(instance)
+        if kept and kept.gone and not kept.killed:  # why it was killed is still to be recorded
+            self._unwatch(kept)
+            self._let_go(kept, self.home.spawn_dir(instance), kept.gone)
 
     def _tell(self, gone: Gone) -> None:
         self.notify({"event": "gone", **gone_to(gone)})
@@ -143,10 +168,7 @@ class Roster:
     def _ended(self, kept: Kept) -> None:
         if self.kept.get(kept.alive.instance) is not kept:
             return  # known by now
-        if kept.keeper_fd is not None:
-            asyncio.get_running_loop().remove_reader(kept.keeper_fd)
-            os.close(kept.keeper_fd)
-            kept.keeper_fd = None
+        self._unwatch(kept)
         spawn = self.home.spawn_dir(kept.alive.instance)
         if spawn.gone() is None and process.is_alive(kept.alive.process):
             self._keep_on(kept, spawn)
@@ -163,6 +185,12 @@ class Roster:
             asyncio.get_running_loop().call_later(CONCLUDE_AGAIN_S, self._ended, kept)
             return
         self._let_go(kept, spawn, gone)
+
+    def _unwatch(self, kept: Kept) -> None:
+        if kept.keeper_fd is not None:
+            asyncio.get_running_loop().remove_reader(kept.keeper_fd)
+            os.close(kept.keeper_fd)
+            kept.keeper_fd = None
 
     def _let_go(self, kept: Kept, spawn: SpawnDir, gone: Gone) -> None:
         """Keeper and worker have ended, and how is on record."""
@@ -251,7 +279,9 @@ class Roster:
         kept = self.kept.get(instance)
         if kept is None or kept.gone:
             return False
-        kill_at = asyncio.get_running_loop().time() + (timeout_s if graceful else 0.0)
+        now = asyncio.get_running_loop().time()
+        kill_at = now + (timeout_s if graceful else 0.0)
+        kept.stop_at = min(kept.stop_at, now)
         if kept.ladder and kill_at >= kept.kill_at:
             return True
         if kept.ladder:
@@ -270,7 +300,8 @@ async def _stop_ladder(kept: Kept, graceful: bool, timeout_s: float) -> None:
         await asyncio.sleep(timeout_s * (1 - SOFT_SHUTDOWN_SHARE))
         process.send(worker, signal.SIGQUIT)
         await asyncio.sleep(timeout_s * SOFT_SHUTDOWN_SHARE)
-    kept.killed = f"{OVERDUE} {timeout_s:.1f} s" if graceful else "as it was asked to"
+    passed_s = asyncio.get_running_loop().time() - kept.stop_at
+    kept.killed = f"{OVERDUE} {passed_s:.1f} s" if graceful else "as it was asked to"
     process.send(worker, signal.SIGKILL)
 
 

@@ -8,16 +8,17 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from lifecycle.agent import sampling
-from lifecycle.agent.layout import Home, alive_to, gone_from, spec_from
+from lifecycle.agent.ahead import Ahead
+from lifecycle.agent.layout import Home, alive_to, gone_from, record_from, spec_from
 from lifecycle.agent.logremoval import log_verbs
 from lifecycle.agent.logserver import send_log
-from lifecycle.agent.protocol import LONGEST_LINE, decode, encode
+from lifecycle.agent.protocol import LONGEST_LINE, Word, decode, encode
 from lifecycle.agent.roster import Roster
 from lifecycle.agent.zygotes import Zygotes
 from lifecycle.errors import BackendUnavailable, LifecycleError, SpawnRefused
@@ -42,6 +43,7 @@ class Agent:
         self.home = Home(home)
         self.socket_path = socket_path
         self.zygotes = Zygotes(zygote_command, self._on_word, self._on_code, self._on_death)
+        self.ahead = Ahead(self.home, self.zygotes)
         self.roster = Roster(self.home, self._publish, self._replace_keeper)
         self.watchers: set[asyncio.StreamWriter] = set()
         self.spawning: dict[Instance, asyncio.Future[dict[str, Any]]] = {}
@@ -83,29 +85,33 @@ class Agent:
             await self.zygotes.replace()
 
     def _on_code(self, code: str) -> None:
+        self.ahead.drop()
         self._publish({"event": "code", "code": code})
 
-    def _on_death(self) -> None:
-        for waiting in self.spawning.values():
-            if not waiting.done():
+    def _on_death(self, lost: Iterable[Instance]) -> None:
+        for instance in lost:
+            waiting = self.spawning.get(instance)
+            if waiting and not waiting.done():
                 waiting.set_exception(ConnectionError("it died"))
 
     def _on_word(self, word: dict[str, Any]) -> None:
         """A keeper's word, about a worker that was to start or has ended."""
         instance = Instance(word["worker_id"], word["generation"])
         waiting = self.spawning.get(instance)
-        if word["ended"]:
-            self.roster.told(gone_from(word["gone"]))
-        elif waiting and not waiting.done():
+        match word["word"]:
+            case Word.ENDED:
+                self.roster.told(gone_from(word["gone"]))
+                return
+            case Word.DONE:
+                if self.roster.is_alone(instance):
+                    self.ahead.prepare(instance)
+                    asyncio.get_running_loop().call_later(IDLE_S, self._make_ahead)
+                self.roster.done(instance)
+                return
+            case Word.STARTED:
+                self.roster.take_in(*record_from(word))
+        if waiting and not waiting.done():
             waiting.set_result(word)
-        elif not word["refused"] and not word["busy"]:
-            self._take_in(instance)
-
-    def _take_in(self, instance: Instance) -> None:
-        """A worker that started after whoever asked for it had stopped waiting, or whose lock is
-        held by a start that we know nothing of: watch it, and tell that it lives."""
-        if instance not in self.roster.kept:
-            self.roster.adopt(self.home.spawn_dir(instance))
 
     async def _spawn(self, spec: WorkerSpec) -> dict[str, Any]:
         """Fork a keeper and its worker. Raises `SpawnRefused`, `BackendUnavailable`."""
@@ -122,22 +128,24 @@ class Agent:
         if spawn.gone() is not None:
             raise BackendUnavailable(f"{instance} has ended already")
         answer = await self._ask_for(spec)
-        if answer["refused"]:
-            spawn.remove()
-            raise SpawnRefused(answer["refused"])
-        if answer["busy"]:
-            # Perhaps by an earlier request for this very spawn: its record must not be removed.
-            self._take_in(instance)
-            raise BackendUnavailable(f"a process of {instance.worker_id} still holds its lock")
-        adopted = self.roster.kept.get(instance) or self.roster.adopt(spawn)
-        if adopted is None:
-            raise BackendUnavailable(f"{instance} left no record")
+        match answer["word"]:
+            case Word.REFUSED:
+                spawn.remove()
+                raise SpawnRefused(answer["why"])
+            case Word.BUSY:
+                # Perhaps by an earlier request for this very spawn: its record must not be removed.
+                self.roster.adopt(spawn)
+                raise BackendUnavailable(f"a process of {instance.worker_id} still holds its lock")
         loop = asyncio.get_running_loop()
-        loop.call_later(IDLE_S, self.home.make_ahead)
-        loop.call_soon(  # once it is answered
-            log.info, "worker started: %s pid %s", instance, adopted.alive.process.pid
-        )
-        return alive_to(adopted.alive)
+        loop.call_later(IDLE_S, self._make_ahead)
+        pid = answer["worker"]["process"]["pid"]
+        loop.call_soon(log.info, "worker started: %s pid %s", instance, pid)  # once it is answered
+        worker: dict[str, Any] = answer["worker"]
+        return worker
+
+    def _make_ahead(self) -> None:
+        self.home.make_ahead()
+        self.zygotes.make_ahead()
 
     async def _ask_for(self, spec: WorkerSpec) -> dict[str, Any]:
         """The zygote's answer. Two who ask for the same instance share one request: a new master
@@ -145,11 +153,13 @@ class Agent:
         instance = spec.instance
         waiting = self.spawning.get(instance)
         try:
-            if waiting is None:
-                self.home.spawn_dir(instance).create(spec)
-                waiting = self.spawning[instance] = asyncio.get_running_loop().create_future()
-                await asyncio.wait_for(self.zygotes.ask(instance), SPAWN_TIMEOUT_S)
-            return await asyncio.wait_for(asyncio.shield(waiting), SPAWN_TIMEOUT_S)
+            async with asyncio.timeout(SPAWN_TIMEOUT_S):
+                if waiting is None:
+                    waiting = self.spawning[instance] = asyncio.get_running_loop().create_future()
+                    if not self.ahead.start(spec):
+                        self.home.spawn_dir(instance).create(spec)
+                        await self.zygotes.ask(instance)
+                return await asyncio.shield(waiting)
         except (OSError, TimeoutError) as error:
             why = self.zygotes.failure or repr(error)
             raise BackendUnavailable(f"the zygote did not start {instance}: {why}") from error

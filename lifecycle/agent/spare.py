@@ -1,6 +1,7 @@
 """A keeper and a worker that stand by, forked ahead: a start then costs no fork.
 
-The worker waits at its gate, a socket to its keeper, for a name and for the lock of that name.
+They are told a name, and read what is to start under it; then to go. The worker waits at its gate,
+a socket to its keeper, for the lock of that name.
 """
 
 from __future__ import annotations
@@ -19,10 +20,18 @@ from typing import NoReturn
 
 from setproctitle import setproctitle
 
-from lifecycle.agent import limits, strays
-from lifecycle.agent.keeper import IGNORED, Brood, become_keeper, keep, look_on, take_charge
-from lifecycle.agent.layout import Home, SpawnDir, spec_from
-from lifecycle.agent.protocol import MESSAGE_BYTES, decode, encode
+from lifecycle.agent import limits, process, strays
+from lifecycle.agent.keeper import (
+    IGNORED,
+    Brood,
+    Pair,
+    become_keeper,
+    keep,
+    look_on,
+    take_charge,
+)
+from lifecycle.agent.layout import Home, SpawnDir, record_of, spec_from
+from lifecycle.agent.protocol import GO, MESSAGE_BYTES, decode, encode
 from lifecycle.types import Instance, Pool, WorkerSpec
 
 NOBODY = WorkerSpec(Instance("rehearsal", 1), (), Pool.SOLO, 1)
@@ -38,16 +47,20 @@ def stand_by(brood: Brood, orders: socket.socket) -> None:
         orders.close()
         _be_worker(brood, inside)
     inside.close()
-    _rehearse(pid)
-    packet = orders.recv(MESSAGE_BYTES)
-    orders.close()
-    if packet:
-        request = decode(packet)
-        instance = Instance(request["worker_id"], request["generation"])
-        keep(brood, brood.home.spawn_dir(instance), pid, gate)
+    pair = Pair(process.refer(os.getpid()), process.refer(pid))
+    _rehearse(pair)
+    name = orders.recv(MESSAGE_BYTES)
+    if not name:
+        return
+    gate.send(name)
+    spawn = brood.home.spawn_dir(Instance(**decode(name)))
+    spec = spawn.spec()
+    if orders.recv(MESSAGE_BYTES):
+        orders.close()
+        keep(brood, spawn, spec, pair, gate)
 
 
-def _rehearse(pid: int) -> None:
+def _rehearse(pair: Pair) -> None:
     """Do once, for nobody, what a start takes.
 
     After a fork each page that is written to must first be copied, and in Python each object that
@@ -56,10 +69,11 @@ def _rehearse(pid: int) -> None:
     with suppress(OSError), tempfile.TemporaryDirectory(prefix="muster-") as folder:
         spawn = Home(Path(folder)).spawn_dir(NOBODY.instance)
         spawn.create(NOBODY)
-        charge = take_charge(spawn, spawn.spec(), pid, "")
+        charge = take_charge(spawn, spawn.spec(), pair, "")
         if charge:
-            encode(asdict(spawn.instance))
-            os.close(charge[0])
+            lock, alive = charge
+            encode({**asdict(spawn.instance), **record_of(pair.keeper, alive)})
+            os.close(lock)
             for pump in look_on(spawn, NOBODY)[1]:
                 pump.drain()
                 pump.close()
@@ -80,13 +94,16 @@ def _be_worker(brood: Brood, gate: socket.socket) -> NoReturn:
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # Python's own default
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         _rehearse_birth()
-        packet, locks, _flags, _address = socket.recv_fds(gate, MESSAGE_BYTES, 1)
+        name = gate.recv(MESSAGE_BYTES)
+        if not name:
+            os._exit(code)
+        spawn = brood.home.spawn_dir(Instance(**decode(name)))
+        spec = spawn.spec()
+        go, locks, _flags, _address = socket.recv_fds(gate, len(GO), 1)
         gate.close()
-        if not packet:
+        if not go:
             os._exit(code)
         os.set_inheritable(locks[0], False)  # forked children hold it, too; programs they run don't
-        spawn = brood.home.spawn_dir(Instance(**decode(packet)))
-        spec = spawn.spec()
         _turn_output_to(spawn)
         if trouble := limits.apply(spec, spawn.home.room):
             print(trouble, file=sys.stderr)  # noqa: T201 - for the worker's own log

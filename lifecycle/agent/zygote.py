@@ -3,15 +3,14 @@
 Forking it costs about a hundredth of a fresh start, and its frozen pages are shared by all workers.
 It must never start a thread, open a database connection or touch the broker: a fork would copy it.
 
-One keeper with an unborn worker stands by, forked ahead while nothing was asked: a start then costs
-no fork.
+One keeper with an unborn worker stands by, forked ahead while the agent has nothing else to do: a
+start then costs no fork, and goes from the agent to the spare without us.
 """
 
 from __future__ import annotations
 
 import gc
 import os
-import select
 import signal
 import socket
 from contextlib import suppress
@@ -23,12 +22,9 @@ from lifecycle.agent.keeper import Brood
 from lifecycle.agent.protocol import MESSAGE_BYTES, decode, encode
 from lifecycle.types import Instance
 
-# The next spare is forked when nobody has asked for so long: not beside a start.
-SPARE_AFTER_MS = 100
-
 
 def serve(brood: Brood) -> None:
-    """Fork a keeper for each request, until the agent is gone or retires us.
+    """Fork what is asked for, until the agent is gone or retires us.
 
     `brood.replies` is our end of a SOCK_SEQPACKET pair, shared with all keepers: on it come
     requests, and go our `hello`, keepers' answers, and their word when a worker has ended.
@@ -43,35 +39,19 @@ def serve(brood: Brood) -> None:
     gc.freeze()  # keep the collector from touching, and so copying, what children share
     requests = brood.replies
     requests.send(encode({"hello": brood.code}))
-    asked = select.poll()
-    asked.register(requests, select.POLLIN)
-    waiting: socket.socket | None = None
-    while True:
-        if waiting is None and not asked.poll(SPARE_AFTER_MS):
-            waiting = _fork_spare(brood)
-        packet = requests.recv(MESSAGE_BYTES)
-        if not packet:
-            return
+    while packet := requests.recv(MESSAGE_BYTES):
         request = decode(packet)
         if "retire" in request:
             return
-        if request["keep_on"]:
-            _fork_successor(brood, Instance(request["worker_id"], request["generation"]))
+        if "spare" in request:
+            _fork_spare(brood)
         else:
-            _hand_over(brood, waiting, packet)
-            waiting = None
+            _fork_successor(brood, Instance(**request["keep_on"]))
 
 
-def _hand_over(brood: Brood, waiting: socket.socket | None, packet: bytes) -> None:
-    """To the spare, or to a fresh one where there is none, or it was killed."""
-    for orders in (waiting, None):
-        with suppress(OSError), orders or _fork_spare(brood) as taken:
-            taken.send(packet)
-            return
-
-
-def _fork_spare(brood: Brood) -> socket.socket:
-    """A keeper that stands by; it ends when our end of its orders is closed."""
+def _fork_spare(brood: Brood) -> None:
+    """A keeper that stands by, and to the agent the descriptor on which it takes its orders: it
+    ends when the agent closes that."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if os.fork() == 0:
         try:
@@ -79,8 +59,8 @@ def _fork_spare(brood: Brood) -> socket.socket:
             spare.stand_by(brood, theirs)
         finally:
             os._exit(0)
-    theirs.close()
-    return ours
+    with ours, theirs, suppress(OSError):  # the agent is gone: so are we, the next moment
+        socket.send_fds(brood.replies, [encode({"spare": True})], [ours.fileno()])
 
 
 def _fork_successor(brood: Brood, instance: Instance) -> None:

@@ -13,12 +13,14 @@ import logging
 import os
 import socket
 import subprocess
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from socket import socket as Socket
 from typing import Any
 
-from lifecycle.agent.protocol import MESSAGE_BYTES, decode, encode
+from lifecycle.agent.protocol import GO, MESSAGE_BYTES, decode, encode
 from lifecycle.errors import BackendUnavailable
 from lifecycle.types import Instance
 
@@ -31,18 +33,62 @@ LAST_RETRY_S = 30.0
 FAILURE_BYTES = 16 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Zygote:
     process: subprocess.Popen[bytes]
-    socket: socket.socket
+    socket: Socket
     hello: asyncio.Future[str]  # the code that it has imported
+    spare: Socket | None = None  # takes orders for one start
+    starts: deque[Instance] = field(default_factory=deque)  # that wait for a spare
+    forking: int = 0  # spares on their way
+
+    def send(self, request: dict[str, Any]) -> None:
+        """Raises `OSError`."""
+        self.socket.send(encode(request))
+
+    def start(self, instance: Instance) -> None:
+        """By the spare, or by the next one where there is none, or it was killed.
+
+        Raises `OSError`.
+        """
+        taken, self.spare = self.spare, None
+        if taken:
+            with taken, suppress(OSError):
+                taken.send(encode(asdict(instance)))
+                taken.send(GO)
+                return
+        self.starts.append(instance)
+        self._fork(len(self.starts))
+
+    def make_ahead(self) -> None:
+        """Have a spare that stands by. Raises `OSError`."""
+        if self.spare is None:
+            self._fork(1)
+
+    def _fork(self, wanted: int) -> None:
+        if self.forking < wanted:
+            self.send({"spare": True})
+            self.forking += 1
+
+    def take(self, spare: Socket) -> None:
+        """A spare was forked. Raises `OSError`."""
+        self.forking -= 1
+        self.spare = spare
+        if self.starts:
+            self.start(self.starts.popleft())
+
+    def dismiss(self) -> None:
+        """Nobody is to be started by its spare any more."""
+        if self.spare:
+            self.spare.close()
+            self.spare = None
 
 
 class Zygotes:
     """Used from one event loop only.
 
     `on_word` gets what keepers say, `on_code` which code is loaded from now on; `on_death` says
-    that what was asked and not answered may be lost.
+    which starts are lost with one.
     """
 
     def __init__(
@@ -50,7 +96,7 @@ class Zygotes:
         command: Sequence[str],
         on_word: Callable[[dict[str, Any]], None],
         on_code: Callable[[str], None],
-        on_death: Callable[[], None],
+        on_death: Callable[[Iterable[Instance]], None],
     ) -> None:
         self.command = command
         self.on_word = on_word
@@ -94,6 +140,7 @@ class Zygotes:
             former, self._current = self._current, fresh
             self.code, self.failure = fresh.hello.result(), ""
             self._is_there.set()
+            self.make_ahead()
             if former:
                 _retire(former)
         log.info("workers are forked from code %s by pid %s", self.code, fresh.process.pid)
@@ -102,17 +149,34 @@ class Zygotes:
 
     async def ask(self, instance: Instance) -> None:
         """For a new worker; waits for a zygote. Raises `OSError`."""
-        await self._is_there.wait()
-        self._send(instance, keep_on=False)
+        while self._current is None:
+            await self._is_there.wait()
+        self._current.start(instance)
+
+    def make_ready(self, instance: Instance) -> Socket | None:
+        """Have the spare, if there is one, read what is to start: it starts once told to go on this
+        socket, and ends when that is closed before."""
+        if self._current is None or self._current.spare is None:
+            return None
+        taken, self._current.spare = self._current.spare, None
+        try:
+            taken.send(encode(asdict(instance)))
+        except OSError:  # it was killed
+            taken.close()
+            return None
+        return taken
 
     def ask_keeper(self, instance: Instance) -> None:
         """For another keeper of a worker that lives. Raises `OSError`."""
-        self._send(instance, keep_on=True)
-
-    def _send(self, instance: Instance, *, keep_on: bool) -> None:
         if self._current is None:
             raise ConnectionError("there is no zygote yet")
-        self._current.socket.send(encode({**asdict(instance), "keep_on": keep_on}))
+        self._current.send({"keep_on": asdict(instance)})
+
+    def make_ahead(self) -> None:
+        """Have a spare for the next start."""
+        if self._current:
+            with suppress(OSError):  # it died: the next one has one made
+                self._current.make_ahead()
 
     async def _keep_trying(self) -> None:
         retry_s = FIRST_RETRY_S
@@ -170,11 +234,11 @@ class Zygotes:
 
     def _on_packet(self, zygote: Zygote) -> None:
         try:
-            packet = zygote.socket.recv(MESSAGE_BYTES)
+            packet, passed, _flags, _address = socket.recv_fds(zygote.socket, MESSAGE_BYTES, 1)
         except BlockingIOError:
             return
         except OSError:  # it died before it read all that it was asked
-            packet = b""
+            packet, passed = b"", []
         if not packet:  # it is gone, and so are all of its keepers
             asyncio.get_running_loop().remove_reader(zygote.socket.fileno())
             zygote.socket.close()
@@ -183,27 +247,37 @@ class Zygotes:
         if "hello" in word:
             if not zygote.hello.done():
                 zygote.hello.set_result(word["hello"])
+        elif "spare" in word:
+            self._take_spare(zygote, socket.socket(fileno=passed[0]))
         else:
             self.on_word(word)
+
+    def _take_spare(self, zygote: Zygote, spare: Socket) -> None:
+        with suppress(OSError):  # it died: what was asked is lost with it
+            zygote.take(spare)
+        if zygote is not self._current:
+            zygote.dismiss()
 
     def _on_death(self, zygote: Zygote, pidfd: int) -> None:
         """Seen by its pidfd: its keepers hold its end of the socket, too."""
         asyncio.get_running_loop().remove_reader(pidfd)
         os.close(pidfd)
         zygote.process.wait()
+        zygote.dismiss()
         if not zygote.hello.done():
             zygote.hello.set_exception(ConnectionError("it ended before it was ready"))
         if zygote is self._current:
             log.error("the zygote died (%s); starting another", zygote.process.returncode)
             self._current = None
             self._is_there.clear()
-            self.on_death()
+            self.on_death(zygote.starts)
             self.begin()
 
 
 def _retire(zygote: Zygote) -> None:
+    zygote.dismiss()
     with suppress(OSError):  # it died by itself
-        zygote.socket.send(encode({"retire": True}))
+        zygote.send({"retire": True})
 
 
 def _said(errors: int) -> str:

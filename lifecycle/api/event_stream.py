@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
+from contextvars import ContextVar
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 EVENT_STREAM = "text/event-stream"
 WAITING = "muster.event_stream"
 SEND_S = 30.0  # so long a reader may take nothing
+_cut_off = ContextVar("cut off", default=False)  # of the request whose answer is sent
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -65,9 +67,11 @@ async def serve(response: EventStream, receive: Receive, send: Send) -> None:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+    _cut_off.set(body.done() and not body.cancelled() and not body.result())
 
 
-async def _send_all(events: AsyncGenerator[bytes], start: Scope, send: Send) -> None:
+async def _send_all(events: AsyncGenerator[bytes], start: Scope, send: Send) -> bool:
+    """False when the reader was cut off."""
     await send(start)
     try:
         async with aclosing(events):
@@ -78,8 +82,17 @@ async def _send_all(events: AsyncGenerator[bytes], start: Scope, send: Send) -> 
         log.info("an event stream ends; its reader will come again: %s", error)
     except TimeoutError:  # the server closes the connection, as the answer has no end
         log.info("an event stream ends: its reader took nothing for %s s", SEND_S)
-        return
+        return False
     await send({"type": "http.response.body", "body": b"", "more_body": False})
+    return True
+
+
+class Meant(logging.Filter):
+    """Of uvicorn's errors those that are none: an answer without an end is how ASGI lets us close a
+    connection, and that has been said."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (_cut_off.get() and "without completing response" in record.getMessage())
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -21,6 +21,7 @@ from lifecycle.api.base import NoBody, Strict, actor
 from lifecycle.api.filters import RolloutFilter
 from lifecycle.api.serializers import MAX_BATCH, MAX_TIMEOUT_MS
 from lifecycle.models import ROLLOUT_STATES, STEP_STATES, Rollout, RolloutStep
+from lifecycle.types import STOP_TIMEOUT_MS
 
 MAX_AT_A_TIME = 1000
 MIN_TIMEOUT_MS = 1000
@@ -52,7 +53,7 @@ class BeginSerializer(Strict):
         help_text="Workers that may be down at a time: stopped, then started.",
     )
     timeout = serializers.IntegerField(
-        default=30_000,
+        default=STOP_TIMEOUT_MS,
         min_value=MIN_TIMEOUT_MS,
         max_value=MAX_TIMEOUT_MS,
         help_text="Milliseconds that each old process has to finish its tasks.",

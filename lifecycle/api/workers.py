@@ -31,7 +31,7 @@ from lifecycle.backends.base import LogStart
 from lifecycle.errors import LifecycleError, Rejected, UnknownWorker
 from lifecycle.logs import reading
 from lifecycle.models import WorkerConfig, WorkerRuntime
-from lifecycle.types import Level, State
+from lifecycle.types import STOP_TIMEOUT_MS, Level, State
 
 OPERATE = {"POST": "lifecycle.operate_worker"}
 STREAM, LINES = "stdout", 100
@@ -239,7 +239,10 @@ def _how(
 def _options(given: dict[str, Any] | None, *, restarts: bool) -> dict[str, Any]:
     """`graceful`, `timeout` and `replace` of a body as the services call them."""
     given = given or {}
-    how = {"graceful": given.get("graceful", True), "timeout_ms": given.get("timeout", 30_000)}
+    how = {
+        "graceful": given.get("graceful", True),
+        "timeout_ms": given.get("timeout", STOP_TIMEOUT_MS),
+    }
     return how | ({"replace_first": given.get("replace", True)} if restarts else {})
 
 

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from lifecycle.backends.base import Snapshot
 from lifecycle.models import WorkerRuntime
+from lifecycle.policy import longest_wait
 from lifecycle.reconcile import Trouble, View
 from lifecycle.states import WITH_PROCESS
 from lifecycle.types import DeploymentType, Instance, State, Wish
@@ -22,7 +23,8 @@ class Sight:
     alive: dict[str, set[int]] = field(default_factory=dict)  # generations by worker id
     reachable: set[DeploymentType] = field(default_factory=set)
     troubles: dict[str, Trouble] = field(default_factory=dict)  # by worker id
-    _since: dict[Instance, float] = field(default_factory=dict)
+    _succeeding: dict[Instance, float] = field(default_factory=dict)  # since when; also below
+    _stopping: dict[Instance, float] = field(default_factory=dict)
     _spawned: dict[Instance, float] = field(default_factory=dict)  # since the last snapshot
     _unseen: dict[Instance, float] = field(default_factory=dict)  # see unseen_s
 
@@ -37,9 +39,8 @@ class Sight:
         self._spawned[instance] = time.monotonic()
 
     def ended(self, instance: Instance) -> None:
-        self._spawned.pop(instance, None)
-        self._unseen.pop(instance, None)
-        self._since.pop(instance, None)
+        for since in (self._spawned, self._unseen, self._succeeding, self._stopping):
+            since.pop(instance, None)
         generations = self.alive.get(instance.worker_id, set())
         generations.discard(instance.generation)
         if not generations:
@@ -61,11 +62,11 @@ class Sight:
         self.reachable.discard(deployment_type)
         self.troubles.clear()
 
-    def since_s(self, instance: Instance) -> float:
-        """Seconds since this master first saw the instance begin to stop, or to succeed. Not by
-        what others wrote down: the clocks of hosts differ, and are set."""
+    def stopping_s(self, instance: Instance) -> float:
+        """Seconds since this master first saw the instance begin to stop. Not by what others wrote
+        down: the clocks of hosts differ, and are set."""
         now = time.monotonic()
-        return now - self._since.setdefault(instance, now)
+        return now - self._stopping.setdefault(instance, now)
 
     def unseen_s(self, runtime: WorkerRuntime) -> float:
         """Seconds since this master first missed the process that the row has; 0: it is there, or
@@ -84,7 +85,8 @@ class Sight:
         """One worker, as its row and its backend have it."""
         config = runtime.config
         restart_at = runtime.restart_at
-        if restart_at and restart_at - now > timedelta(milliseconds=config.max_restart_delay_ms):
+        cap = timedelta(milliseconds=config.max_restart_delay_ms)
+        if restart_at and restart_at - now > longest_wait(cap):
             restart_at = now  # further away than the policy ever says: the clock was set back
         return View(
             worker_id=config.worker_id,
@@ -111,4 +113,5 @@ class Sight:
         if runtime.successor_generation is None or runtime.successor_started_at is None:
             return None
         instance = Instance(runtime.config.worker_id, runtime.successor_generation)
-        return now - timedelta(seconds=self.since_s(instance))
+        at = time.monotonic()
+        return now - timedelta(seconds=at - self._succeeding.setdefault(instance, at))

@@ -135,7 +135,7 @@ class Steps:
     def _remaining_s(self, runtime: WorkerRuntime, instance: Instance) -> float:
         """What is left of the time to stop. A new master counts anew: the backend only ever
         hastens a stop that is under way."""
-        return max(0.0, runtime.stop_timeout_ms / 1000 - self.sight.since_s(instance))
+        return max(0.0, runtime.stop_timeout_ms / 1000 - self.sight.stopping_s(instance))
 
     def take_gone(
         self,

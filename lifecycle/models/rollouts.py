@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from lifecycle.models.choices import ROLLOUT_STATES, STEP_STATES, one_of
 from lifecycle.models.configs import WorkerConfig
-from lifecycle.types import RolloutState, StepState
+from lifecycle.types import STOP_TIMEOUT_MS, RolloutState, StepState
 
 
 class Rollout(models.Model):
@@ -34,7 +34,7 @@ class Rollout(models.Model):
     )
     timeout_ms = models.PositiveIntegerField(
         _("time to stop (ms)"),
-        default=30_000,
+        default=STOP_TIMEOUT_MS,
         validators=[MinValueValidator(1000), MaxValueValidator(3_600_000)],
     )
     reason = models.CharField(_("reason"), max_length=1000, blank=True)

@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from lifecycle.models.choices import STATES, WISHES, one_of
 from lifecycle.models.configs import WorkerConfig
-from lifecycle.types import State, Wish
+from lifecycle.types import STOP_TIMEOUT_MS, State, Wish
 
 if TYPE_CHECKING:
     from lifecycle.models.logs import WorkerLog
@@ -38,7 +38,7 @@ class WorkerRuntime(models.Model):
     )
     replace_first = models.BooleanField(default=True, editable=False)
     stop_graceful = models.BooleanField(default=True, editable=False)
-    stop_timeout_ms = models.PositiveIntegerField(default=30_000, editable=False)
+    stop_timeout_ms = models.PositiveIntegerField(default=STOP_TIMEOUT_MS, editable=False)
 
     state = models.CharField(_("state"), max_length=16, choices=STATES, default=State.STOPPED.value)
     reason = models.CharField(_("reason"), max_length=1000, blank=True)

@@ -18,6 +18,7 @@ from lifecycle.types import Wish
 SPAWN_FIELDS = frozenset(
     {"pool", "concurrency", "queues", "env_variables", "command_args", "working_directory", "port"}
     | {"max_memory_mb", "cpu_cores"}  # as far as the kernel enforces them
+    | {"log_max_mb", "log_files"}  # its keeper rotates by them
 )
 NOT_SET_BY_PEOPLE = frozenset(
     {"id", "worker_id", "version", "spawn_version", "created_at", "updated_at"}
@@ -41,7 +42,8 @@ def create_config(fields: dict[str, Any], actor: str) -> WorkerConfig:
 
 
 def update_config(config: WorkerConfig, fields: dict[str, Any], actor: str) -> WorkerConfig:
-    """Change a config; what already runs keeps its old one until it is restarted.
+    """Change a config; what already runs keeps its old one until it is restarted. One that now
+    starts by itself starts.
 
     `config.version` is the version that was edited. Raises `ValidationError`; `OutOfDate`, with
     both versions, when somebody else saved in between.
@@ -65,11 +67,20 @@ def update_config(config: WorkerConfig, fields: dict[str, Any], actor: str) -> W
         runtime = WorkerRuntime.objects.select_for_update().get(pk=config.pk)
         said = ", ".join(sorted(changed)) or "nothing"
         record(runtime, "configured", f"config changed: {said}", actor)
-        if not config.enabled and runtime.desired_state == Wish.RUNNING:
-            runtime.desired_state = Wish.STOPPED.value
+        if wish := _wish(config, changed):
+            runtime.desired_state = wish.value
             runtime.save(update_fields=["desired_state"])
         notify(config.worker_id)
     return config
+
+
+def _wish(config: WorkerConfig, changed: set[str]) -> Wish | None:
+    """What a change of config wishes for (adr 0005); None: what was wished before."""
+    if not config.enabled:
+        return Wish.STOPPED
+    if config.auto_start and changed & {"auto_start", "enabled"}:
+        return Wish.RUNNING
+    return None
 
 
 def _out_of_date(current: WorkerConfig, edited: int, fields: dict[str, Any]) -> OutOfDate:

@@ -20,6 +20,7 @@ from lifecycle.services.rows import (
     claim,
     current,
     forget_attempts,
+    forget_stop,
     locked,
     move,
     record,
@@ -47,6 +48,7 @@ def _claim_start(runtime: WorkerRuntime, generation: int) -> None:
     runtime.exit_code, runtime.exit_signal = None, ""
     runtime.active_tasks = 0
     runtime.is_stuck, runtime.condemned = False, ""
+    forget_stop(runtime)
     runtime.consumed_queues, runtime.missing_queues, runtime.unfetched_queues = [], [], []
     if again:
         runtime.restart_count += 1

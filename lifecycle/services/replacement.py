@@ -6,8 +6,8 @@ from django.utils import timezone
 
 from lifecycle.errors import LostRace
 from lifecycle.models import WorkerConfig, WorkerRuntime
-from lifecycle.services.rows import claim, forget_attempts, locked, record
-from lifecycle.types import Gone, Level, State
+from lifecycle.services.rows import claim, forget_attempts, forget_stop, locked, record
+from lifecycle.types import Gone, Level, State, Wish
 
 
 def claim_succession(worker_id: str, generation: int) -> WorkerConfig:
@@ -73,6 +73,8 @@ def forget_successor(runtime: WorkerRuntime) -> None:
 def retired(runtime: WorkerRuntime, gone: Gone) -> None:
     """The old instance has ended: the replacement is complete. The caller holds the lock."""
     runtime.retiring_generation = runtime.retiring_process_id = runtime.retiring_since = None
+    if runtime.desired_state == Wish.RUNNING and runtime.wanted_generation <= runtime.generation:
+        forget_stop(runtime)
     message = f"generation {gone.instance.generation} has retired: {gone.exit}"
     record(runtime, "retired", message, "master")
 

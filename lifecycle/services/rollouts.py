@@ -14,10 +14,20 @@ from lifecycle.errors import Rejected, UnknownWorker
 from lifecycle.models import Rollout, RolloutStep, WorkerConfig
 from lifecycle.queries import outdated
 from lifecycle.queries import runtime as runtime_of
-from lifecycle.rolling import STEP_PATIENCE, Begin, Conclude, Decision, Finish, Limits, Step, plan
+from lifecycle.rolling import (
+    STEP_PATIENCE,
+    Begin,
+    Conclude,
+    Decision,
+    Finish,
+    Hold,
+    Limits,
+    Step,
+    plan,
+)
 from lifecycle.services.rows import notify
 from lifecycle.services.wishes import request_restart
-from lifecycle.types import RolloutState, State, StepState, Wish
+from lifecycle.types import STOP_TIMEOUT_MS, RolloutState, State, StepState, Wish
 
 # Longer than any step may take: steps that a rollout left under way longer ago are not looked at.
 LEFT_OVER = timedelta(hours=2)
@@ -29,7 +39,7 @@ def begin_rollout(
     *,
     max_surge: int = 1,
     max_unavailable: int = 0,
-    timeout_ms: int = 30_000,
+    timeout_ms: int = STOP_TIMEOUT_MS,
 ) -> Rollout:
     """A rolling restart of these workers, in this order.
 
@@ -148,12 +158,22 @@ def _carry_out(rollout: Rollout, decision: Decision) -> None:
                 target_generation=target,
                 started_at=Now(),
             )
+            _say(rollout, "")
+        case Hold(worker_ids):
+            _say(rollout, f"waits until it is ready again: {', '.join(worker_ids)}")
         case Finish(step_id, state, message):
             RolloutStep.objects.filter(pk=step_id).update(
                 state=state, message=message[:1000], finished_at=Now()
             )
         case Conclude(failed, reason):
             _conclude(rollout, RolloutState.FAILED if failed else RolloutState.DONE, reason)
+
+
+def _say(rollout: Rollout, reason: str) -> None:
+    """Why it does not go on; written when it changes."""
+    if rollout.reason != reason[:1000]:
+        rollout.reason = reason[:1000]
+        rollout.save(update_fields=["reason"])
 
 
 def _conclude(rollout: Rollout, state: RolloutState, reason: str) -> None:

@@ -16,7 +16,7 @@ from lifecycle.errors import LostRace, UnknownWorker
 from lifecycle.models import WorkerLog, WorkerRuntime
 from lifecycle.services.row_sql import read_locked, write
 from lifecycle.states import advance
-from lifecycle.types import Event, Instance, Level, State
+from lifecycle.types import STOP_TIMEOUT_MS, Event, Instance, Level, State
 
 CHANNEL = "muster_lifecycle"
 
@@ -93,6 +93,11 @@ def reset(runtime: WorkerRuntime, actor: str) -> None:
 def forget_attempts(runtime: WorkerRuntime) -> None:
     """The restart policy begins anew. The caller holds the lock."""
     runtime.restart_attempts, runtime.attempts_since = 0, None
+
+
+def forget_stop(runtime: WorkerRuntime) -> None:
+    """How a former process was ended is not how the next one will be. The caller holds the lock."""
+    runtime.stop_graceful, runtime.stop_timeout_ms = True, STOP_TIMEOUT_MS
 
 
 def move(

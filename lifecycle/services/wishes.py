@@ -12,7 +12,7 @@ from lifecycle.errors import Rejected
 from lifecycle.models import WorkerRuntime
 from lifecycle.services.rows import locked, record, reset
 from lifecycle.states import WITH_PROCESS
-from lifecycle.types import State, Wish
+from lifecycle.types import STOP_TIMEOUT_MS, State, Wish
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def request_start(worker_id: str, actor: str) -> Wished:
 
 
 def request_stop(
-    worker_id: str, actor: str, *, graceful: bool = True, timeout_ms: int = 30_000
+    worker_id: str, actor: str, *, graceful: bool = True, timeout_ms: int = STOP_TIMEOUT_MS
 ) -> Wished:
     """Wish for a stopped worker: gracefully within `timeout_ms`, or at once.
 
@@ -77,7 +77,7 @@ def request_restart(
     actor: str,
     *,
     graceful: bool = True,
-    timeout_ms: int = 30_000,
+    timeout_ms: int = STOP_TIMEOUT_MS,
     replace_first: bool = True,
 ) -> Wished:
     """Wish for a newer generation of the worker; a stopped one is started.

@@ -10,74 +10,41 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
-from django.template.loader import render_to_string
 from django.urls import URLPattern, path, reverse
-from django.utils import timezone
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 from unfold.admin import ModelAdmin
 
 from lifecycle.console.forms import ServiceAdmin
-from lifecycle.console.live import LiveList, age, answer, badge, moment, span, two_lines
+from lifecycle.console.live import LiveList, answer
 from sync import queries, services, store
+from sync.admin.account_columns import AccountColumns
+from sync.admin.account_filters import FailingFilter, StalledFilter
 from sync.admin.conversation_page import marked_text
 from sync.admin.forms import AccountForm, credential_fields
-from sync.admin.hooks import is_pushed, panel
+from sync.admin.hooks import is_pushed
 from sync.admin.inbox import PlatformFilter
-from sync.admin.looks import count, face, platform_label
 from sync.admin.proof import AccountProof
+from sync.admin.worker_accounts import WorkerAccounts
 from sync.errors import Rejected
 from sync.models import Account
 from sync.platforms import registry
-from sync.types import LoginState
-
-
-def account_badge(account: Account) -> SafeString:
-    """One word for where an account stands."""
-    if not account.enabled:
-        return badge(_("disabled"), "grey")
-    if account.login_state == LoginState.FAILED:
-        return badge(_("waits for a person"), "red", account.last_error)
-    if account.stalled_since:
-        return badge(_("stalled"), "red", account.last_error or queries.why_no_worker(account))
-    if account.login_state == LoginState.EXPIRED:
-        return badge(_("login expired"), "amber", account.last_error)
-    if account.error_count:
-        return badge(_("error"), "red", account.last_error)
-    if why := queries.why_no_worker(account):
-        return badge(_("no worker"), "amber", why)
-    if account.last_sync_at is None:
-        return badge(_("first sync"), "blue live")
-    return badge(_("in step"), "green live")
-
-
-def is_failing(account: Account) -> bool:
-    """As `queries.failing` has it."""
-    no_login = account.login_state in (LoginState.FAILED, LoginState.EXPIRED)
-    return account.enabled and (no_login or account.error_count > 0)
 
 
 class AccountPlatformFilter(PlatformFilter):
     field = "platform"
 
 
-class StalledFilter(admin.SimpleListFilter):
-    title = _("stalled")
-    parameter_name = "stalled"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [("yes", _("Yes")), ("no", _("No"))]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Account]) -> QuerySet[Account]:
-        wanted = {"yes": False, "no": True}.get(self.value() or "")
-        return queryset if wanted is None else queryset.filter(stalled_since__isnull=wanted)
-
-
 @admin.register(Account)
-class AccountAdmin(AccountProof, ServiceAdmin, LiveList, ModelAdmin):  # type: ignore[misc]
+class AccountAdmin(
+    AccountColumns,
+    AccountProof,
+    WorkerAccounts,
+    ServiceAdmin,
+    LiveList,
+    ModelAdmin,  # type: ignore[misc]
+):
     """Accounts are written through `sync.services` alone; credentials are never shown back."""
 
     form = AccountForm
@@ -90,20 +57,19 @@ class AccountAdmin(AccountProof, ServiceAdmin, LiveList, ModelAdmin):  # type: i
         "worker",
         "buttons",
     ]
-    list_filter = ["enabled", AccountPlatformFilter, StalledFilter, "login_state", "worker"]
+    list_filter = [
+        *("enabled", AccountPlatformFilter, FailingFilter, StalledFilter, "login_state", "worker")
+    ]
     search_fields = ["name", "identifier", "endpoint", "last_error"]
     list_fullwidth = True
     list_per_page = 50
     warn_unsaved_form = True
     actions = ["check_selected", "read_selected", "enable_selected", "disable_selected"]
     FACTS = [
-        "state",
         "worker",
         "last_synced",
         "stalled_from",
         "checked_every",
-        "last_error",
-        "error_count",
         "conversations_total",
         "messages_total",
         "posts_total",
@@ -118,72 +84,7 @@ class AccountAdmin(AccountProof, ServiceAdmin, LiveList, ModelAdmin):  # type: i
     def has_operate_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("sync.operate_account")
 
-    # --- columns ---
-
-    @admin.display(description=_("account"), ordering="name")
-    def who(self, account: Account) -> SafeString:
-        said = f"{account.identifier} · {platform_label(account.platform)}"
-        return format_html(
-            '<span class="m-who">{}<span class="m-two"><b>{}</b><small>{}</small></span></span>',
-            face(str(account)),
-            str(account),
-            said if account.name else platform_label(account.platform),
-        )
-
-    @admin.display(description=_("state"), ordering="error_count")
-    def standing(self, account: Account) -> SafeString:
-        """The state, and below it what is wrong where something is."""
-        error = account.last_error if is_failing(account) else ""
-        trouble = error or queries.why_no_worker(account)
-        return format_html(
-            '<span class="m-two m-state">{}<small class="m-clip" title="{}">{}</small></span>',
-            account_badge(account),
-            trouble,
-            trouble,
-        )
-
-    @admin.display(description=_("state"))
-    def state(self, account: Account) -> SafeString:
-        why = queries.why_no_worker(account)
-        return format_html("{} {}", account_badge(account), why)
-
-    @admin.display(description=_("messages"), ordering="messages_total")
-    def stored(self, account: Account) -> SafeString:
-        n = account.conversations_total
-        text = ngettext("in %(n)d conversation", "in %(n)d conversations", n) % {"n": n}
-        return two_lines(account.messages_total, text)
-
-    @admin.display(description=_("last sync"), ordering="last_sync_at")
-    def last_sync(self, account: Account) -> str:
-        return age(account.last_sync_at, timezone.now())
-
-    @admin.display(description=_("last sync"))
-    def last_synced(self, account: Account) -> SafeString | str:
-        return moment(account.last_sync_at)
-
-    @admin.display(description=_("stalled since"))
-    def stalled_from(self, account: Account) -> SafeString | str:
-        return moment(account.stalled_since)
-
-    @admin.display(description=_("checked every"))
-    def checked_every(self, account: Account) -> str:
-        """As news come and don't; what is waited on is told at once."""
-        platform = registry().get(account.platform)
-        if platform and platform.can_wait:
-            return gettext("watched all the time")
-        return span(account.current_interval_s or account.interval_s)
-
-    @admin.display(description=_("unread"), ordering="unread_total")
-    def unread(self, account: Account) -> SafeString:
-        return count("account", account.pk, account.unread_total)
-
-    @admin.display(description=_("pushed by the platform"))
-    def webhook(self, account: Account) -> SafeString:
-        return panel(account)
-
-    @admin.display(description="")
-    def buttons(self, account: Account) -> SafeString:
-        return render_to_string("console/account_buttons.html", {"account": account})
+    # --- list ---
 
     def get_list_display(self, request: HttpRequest) -> Any:
         shown = list(super().get_list_display(request))

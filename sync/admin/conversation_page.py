@@ -22,7 +22,9 @@ from sync import queries, store
 from sync.admin.live import feed_position
 from sync.admin.looks import face, platform_label
 from sync.admin.reply_box import reply_box
-from sync.models import Conversation, Message, RecordVersion
+from sync.admin.versions import Former, former
+from sync.models import Conversation, Message
+from sync.types import RecordKind
 
 PAGE = 50  # messages shown at first, and by each click on "older"
 LONGEST = 500  # messages that are shown anew at most
@@ -40,12 +42,12 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Bubble:
-    """A message as it is shown. `former`: what it said before, the newest first, with the time."""
+    """A message as it is shown, with what it said before."""
 
     message: Message
     time: SafeString | str
     files: Sequence[File]
-    former: Sequence[tuple[str, SafeString | str]]
+    former: Former
 
 
 class ConversationPage(AdminBase):
@@ -151,12 +153,9 @@ def marked_text(marked: int) -> str:
 
 def bubbles(rows: Sequence[Message]) -> list[Bubble]:
     """The messages with what they said before: one query more."""
-    changed = [row.pk for row in rows if row.edited_at or row.is_deleted]
-    former: dict[int, list[tuple[str, SafeString | str]]] = {}
-    for version in queries.versions("message", changed):
-        former.setdefault(version.record_id, []).append((_text(version), _replaced(version)))
+    before = former(RecordKind.MESSAGE, rows)
     return [
-        Bubble(row, moment(row.sent_at), list(files(row.attachments)), former.get(row.pk, []))
+        Bubble(row, moment(row.sent_at), list(files(row.attachments)), before.get(row.pk, []))
         for row in rows
     ]
 
@@ -168,14 +167,6 @@ def files(attachments: Iterable[dict[str, Any]]) -> Iterable[File]:
 
 
 _OPENED = ("http", "https")
-
-
-def _text(version: RecordVersion) -> str:
-    return str(version.content.get("text") or version.content.get("content_type") or "")
-
-
-def _replaced(version: RecordVersion) -> SafeString | str:
-    return moment(version.replaced_at)
 
 
 def message_of(conversation: Conversation, pk: str) -> Message | None:

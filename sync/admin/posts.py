@@ -20,6 +20,7 @@ from sync import platforms, queries
 from sync.admin.looks import face, platform_label
 from sync.admin.records import RecordAdmin, clipped
 from sync.admin.reply_box import reply_box
+from sync.admin.versions import former
 from sync.models import Comment, Post
 from sync.types import RecordKind
 
@@ -56,9 +57,13 @@ class PostAdmin(RecordAdmin):
         rows = Post.objects.select_related("account").defer(*queries.OF_ACCOUNT)
         post = get_object_or_404(rows, pk=found)
         platform = platforms.registry().get(post.account.platform)
-        total = post.comments.count()
+        total, comments = post.comments.count(), newest(post)
+        before = former(RecordKind.COMMENT, comments)
         context: dict[str, Any] = {
-            "tree": [(one, depth, moment(one.published_at)) for one, depth in tree(newest(post))],
+            "tree": [
+                (one, depth, moment(one.published_at), before.get(one.pk, []))
+                for one, depth in tree(comments)
+            ],
             "total": total,
             "shown": SHOWN,
             "cut": total > SHOWN,
@@ -74,6 +79,7 @@ class PostAdmin(RecordAdmin):
             "opts": self.opts,
             "original": post,
             "post": post,
+            "former": former(RecordKind.POST, [post]).get(post.pk, []),
             "face": face(post.author_name or post.author_id),
             "platform": platform_label(post.account.platform),
             "published": moment(post.published_at),

@@ -1,4 +1,4 @@
-"""What an account's page shows below its form: how complete its store is, and what to do [S9]."""
+"""What an account's page shows below its form: where it stands, how complete its store is [S9]."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from django.views.decorators.http import require_POST
 from lifecycle.console.ids import row_id
 from lifecycle.console.live import AdminBase, answer, moment
 from sync import platforms, queries, services
+from sync.admin.account_columns import account_badge, last_error, notice
 from sync.admin.records import audit_badge
 from sync.errors import LoginUnderWay, SyncError
 from sync.models import OPEN_LOGIN, Account
@@ -49,8 +50,12 @@ class AccountProof(AdminBase):
         audits = list(queries.audits(account.pk)[:AUDITS])
         context: dict[str, Any] = {
             "account": account,
+            "state": account_badge(account),
+            "no_worker": queries.why_no_worker(account),
+            "last_error": last_error(account),
+            "notice": notice(account),
             "complete": moment(account.complete_until) if account.complete_until else "",
-            "next_audit": moment(account.audit_due_at),
+            "next_audit": moment(account.audit_due_at) if account.audit_due_at else "",
             "lists_ids": platform is not None and platform.lists_ids,
             "platform": platform.label if platform else account.platform,
             "gaps": [(gap, moment(gap.found_at)) for gap in gaps[:GAPS]],

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
@@ -44,7 +46,35 @@ def reply_badge(reply: Reply) -> SafeString:
     """One word for where a reply stands."""
     if services.is_being_sent(reply):
         return badge(_("sending"), "blue live")
+    if reply.may_have_been_sent:
+        why = _("The platform is asked.") if reply.is_asked_for else _("The platform can't tell.")
+        return badge(_("cancelled, may have been sent"), "amber", str(why))
+    if reply.needs_decision:
+        why = _("The platform can't tell whether it has it: look there.")
+        return badge(_("failed, may have been sent"), "red", str(why))
     return badge(reply.get_state_display(), TONES[ReplyState(reply.state)])
+
+
+def _anyway(reply: Reply) -> SafeString:
+    """To the page that asks whether this is meant."""
+    return format_html(
+        '<a id="anyway-{pk}" href="{url}" title="{word}" aria-label="{word}">'
+        '<span class="material-symbols-outlined" aria-hidden="true">forward_to_inbox</span></a>',
+        pk=reply.pk,
+        url=reverse("admin:sync_reply_anyway", args=[reply.pk]),
+        word=gettext("Send again anyway"),
+    )
+
+
+def _back_to(reply: Reply) -> str:
+    target = reply.conversation or reply.post
+    return page_of(target) if target else reverse("admin:sync_reply_changelist")
+
+
+def _taken_back(reply: Reply) -> str:
+    if reply.may_have_been_sent:
+        return gettext("It is not sent any more, but it may have been sent before.")
+    return gettext("Taken back.")
 
 
 @admin.register(Reply)
@@ -104,6 +134,8 @@ class ReplyAdmin(LiveList, ReadOnlyAdmin):
             return ""
         failed = reply.state == ReplyState.FAILED
         parts = [self._button(reply, "retry", "refresh", gettext("Try again"))] if failed else []
+        if reply.needs_decision:
+            parts.append(_anyway(reply))
         word = gettext("Give up") if failed else gettext("Take back")
         parts.append(self._button(reply, "cancel", "undo", word))
         return format_html('<span class="m-buttons">{}</span>', SafeString("".join(parts)))
@@ -136,6 +168,7 @@ class ReplyAdmin(LiveList, ReadOnlyAdmin):
                 "<int:pk>/cancel/", view(require_POST(self.cancel_view)), name="sync_reply_cancel"
             ),
             path("<int:pk>/retry/", view(require_POST(self.retry_view)), name="sync_reply_retry"),
+            path("<int:pk>/send-anyway/", view(self.anyway_view), name="sync_reply_anyway"),
             *super().get_urls(),
         ]
 
@@ -182,22 +215,49 @@ class ReplyAdmin(LiveList, ReadOnlyAdmin):
         return trigger_client_event(response, "replies", {})
 
     def cancel_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        return self._act(request, pk, services.cancel_reply, gettext("Taken back."))
+        return self._act(request, pk, services.cancel_reply, _taken_back)
 
     def retry_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        return self._act(request, pk, services.retry_reply, gettext("It is tried again."))
+        return self._act(
+            request, pk, services.retry_reply, lambda _reply: gettext("It is tried again.")
+        )
 
-    def _act(self, request: HttpRequest, pk: int, service: Any, done: str) -> HttpResponse:
+    def anyway_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """GET asks, POST does."""
+        if request.method == "POST":
+            return self._act(
+                request,
+                pk,
+                partial(services.retry_reply, send_anyway=True),
+                lambda _reply: gettext("It is sent again."),
+            )
         if not self.has_operate_permission(request):
             raise PermissionDenied
         reply = get_object_or_404(queries.replies(), pk=pk)
-        target = reply.conversation or reply.post
-        back_to = page_of(target) if target else reverse("admin:sync_reply_changelist")
+        context = {
+            **self.admin_site.each_context(request),
+            "title": gettext("Send again anyway"),
+            "opts": self.opts,
+            "reply": reply,
+            "back_to": _back_to(reply),
+        }
+        return TemplateResponse(request, "console/reply_send_anyway.html", context)
+
+    def _act(
+        self,
+        request: HttpRequest,
+        pk: int,
+        service: Callable[[int], Reply],
+        done: Callable[[Reply], str],
+    ) -> HttpResponse:
+        if not self.has_operate_permission(request):
+            raise PermissionDenied
+        back_to = _back_to(get_object_or_404(queries.replies(), pk=pk))
         try:
-            service(pk)
+            said = done(service(pk))
         except SyncError as refused:
             return answer(request, messages.ERROR, str(refused), back_to)
-        return answer(request, messages.SUCCESS, done, back_to)
+        return answer(request, messages.SUCCESS, said, back_to)
 
     def _refused(
         self, request: HttpRequest, target: Target, text: str, trouble: str

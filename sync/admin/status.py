@@ -69,7 +69,7 @@ def _until(server: PlatformServer) -> Any:
 
 
 def _why(account: Any) -> str:
-    return str(account.last_error or queries.why_no_worker(account))
+    return str(account.present_error or queries.why_no_worker(account))
 
 
 @admin.register(PlatformServer)

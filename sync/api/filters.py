@@ -8,6 +8,7 @@ from django.db.models import Q, QuerySet
 from django_filters import rest_framework as filters
 
 from lifecycle.api.filters import Filters, true_or_false
+from sync import queries
 from sync.models.accounts import BREAKER_STATES, LOGIN_STATES
 from sync.models.deliveries import DELIVERY_STATES
 from sync.models.ledger import AUDIT_OUTCOMES, DEAD_LETTER_STATES, OUTCOMES, RAW_SHAPES
@@ -28,7 +29,7 @@ class AccountFilter(Filters):
     enabled = true_or_false()
     login_state = filters.ChoiceFilter(choices=LOGIN_STATES)
     worker_id = filters.CharFilter(field_name="worker__worker_id")
-    failing = true_or_false(method="is_failing", help_text="The last check failed.")
+    failing = true_or_false(method="is_failing", help_text="Its check or its login failed.")
     stalled = true_or_false(
         method="is_stalled", help_text="It has not synced for longer than `stalled_after_s`."
     )
@@ -38,7 +39,7 @@ class AccountFilter(Filters):
         return rows.filter(stalled_since__isnull=not yes)
 
     def is_failing(self, rows: Rows, _name: str, yes: bool) -> Rows:
-        return rows.filter(error_count__gt=0) if yes else rows.filter(error_count=0)
+        return rows.filter(queries.FAILING) if yes else rows.exclude(queries.FAILING)
 
     def in_names(self, rows: Rows, _name: str, text: str) -> Rows:
         return rows.filter(Q(name__icontains=text) | Q(identifier__icontains=text))

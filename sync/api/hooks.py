@@ -16,10 +16,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
+from lifecycle.api.serializers import ANYTHING
 from sync import hooks, platforms, queries
 from sync.api.base import Rows
 from sync.api.filters import HookDeliveryFilter
-from sync.api.serializers import ANYTHING
 from sync.models import Account, HookDelivery, HookEndpoint
 from sync.types import AccountRef
 

@@ -15,7 +15,6 @@ from rest_framework.viewsets import ViewSet
 
 from sync import queries, store
 from sync.api import serializers as bodies
-from sync.api.base import Rows
 from sync.api.filters import (
     CommentFilter,
     ConversationFilter,
@@ -24,9 +23,11 @@ from sync.api.filters import (
     PostFilter,
 )
 from sync.api.replies import Answerable
+from sync.api.versions import Versioned
 from sync.live.expanding import unread
 from sync.models import Comment, Conversation, Message, Post
 from sync.platforms import registry
+from sync.types import RecordKind
 
 
 class ConversationViewSet(Answerable[Conversation]):
@@ -71,19 +72,20 @@ class ConversationViewSet(Answerable[Conversation]):
         return Response({"read": read, "unread": conversation.unread_count})
 
 
-class MessageViewSet(Rows[Message]):
+class MessageViewSet(Versioned[Message]):
     """Messages of all accounts, the last stored first."""
 
+    kind = RecordKind.MESSAGE
     queryset = Message.objects.all()
     serializer_class = bodies.MessageSerializer
     filterset_class = MessageFilter
     permissions: ClassVar[dict[str, str]] = {"GET": "sync.view_message"}
 
 
-class PostViewSet(Answerable[Post]):
+class PostViewSet(Answerable[Post], Versioned[Post]):
     """What accounts published, the newest first."""
 
-    answered = "post"
+    answered, kind = "post", RecordKind.POST
     queryset = Post.objects.all()
     serializer_class = bodies.PostSerializer
     filterset_class = PostFilter
@@ -91,10 +93,10 @@ class PostViewSet(Answerable[Post]):
     permissions: ClassVar[dict[str, str]] = {"GET": "sync.view_post"}
 
 
-class CommentViewSet(Answerable[Comment]):
+class CommentViewSet(Answerable[Comment], Versioned[Comment]):
     """Comments on posts, the last stored first."""
 
-    answered = "comment"
+    answered, kind = "comment", RecordKind.COMMENT
     queryset = Comment.objects.all()
     serializer_class = bodies.CommentSerializer
     filterset_class = CommentFilter

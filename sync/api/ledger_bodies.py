@@ -8,12 +8,10 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from lifecycle.api.base import Strict
-from lifecycle.api.serializers import BatchErrorSerializer
+from lifecycle.api.serializers import ANYTHING, BatchErrorSerializer
 from sync.models import Audit, DeadLetter, Gap
 from sync.services.deadletters import ACTIONS, MOST_AT_ONCE
-
-ANYTHING = {"type": "object", "additionalProperties": {}}
-KINDS = ["conversation", "message", "post", "comment"]
+from sync.types import RecordKind
 
 
 class GapSerializer(serializers.ModelSerializer[Gap]):
@@ -82,7 +80,7 @@ class DeadLetterDetailSerializer(DeadLetterSerializer):
 class FixSerializer(Strict):
     """A record in our own shape."""
 
-    kind = serializers.ChoiceField([(kind, kind) for kind in KINDS])
+    kind = serializers.ChoiceField([(str(kind), str(kind)) for kind in RecordKind])
     record = serializers.DictField()
 
 

@@ -108,15 +108,16 @@ class ReplyViewSet(Rows[Reply]):
     @extend_schema(request=NoBody, responses=bodies.ReplySerializer)
     @action(detail=True, methods=["post"], permissions=OPERATE)
     def cancel(self, request: Request, pk: str) -> Response:
-        """Take it back before it is sent, or give a failed one up."""
+        """Take it back before it is sent, or give a failed one up; see `may_have_been_sent`."""
         NoBody(data=request.data).is_valid(raise_exception=True)
         services.cancel_reply(self.get_object().pk)
         return Response(self.get_serializer(self.get_object()).data)
 
-    @extend_schema(request=NoBody, responses=bodies.ReplySerializer)
+    @extend_schema(request=bodies.RetrySerializer, responses=bodies.ReplySerializer)
     @action(detail=True, methods=["post"], permissions=OPERATE)
     def retry(self, request: Request, pk: str) -> Response:
         """Try a failed one again; whether the platform has it after all is asked first."""
-        NoBody(data=request.data).is_valid(raise_exception=True)
-        services.retry_reply(self.get_object().pk)
+        body = bodies.RetrySerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        services.retry_reply(self.get_object().pk, **body.validated_data)
         return Response(self.get_serializer(self.get_object()).data)

@@ -18,12 +18,31 @@ class NewReplySerializer(Strict):
     text = serializers.CharField(allow_blank=True, trim_whitespace=False)
 
 
+class RetrySerializer(Strict):
+    send_anyway = serializers.BooleanField(
+        default=False,
+        help_text="Send it though it may have been sent, and then arrives twice: only for a reply "
+        "that `needs_decision`, after somebody has looked.",
+    )
+
+
 class ReplySerializer(serializers.ModelSerializer[Reply]):
     """Where a reply stands; `error` is the platform's own answer."""
 
     account_name = serializers.CharField(source="account", read_only=True)
     platform = serializers.CharField(source="account.platform", read_only=True)
     is_being_sent = serializers.SerializerMethodField()
+    may_have_been_sent = serializers.BooleanField(
+        read_only=True,
+        help_text="It was taken back when an attempt's answer was lost: it is not sent any more, "
+        "but the platform may have it. It becomes `sent` when the platform says so, and this "
+        "`false` when it says no; some platforms can't be asked.",
+    )
+    needs_decision = serializers.BooleanField(
+        read_only=True,
+        help_text="It failed in doubt, and the platform can't be asked whether it has it. Look "
+        "there; then give it up, or retry it with `send_anyway`.",
+    )
     message = serializers.IntegerField(
         source="message_id",
         read_only=True,
@@ -41,7 +60,17 @@ class ReplySerializer(serializers.ModelSerializer[Reply]):
         model = Reply
         fields: ClassVar[list[str]] = [
             *("id", "account", "account_name", "platform", "conversation", "post", "comment"),
-            *("text", "state", "is_being_sent", "error", "external_id", "message", "comment_echo"),
+            *(
+                "text",
+                "state",
+                "is_being_sent",
+                "may_have_been_sent",
+                "needs_decision",
+                "error",
+                "external_id",
+                "message",
+                "comment_echo",
+            ),
             *("attempts", "attempted_at", "next_attempt_at", "sent_at", "created_by", "created_at"),
         ]
         read_only_fields = fields

@@ -9,6 +9,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from lifecycle.api.base import Strict
+from lifecycle.api.serializers import ANYTHING
 from sync import queries
 from sync.models import (
     Account,
@@ -17,11 +18,10 @@ from sync.models import (
     Message,
     PlatformServer,
     Post,
+    RecordVersion,
     SyncRun,
 )
 from sync.models.accounts import STRATEGIES
-
-ANYTHING = {"type": "object", "additionalProperties": {}}
 
 
 @extend_schema_field(ANYTHING)
@@ -40,6 +40,9 @@ class AccountSerializer(Strict, serializers.ModelSerializer[Account]):
         allow_null=True,
         help_text="The worker that watches it now.",
     )
+    error_is_over = serializers.BooleanField(
+        read_only=True, help_text="`last_error` is history: what was checked after it was good."
+    )
     no_worker_because = serializers.SerializerMethodField(
         help_text="Why no running worker watches it; empty when one does, or it is disabled."
     )
@@ -53,6 +56,7 @@ class AccountSerializer(Strict, serializers.ModelSerializer[Account]):
         read_only_fields: ClassVar[list[str]] = [
             *("id", "worker_id", "no_worker_because", "epoch", "sequence", "next_due_at"),
             *("login_state", "last_sync_at", "last_error", "last_error_at", "error_count"),
+            *("error_is_over", "notice", "notice_at"),
             *("conversations_total", "messages_total", "posts_total", "comments_total"),
             *("stalled_since", "watched_at", "last_news_at", "current_interval_s"),
             *("unread_total", "complete_until", "audit_due_at", "backlog"),
@@ -131,7 +135,7 @@ class PostSerializer(serializers.ModelSerializer[Post]):
         model = Post
         fields: ClassVar[list[str]] = [
             *("id", "account", "external_id", "author_id", "author_name", "title", "text", "url"),
-            *("published_at", "stored_at"),
+            *("published_at", "edited_at", "is_deleted", "stored_at"),
         ]
         read_only_fields = fields
 
@@ -141,9 +145,27 @@ class CommentSerializer(serializers.ModelSerializer[Comment]):
         model = Comment
         fields: ClassVar[list[str]] = [
             *("id", "account", "post", "external_id", "parent_external_id", "direction"),
-            *("author_id", "author_name", "text", "published_at", "stored_at"),
+            *("author_id", "author_name", "text"),
+            *("published_at", "edited_at", "is_deleted", "stored_at"),
         ]
         read_only_fields = fields
+
+
+class VersionSerializer(serializers.ModelSerializer[RecordVersion]):
+    """What a record said until it was edited or deleted on its platform."""
+
+    content = serializers.DictField(
+        help_text="Former values of the record: `text`, `edited_at`, `is_deleted`; of a message "
+        "also `content_type`, `attachments`, of a post `title`, `url`."
+    )
+
+    class Meta:
+        model = RecordVersion
+        fields: ClassVar[list[str]] = ["id", "content", "sequence", "replaced_at"]
+        read_only_fields = fields
+        extra_kwargs: ClassVar[dict[str, dict[str, str]]] = {
+            "sequence": {"help_text": "The account's batch that replaced it; see its sync runs."}
+        }
 
 
 class SyncRunSerializer(serializers.ModelSerializer[SyncRun]):

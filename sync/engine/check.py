@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from sync import services, store
+from sync import queries, services, store
 from sync.engine.database import Database
 from sync.engine.opening import CLOSE_S, Server
 from sync.engine.problems import redacted
@@ -62,13 +62,21 @@ class AccountCheck:
         self._gaps: tuple[OpenGap, ...] | None = None
         self._work: set[Work] = set(run.work)
         self._is_logged_in, self._may_log_in = bool(run.ref.session), True
+        self._has_started_over, self._has_notice = False, run.has_notice
         self._is_waiting = False
         self._patience = asyncio.timeout(None)
         self.brought_news = False
         self.synced_at: datetime | None = None  # when the platform last said that this is all
 
     async def perform(self) -> None:
-        """Until all is read, or, where the adapter can wait, for ever. Raises `SyncError`s."""
+        """Until all is read, or, where the adapter can wait, for ever. Raises `SyncError`s.
+
+        Where the platform is not to be asked, only what it has pushed is read.
+        """
+        if self.run.must_not_ask:
+            for work in BEFORE_LOGIN:
+                await self._errand(work)
+            return
         while True:
             try:
                 await self._catch_up()
@@ -152,7 +160,15 @@ class AccountCheck:
         """What is waited on tells so now; any other check tells it when it ends."""
         first, self.synced_at = self.synced_at is None, timezone.now()
         if first and self.platform.can_wait:
-            await self.in_database(services.caught_up, self.run.lease, self.synced_at)
+            await self.in_database(
+                services.caught_up,
+                self.run.lease,
+                self.synced_at,
+                had_failed=self.run.has_failed,
+            )
+        if self._has_notice:
+            self._has_notice = False
+            await self.in_database(services.note_over, self.run.lease)
 
     async def _read(self, wait_s: float) -> bool:
         """One read of the connection; each batch is committed before the next is asked for.
@@ -215,11 +231,19 @@ class AccountCheck:
         self._gaps = self._gaps if batch.gaps is None else batch.gaps
 
     async def _start_over(self, invalid: CursorInvalid) -> None:
-        log.warning("the cursor is invalid, reading from the start", extra=self._about)
-        text = f"the platform no longer knows our cursor, reading from the start: {invalid}"
+        """From the last messages that we know, where the adapter can; if that fails, too, or it
+        can't, from the very start. What is there already counts as same."""
+        lease, known = self.run.lease, dict[str, datetime]()
+        if not self._has_started_over:
+            known = await self.in_database(queries.last_messages, lease.account_id)
+        self._has_started_over = True
+        self._cursor = self.connection.cursor_after(known) if known else ""
+        where = "since the last known message" if self._cursor else "from the start"
+        log.warning("the cursor is invalid, reading %s", where, extra=self._about)
+        text = f"the platform no longer knows our cursor, reading anew {where}: {invalid}"
         said = redacted(text, self.run.ref)
-        await self.in_database(services.note, self.run.lease, said, timezone.now())
-        self._cursor = ""
+        self._has_notice = True
+        await self.in_database(services.note, lease, said, timezone.now())
 
     async def _log_in(self) -> None:
         """A login that nobody watches. Raises `LoginFailed` also where it takes a person; one that

@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 RENEW_S = 30.0
 RENEW_AGAIN_S = 1.0  # for rows that something else had locked just then
-RENEW_AFTER_FAILURE_S = 5.0
+RENEW_AFTER_FAILURE_S = 2.0
 TURN_S = 1.0
 
 
@@ -67,6 +67,8 @@ class Engine:
         self._stopping = False
         self._releasing: set[asyncio.Task[None]] = set()
         self._is_database_away = False
+        self._failed = asyncio.Event()  # since the last renewal began
+        self._left: dict[int, Lease] = {}  # claims of checks that ended by that, by account
         self._turned_at = time.monotonic()
 
     def __len__(self) -> int:
@@ -95,14 +97,14 @@ class Engine:
         """Renew the leases, for ever."""
         wait_s = RENEW_S
         while True:
-            await asyncio.sleep(wait_s)
+            await self._until_renewal(wait_s)
             try:
+                await self._give_back_left()
                 wait_s = RENEW_AGAIN_S if await self.renew() else RENEW_S
                 await self.write_totals()
                 self._database_answers()
             except DatabaseError as error:
                 self._database_fails("leases can't be renewed", error)
-                wait_s = RENEW_AFTER_FAILURE_S
             except Exception:
                 log.exception("leases were not renewed, trying again")
                 wait_s = RENEW_AFTER_FAILURE_S
@@ -153,7 +155,7 @@ class Engine:
         """End all checks and give their claims back, so that others take them over at once."""
         self._stopping = True
         tasks = [one.task for one in self._watched.values() if one.task]
-        leases = [one.lease for one in self._watched.values()]
+        leases = [*(one.lease for one in self._watched.values()), *self._left.values()]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -190,7 +192,8 @@ class Engine:
             log.info("left: the account was given to a newer check (%s)", stale, extra=about)
             self._tally.add(watched.key, stale=1)
         except DatabaseError as error:
-            # The claim's lease makes the account due again.
+            # Given back once the database answers; until then the claim's lease runs on.
+            self._left[lease.account_id] = lease
             self._database_fails(f"the check of account {lease.account_id} ended", error, about)
 
     async def _run(self, watched: Watched, run: services.Run) -> None:
@@ -218,11 +221,20 @@ class Engine:
             text = f"unexpected {type(error).__name__}; see the worker's log"
             await self._fail(run, services.Problem(text))
         else:
+            if run.must_not_ask:  # it stays due: for a person, or for when its server is asked
+                await self._database(services.give_back, [run.lease], timezone.now())
+                return
             now = timezone.now()
             interval_s = schedule.next_interval_s(run.pace, brought_news=check.brought_news)
             decision = schedule.after_success(now, interval_s, random())
             await self._database(
-                services.finish_run, run.lease, decision, now, check.synced_at, interval_s
+                services.finish_run,
+                run.lease,
+                decision,
+                now,
+                check.synced_at,
+                interval_s,
+                had_failed=run.has_failed,
             )
 
     async def _perform(self, watched: Watched, run: services.Run, server: Server) -> AccountCheck:
@@ -277,6 +289,22 @@ class Engine:
         except DatabaseError as error:
             self._database_fails("claims could not be given back", error)
 
+    async def _until_renewal(self, wait_s: float) -> None:
+        """Sooner when the database has failed, or fails meanwhile."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._failed.wait(), wait_s)
+            await asyncio.sleep(RENEW_AFTER_FAILURE_S)
+        self._failed.clear()
+
+    async def _give_back_left(self) -> None:
+        """Make due at once what ended because the database was away. Raises `DatabaseError`."""
+        left = list(self._left.values())
+        if left:
+            await self._database(services.give_back, left, timezone.now())
+        for lease in left:
+            if self._left[lease.account_id] is lease:
+                del self._left[lease.account_id]
+
     def _database_fails(
         self, what: str, error: DatabaseError, about: dict[str, Any] | None = None
     ) -> None:
@@ -284,6 +312,7 @@ class Engine:
         if not self._is_database_away:
             log.warning("%s: %s: %s", what, type(error).__name__, error, extra=about)
         self._is_database_away = True
+        self._failed.set()
 
     def _database_answers(self) -> None:
         if self._is_database_away:

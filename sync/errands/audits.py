@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, suppress
@@ -30,8 +31,8 @@ from sync.types import Batch, Listing, Receipt, RecordKind
 
 log = logging.getLogger(__name__)
 
-SLICE_S = 30.0  # then other work of the account has its turn
-SAVE_S = 5.0  # how often it is saved how far an audit came
+SLICE_S = 30.0  # of comparing; then other work of the account has its turn
+SAVE_S = 1.0  # how often it is saved how far an audit came
 ANSWER_S = 60.0  # for one answer of the platform
 FETCHED_AT_ONCE = 100  # ids
 
@@ -39,7 +40,8 @@ T = TypeVar("T")
 
 
 async def audit(check: Check) -> None:
-    """A part of the account's audit, if one is due: at least one window, at most about 30 s.
+    """A part of the account's audit, if one is due: at least one window, about 30 s of comparing.
+    Wherever it is cut, the next part goes on below what was saved.
 
     What the platform refuses is the audit's failure. Raises what else keeps it from answering; the
     audit goes on with the next check then.
@@ -48,7 +50,7 @@ async def audit(check: Check) -> None:
     if not check.platform.lists_ids:
         await check.in_database(services.put_off_audit, lease, now, random())
         return
-    task = await check.in_database(services.begin_audit, lease, now)
+    task = await check.in_database(services.begin_audit, lease, now, random())
     if task is None:
         return
     try:
@@ -65,18 +67,19 @@ async def audit(check: Check) -> None:
 
 async def _compare(check: Check, task: AuditTask, begun: datetime) -> bool:
     """Compare the windows that are left; whether all are done."""
-    ends_at, saved_at = time.monotonic() + SLICE_S, time.monotonic()
-    is_first = True
-    async with aclosing(_answers(check.connection.list_ids(task.since))) as listings:
+    ends_at: float | None = None  # counted from what is new: some platforms list all again
+    saved_at = -math.inf
+    listed = check.connection.list_ids(task.since, dict(task.done))
+    async with aclosing(_answers(listed)) as listings:
         async for listing in listings:
             if task.is_done(listing):
                 continue
-            if time.monotonic() > ends_at and not is_first:
+            if ends_at is not None and time.monotonic() > ends_at:
                 await check.in_database(services.keep_progress, check.run.lease, task)
                 return False
+            ends_at = ends_at or time.monotonic() + SLICE_S
             await _window(check, task, listing, begun)
-            task.done(listing)
-            is_first = False
+            task.compared(listing)
             if time.monotonic() > saved_at + SAVE_S:
                 await check.in_database(services.keep_progress, check.run.lease, task)
                 saved_at = time.monotonic()

@@ -19,6 +19,7 @@ from sync.engine.problems import redacted
 from sync.errands.base import Check
 from sync.errors import (
     LoginExpired,
+    OutcomeUnknown,
     PlatformError,
     PlatformUnavailable,
     RateLimited,
@@ -49,45 +50,71 @@ async def _attempt(check: Check, attempt: Attempt) -> None:
     about = {"account_id": check.run.lease.account_id, "reply_id": attempt.reply_id}
     try:
         external_id = await _sent(check, attempt)
+    except OutcomeUnknown as unknown:
+        error = redacted(str(unknown), check.run.ref)
+        log.warning("it can't be asked whether the reply was sent: %s", error, extra=about)
+        await check.in_database(services.record_unknown, attempt, error)
     except RequestRejected as refused:
         error = redacted(str(refused), check.run.ref)
         log.warning("reply refused: %s", error, extra=about)
-        await check.in_database(services.record_refused, attempt, error)
+        await check.in_database(
+            services.record_refused,
+            attempt,
+            error,
+            leaves_doubt=attempt.in_doubt and check.platform.sends_once,
+        )
     except NotImplementedError:
         await check.in_database(services.record_refused, attempt, "this platform takes no replies")
     except Exception as error:
         await _note_doubt(check, attempt, error)
         raise
     else:
+        if external_id is None:
+            log.info("reply taken back: the platform does not have it", extra=about)
+            await check.in_database(services.record_absent, attempt)
+            return
         log.info("reply sent", extra=about)
         await check.in_database(services.record_sent, attempt, external_id, timezone.now())
 
 
-async def _sent(check: Check, attempt: Attempt) -> str:
-    """The platform's id of the reply. A request under way is not cut off with the check: its answer
-    is waited for shortly, and counts."""
+async def _sent(check: Check, attempt: Attempt) -> str | None:
+    """The platform's id of the reply, None if one that was taken back is not there. A request under
+    way is not cut off with the check: its answer is waited for shortly, and counts."""
     asked = asyncio.ensure_future(_ask(check, attempt))
     try:
         return await asyncio.shield(asked)
     except asyncio.CancelledError:
         done, _pending = await asyncio.wait({asked}, timeout=LAST_CHANCE_S)
-        if done and not asked.cancelled() and asked.exception() is None:
-            await check.in_database(services.record_sent, attempt, asked.result(), timezone.now())
+        was_answered = done and not asked.cancelled() and asked.exception() is None
+        if was_answered and (external_id := asked.result()):
+            await check.in_database(services.record_sent, attempt, external_id, timezone.now())
         asked.cancel()
         raise
 
 
-async def _ask(check: Check, attempt: Attempt) -> str:
+async def _ask(check: Check, attempt: Attempt) -> str | None:
     connection: Connection = check.connection
     try:
         async with asyncio.timeout(ANSWER_S):
+            if attempt.is_taken_back:
+                return await _found(connection, attempt)
             if attempt.in_doubt and not check.platform.sends_once:
-                found = await connection.find_sent(attempt.outgoing)
+                found = await _found(connection, attempt)
                 if found is not None:
                     return found
             return await connection.send(attempt.outgoing)
     except TimeoutError:
         raise PlatformUnavailable("the platform did not answer in time") from None
+
+
+async def _found(connection: Connection, attempt: Attempt) -> str | None:
+    """As `Connection.find_sent`. Raises `OutcomeUnknown` where it refuses to say."""
+    try:
+        return await connection.find_sent(attempt.outgoing)
+    except RequestRejected as refused:
+        raise OutcomeUnknown(str(refused)) from refused
+    except NotImplementedError:
+        raise OutcomeUnknown("this platform can't be asked what it has") from None
 
 
 async def _note_doubt(check: Check, attempt: Attempt, error: Exception) -> None:

@@ -16,7 +16,7 @@ from sync.services.deliveries import Tally
 log = logging.getLogger(__name__)
 
 WRITE_EVERY_S = 1.0
-RETRY_EVERY_S = 10.0
+RETRY_EVERY_S = 5.0
 MOST_ACCOUNTS = 10_000  # waiting to be written; the database is away for long, then
 
 COLUMNS = frozenset(Outcome) - {Outcome.ANSWERED}
@@ -55,7 +55,8 @@ class Counter:
                 await asyncio.to_thread(_write, tallies)
                 pause_s = WRITE_EVERY_S
             except DatabaseError as error:
-                log.warning("webhook counters could not be written: %s", error)
+                if pause_s != RETRY_EVERY_S:  # once for each outage
+                    log.warning("webhook counters could not be written: %s", error)
                 self._put_back(tallies)
                 pause_s = RETRY_EVERY_S
 

@@ -40,7 +40,7 @@ SPACING_S = 0.01
 SPACING_FOR_EACH_S = 0.0002
 HEARTBEAT_S = 15.0
 RIGHTS_S = 20.0
-RETRY_S = (0.5, 10.0)
+RETRY_S = (0.5, 4.0)
 ANSWER_S = 15.0  # a database that says nothing for so long is away
 LINGER_S = 60.0  # after the last console
 
@@ -105,15 +105,17 @@ class Hub:
                 one.cancel()
 
     async def _follow_feed(self) -> None:
-        wait_s = RETRY_S[0]
+        wait_s, said = RETRY_S[0], ""
         while self._is_wanted():
             try:
                 async with _listening() as link:
-                    wait_s = RETRY_S[0]
+                    wait_s, said = RETRY_S[0], ""
                     await self._while_connected(link)
                     return
             except (psycopg.Error, DatabaseError, OSError) as error:
-                log.warning("the feed can't be read, trying again: %s", error)
+                if type(error).__name__ != said:  # once for each outage
+                    log.warning("the feed can't be read, trying again: %s", error)
+                said = type(error).__name__
             except Exception:  # a bug in what is shown must not end the stream for good
                 log.exception("the feed can't be read")
             self.away = True

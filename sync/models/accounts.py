@@ -34,7 +34,9 @@ BREAKER_STATES = choices(
 
 MIN_INTERVAL_S = 5
 MAX_INTERVAL_S = 86_400
-MIN_STALLED_S = 60
+# A platform that is waited on says every 60 s that there is nothing (`sync.engine.check.WAIT_S`),
+# and the next renewal of leases, at most 30 s later, writes it down: earlier is no sign of a stall.
+MIN_STALLED_S = 120
 MIN_AUDIT_S = 300
 MAX_AUDIT_S = 30 * 86_400
 
@@ -68,7 +70,10 @@ class Account(models.Model):
         _("stalled after (s)"),
         default=300,
         validators=[MinValueValidator(MIN_STALLED_S), MaxValueValidator(MAX_INTERVAL_S)],
-        help_text=_("Without a sync for this long, the account is reported as stalled."),
+        help_text=_(
+            "Without a sync for this long, or for two intervals where they are longer, the account "
+            "is reported as stalled. At least 120."
+        ),
     )
     audit_interval_s = models.PositiveIntegerField(
         _("audit interval (s)"),
@@ -109,10 +114,14 @@ class Account(models.Model):
     stalled_since = models.DateTimeField(_("stalled since"), null=True, editable=False)
     # About how many records are still to be read; empty when the platform doesn't tell.
     backlog = models.PositiveBigIntegerField(_("backlog"), null=True, editable=False)
-    audit_due_at = models.DateTimeField(_("next audit"), db_default=Now(), editable=False)
+    # Empty until it has been read as a whole for the first time.
+    audit_due_at = models.DateTimeField(_("next audit"), null=True, editable=False)
     complete_until = models.DateTimeField(_("complete up to"), null=True, editable=False)
     last_error = models.TextField(_("last error"), blank=True, editable=False)
     last_error_at = models.DateTimeField(null=True, editable=False)
+    # What people should see though the check goes on; over once a reading is done.
+    notice = models.TextField(_("notice"), blank=True, db_default="", default="", editable=False)
+    notice_at = models.DateTimeField(null=True, editable=False)
     error_count = models.PositiveIntegerField(
         _("errors"),
         default=0,
@@ -154,6 +163,22 @@ class Account(models.Model):
 
     def __str__(self) -> str:
         return self.name or self.identifier
+
+    @property
+    def is_failing(self) -> bool:
+        """As `queries.FAILING` has it: its last check failed, or its login is lost."""
+        lost = self.login_state in (LoginState.FAILED, LoginState.EXPIRED)
+        return self.enabled and (self.error_count > 0 or lost)
+
+    @property
+    def error_is_over(self) -> bool:
+        """`last_error` is history: what was checked after it was good."""
+        return bool(self.last_error) and not self.is_failing
+
+    @property
+    def present_error(self) -> str:
+        """Why it is failing, "" when it is not."""
+        return self.last_error if self.is_failing else ""
 
 
 class Assignment(models.Model):
@@ -197,6 +222,10 @@ class PlatformServer(models.Model):
     )
     opened_at = models.DateTimeField(_("opened"), null=True)
     retry_at = models.DateTimeField(_("asked again"), null=True)
+    # Half open, nobody but this account asks.
+    tried_by = models.ForeignKey(
+        Account, on_delete=models.SET_NULL, null=True, db_index=False, related_name="+"
+    )
     last_error = models.TextField(_("last error"), blank=True)
     updated_at = models.DateTimeField(_("updated"), db_default=Now())
 

@@ -160,7 +160,8 @@ class Audit(models.Model):
     outdated = models.PositiveBigIntegerField(_("outdated"), default=0)
     vanished = models.PositiveBigIntegerField(_("gone from the platform"), default=0)
     repaired = models.PositiveBigIntegerField(_("repaired"), default=0)
-    # How far it came: {"<kind>/<scope>": the lower end of the last window that is done}.
+    # How far it came: {"<kind>/<scope>": {"since": the lower end of the last window that is done,
+    # "place": what the adapter said with it}}.
     progress = models.JSONField(default=dict, editable=False)
     error = models.TextField(_("error"), blank=True)
     asked_by = models.CharField(

@@ -65,18 +65,27 @@ class Conversation(models.Model):
         return self.title or self.external_id
 
 
-class Message(models.Model):
+class OfAccount(models.Model):
+    """What hangs on an account by way of another row, whose account the database has checked."""
+
     account = models.ForeignKey(
         Account,
         on_delete=models.CASCADE,
-        db_constraint=False,  # the conversation's account: checked once
+        db_constraint=False,
         db_index=False,
         related_name="+",
         verbose_name=_("account"),
     )
+
+    class Meta:
+        abstract = True
+
+
+class Message(OfAccount):
     conversation = models.ForeignKey(
         Conversation,
         on_delete=models.CASCADE,
+        db_index=False,  # the index below begins with it
         related_name="messages",
         verbose_name=_("conversation"),
     )
@@ -151,15 +160,7 @@ class Post(models.Model):
         return self.title or self.external_id
 
 
-class Comment(models.Model):
-    account = models.ForeignKey(
-        Account,
-        on_delete=models.CASCADE,
-        db_constraint=False,  # the post's account: checked once
-        db_index=False,
-        related_name="+",
-        verbose_name=_("account"),
-    )
+class Comment(OfAccount):
     post = models.ForeignKey(
         Post,
         on_delete=models.CASCADE,
@@ -196,17 +197,9 @@ class Comment(models.Model):
         return self.text[:80]
 
 
-class RecordVersion(models.Model):
+class RecordVersion(OfAccount):
     """What a record said before it was edited or deleted on its platform [S4]."""
 
-    account = models.ForeignKey(
-        Account,
-        on_delete=models.CASCADE,
-        db_constraint=False,  # the record's account: checked once
-        db_index=False,
-        related_name="+",
-        verbose_name=_("account"),
-    )
     kind = models.CharField(_("kind"), max_length=16, choices=RECORD_KINDS)
     record_id = models.PositiveBigIntegerField(_("record"))
     # The former values of the columns that changed.

@@ -65,6 +65,10 @@ class Reply(models.Model):
     attempted_at = models.DateTimeField(_("last attempt"), null=True)
     next_attempt_at = models.DateTimeField(_("next attempt"), db_default=Now())
     sent_at = models.DateTimeField(_("sent"), null=True)
+    # Taken back when an attempt's answer was lost: the platform is still asked whether it has it.
+    is_asked_for = models.BooleanField(db_default=False, default=False, editable=False)
+    # It failed because the platform could not be asked whether it has it: a person looks there.
+    needs_decision = models.BooleanField(db_default=False, default=False, editable=False)
     created_by = models.CharField(_("written by"), max_length=150, blank=True)
     created_at = models.DateTimeField(_("created"), db_default=Now())
 
@@ -82,12 +86,19 @@ class Reply(models.Model):
         ]
         indexes = [
             models.Index(
-                fields=["account", "id"], condition=Q(state="pending"), name="reply_pending"
+                fields=["account", "id"],
+                condition=Q(state="pending") | Q(is_asked_for=True),
+                name="reply_pending",
             )
         ]
 
     def __str__(self) -> str:
         return self.text[:80]
+
+    @property
+    def may_have_been_sent(self) -> bool:
+        """It was taken back, and the platform may have it all the same."""
+        return self.state == ReplyState.CANCELLED and self.attempted_at is not None
 
 
 class LoginSession(models.Model):

@@ -15,8 +15,10 @@ from typing import ClassVar
 from pydantic import BaseModel
 
 from sync.types import (
+    NOTHING_DONE,
     AccountRef,
     Batch,
+    Done,
     Listing,
     LoginStep,
     OutgoingReply,
@@ -59,6 +61,13 @@ class Connection(ABC):
         platform allows it. Raises `CursorInvalid`.
         """
 
+    def cursor_after(self, known: Mapping[str, datetime]) -> str:
+        """Where to read on when the platform no longer knows our cursor: the cursor that stands for
+        having each conversation up to its last known message (external id → when it was sent).
+        "": this platform can only be read from the start."""
+        del known
+        return ""
+
     async def send(self, reply: OutgoingReply) -> str:
         """Send a reply and return the platform's id of it.
 
@@ -69,14 +78,19 @@ class Connection(ABC):
         raise NotImplementedError
 
     async def find_sent(self, reply: OutgoingReply) -> str | None:
-        """The platform's id of a reply that may have been sent, None when it was not.
+        """The platform's id of a reply that may have been sent, None when it was not. Where it can
+        be told by its text alone, one of `taken_ids` is another reply.
 
         Asked before a reply is sent again where the platform lacks `sends_once`.
         """
         raise NotImplementedError
 
-    def list_ids(self, since: datetime) -> AsyncIterator[Listing]:
-        """What the platform holds since then, window by window, the newest first [S9]."""
+    def list_ids(self, since: datetime, done: Done = NOTHING_DONE) -> AsyncIterator[Listing]:
+        """What the platform holds since then, window by window, the newest first [S9].
+
+        `done` is what an earlier listing told, before it was cut: an adapter goes on below it where
+        it can. What it tells again is left out.
+        """
         raise NotImplementedError
 
     def fetch(self, kind: RecordKind, scope: str, ids: Sequence[str]) -> AsyncIterator[Batch]:
@@ -146,6 +160,7 @@ class Platform(ABC):
     name: ClassVar[str]  # in URLs, rows and metrics: lower case, no spaces
     label: ClassVar[str]  # for people
     needs_endpoint: ClassVar[bool]  # each account names its server's address
+    default_endpoint: ClassVar[str] = ""  # where accounts live that name none; else ""
     endpoint_schemes: ClassVar[tuple[str, ...]] = ("https", "http")
     credentials: ClassVar[type[BaseModel]]  # the shape of `Account.credentials`
 

@@ -34,6 +34,7 @@ FIELDS = (
     "audit_interval_s",
 )
 IDENTITY = ("platform", "identifier")
+DEFAULT_PORTS = {"https": ":443", "http": ":80"}
 NEW_LOGIN = ("platform", "identifier", "endpoint", "credentials", "enabled")
 
 
@@ -112,6 +113,7 @@ def _start_over(account: Account) -> None:
     account.login_state = LoginState.NONE.value
     account.error_count = 0
     account.last_error, account.last_error_at = "", None
+    account.notice, account.notice_at = "", None
     account.next_due_at = timezone.now()
     account.claimed_generation = None
     if not account.enabled:
@@ -141,8 +143,9 @@ def _apply(account: Account, fields: dict[str, Any]) -> None:
 
 
 def _bad_endpoint(account: Account, platform: Platform) -> dict[str, list[str]]:
-    """Also writes it in one way, so that one server has one name: no closing slash, and scheme and
-    host in small letters (RFC 3986, 6.2.2.1).
+    """Also writes it in one way, so that one server has one name: no closing slash, scheme and host
+    in small letters, no port that goes without saying (RFC 3986, 6.2.2.1, 6.2.3), and nothing where
+    it is the platform's own address.
     """
     if not isinstance(account.endpoint, str):
         return {"endpoint": [_("This must be a text.")]}
@@ -165,7 +168,11 @@ def _bad_endpoint(account: Account, platform: Platform) -> dict[str, list[str]]:
         }
     if parts.username is not None:
         return {"endpoint": [_("Name and password belong in the credentials.")]}
-    account.endpoint = urlunsplit(parts._replace(netloc=parts.netloc.lower()))
+    place = parts.netloc.lower().removesuffix(DEFAULT_PORTS.get(parts.scheme, ":"))
+    place = place.removesuffix(":")
+    account.endpoint = urlunsplit(parts._replace(netloc=place))
+    if account.endpoint == platform.default_endpoint:
+        account.endpoint = ""
     return {}
 
 

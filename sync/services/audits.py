@@ -15,41 +15,61 @@ from django.db.models import F
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from sync import feed, platforms
+from sync import feed, platforms, schedule
 from sync.errors import Rejected
 from sync.models import Account, Audit, DeadLetter, Gap, SeenVersion
 from sync.services.rows import held, locked, notify, shown
-from sync.types import AuditOutcome, DeadLetterState, Lease, Listing, Receipt, RecordKind
+from sync.types import (
+    AuditOutcome,
+    DeadLetterState,
+    Done,
+    Lease,
+    Listed,
+    Listing,
+    Receipt,
+    RecordKind,
+)
 
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 LOOKED_BACK = timedelta(days=30)  # by a scheduled audit, once all before has been compared
 OVERLAP = timedelta(days=1)
-JITTER = 0.1  # of the interval, either way
 
 
 @dataclass(slots=True)
 class AuditTask:
     """A running audit, for the check that performs it; what is not saved yet is in `listed` and
-    `progress`."""
+    `done`."""
 
     audit_id: int
     since: datetime
     until: datetime
-    progress: dict[str, str] = field(default_factory=dict)
+    done: dict[tuple[RecordKind, str], Listed] = field(default_factory=dict)
     listed: int = 0
 
     def is_done(self, listing: Listing) -> bool:
         """Whether this window, or a lower one of its kind and scope, was compared already."""
-        mark = self.progress.get(_place(listing))
-        return mark is not None and datetime.fromisoformat(mark) <= listing.since
+        reached = self.done.get((listing.kind, listing.scope))
+        return reached is not None and reached.since <= listing.since
 
-    def done(self, listing: Listing) -> None:
-        self.progress[_place(listing)] = listing.since.isoformat()
+    def compared(self, listing: Listing) -> None:
+        self.done[listing.kind, listing.scope] = Listed(listing.since, listing.place)
         self.listed += len(listing.ids)
 
 
-def _place(listing: Listing) -> str:
-    return f"{listing.kind}/{listing.scope}"
+def _kept(done: Done) -> dict[str, dict[str, str]]:
+    return {
+        f"{kind}/{scope}": {"since": one.since.isoformat(), "place": one.place}
+        for (kind, scope), one in done.items()
+    }
+
+
+def _reached(kept: Mapping[str, dict[str, str]]) -> dict[tuple[RecordKind, str], Listed]:
+    done: dict[tuple[RecordKind, str], Listed] = {}
+    for name, one in kept.items():
+        kind, _slash, scope = name.partition("/")
+        since = datetime.fromisoformat(one["since"])
+        done[RecordKind(kind), scope] = Listed(since, one["place"])
+    return done
 
 
 # --- what people do ---------------------------------------------------------------------------
@@ -87,13 +107,17 @@ def ask_audit(account_id: int, by: str, now: datetime, *, full: bool = False) ->
 # --- what the account's worker does -----------------------------------------------------------
 
 
-def begin_audit(lease: Lease, now: datetime) -> AuditTask | None:
-    """The running audit, or a new one when its time has come; None when there is nothing to do.
-    Raises `StaleEpoch`."""
+def begin_audit(lease: Lease, now: datetime, random: float) -> AuditTask | None:
+    """The running audit, or a new one when its time has come; None when there is nothing to do. An
+    account that has just been read for the first time is told when its first one is due. Raises
+    `StaleEpoch`."""
     with held(lease) as account:
         running = Audit.objects.filter(account=account, outcome=AuditOutcome.RUNNING)
         audit = running.order_by("pk").first()
         if audit is None:
+            if account.audit_due_at is None:
+                account.audit_due_at = schedule.first_audit(now, account.audit_interval_s, random)
+                account.save(update_fields=["audit_due_at"])
             if account.audit_due_at > now:
                 return None
             audit = Audit.objects.create(
@@ -103,7 +127,7 @@ def begin_audit(lease: Lease, now: datetime) -> AuditTask | None:
             audit.until = now
             audit.save(update_fields=["until"])
             feed.append(account.pk, {"account": {"changed": [account.pk]}})
-        return AuditTask(audit.pk, audit.since, audit.until, dict(audit.progress))
+        return AuditTask(audit.pk, audit.since, audit.until, _reached(audit.progress))
 
 
 def put_off_audit(lease: Lease, now: datetime, random: float) -> None:
@@ -116,7 +140,7 @@ def keep_progress(lease: Lease, task: AuditTask) -> None:
     """Save how far it came. Raises `StaleEpoch`."""
     with held(lease):
         Audit.objects.filter(pk=task.audit_id).update(
-            progress=task.progress, listed=F("listed") + task.listed
+            progress=_kept(task.done), listed=F("listed") + task.listed
         )
     task.listed = 0
 
@@ -213,6 +237,5 @@ def _close(
 
 
 def _schedule(account: Account, now: datetime, random: float) -> None:
-    wait_s = account.audit_interval_s * (1 + JITTER * (2 * random - 1))
-    account.audit_due_at = now + timedelta(seconds=wait_s)
+    account.audit_due_at = schedule.after_success(now, account.audit_interval_s, random).at
     account.save(update_fields=["audit_due_at"])

@@ -15,7 +15,7 @@ from django.db.models import Case, F, Value, When
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import Greatest
 
-from sync import schedule, sql
+from sync import feed, schedule, sql
 from sync.models import Account, SyncRun
 from sync.services.leases import LEASE_S
 from sync.services.rows import held, notify, report, shown, stale
@@ -37,7 +37,12 @@ class Run:
     backlog: int | None
     pace: schedule.Pace
     work: frozenset[Work]  # that waits beside reading
+    has_notice: bool = False
     is_server_troubled: bool = False  # it failed others; that it answers is news
+    has_failed: bool = False  # when it was last checked
+    # The login waits for a person, or the server for another account that tries it: nothing is
+    # done but what needs neither.
+    must_not_ask: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,7 @@ def begin_run(lease: Lease, now: datetime) -> Run:
     waiting = rows.select_related("worker").annotate(
         work=RawSQL(sql.claims.WORK, []),  # noqa: S611
         is_server_troubled=RawSQL(sql.claims.IS_SERVER_TROUBLED, []),  # noqa: S611
+        must_not_ask=RawSQL(sql.claims.MUST_NOT_ASK.format(account="sync_account"), []),  # noqa: S611
     )
     account = waiting.first()
     if account is None:
@@ -85,14 +91,20 @@ def begin_run(lease: Lease, now: datetime) -> Run:
             account.current_interval_s,
             (now - account.last_news_at).total_seconds() if account.last_news_at else None,
         ),
+        has_notice=bool(account.notice),
         is_server_troubled=account.is_server_troubled,
+        must_not_ask=account.must_not_ask,
+        has_failed=account.error_count > 0,
         work=frozenset(map(Work, account.work)),
     )
 
 
-def caught_up(lease: Lease, now: datetime) -> None:
+def caught_up(lease: Lease, now: datetime, *, had_failed: bool = False) -> None:
     """The platform has told all that is new, and is waited on. Raises `StaleEpoch`."""
-    report(lease, last_sync_at=now, error_count=0)
+    with transaction.atomic():
+        if had_failed:
+            _tell_recovery(lease)
+        report(lease, last_sync_at=now, error_count=0)
 
 
 def record_login(lease: Lease, state: LoginState, session: dict[str, object] | None = None) -> None:
@@ -108,17 +120,25 @@ def record_login(lease: Lease, state: LoginState, session: dict[str, object] | N
 
 
 def note(lease: Lease, text: str, now: datetime) -> None:
-    """Something that people should see, though the check goes on. Raises `StaleEpoch`."""
-    report(lease, last_error=shown(text), last_error_at=now)
+    """Something that people should see, though the check goes on: until a reading is done
+    (`note_over`). Raises `StaleEpoch`."""
+    report(lease, notice=shown(text), notice_at=now)
+
+
+def note_over(lease: Lease) -> None:
+    """Raises `StaleEpoch`."""
+    report(lease, notice="", notice_at=None)
 
 
 def record_failure(
     lease: Lease, problem: Problem, now: datetime, random: float, worker_id: str = ""
 ) -> schedule.Decision:
     """A check failed: the error on the account, its next check, and a `SyncRun` for the first
-    failure of a series. Raises `StaleEpoch`.
+    failure of a series. The feed tells of that one, and of a login that is lost. Raises
+    `StaleEpoch`.
     """
     with held(lease) as account:
+        login_state = account.login_state
         account.error_count += 1
         account.last_error = shown(problem.error)
         account.last_error_at = now
@@ -142,6 +162,8 @@ def record_failure(
                 "next_due_at",
             ]
         )
+        if account.error_count == 1 or account.login_state != login_state:
+            feed.append(account.pk, {"account": {"changed": [account.pk]}})
         if account.error_count == 1:
             SyncRun.objects.create(
                 account=account,
@@ -159,11 +181,14 @@ def finish_run(
     now: datetime,
     synced_at: datetime | None,
     interval_s: float | None = None,
+    *,
+    had_failed: bool = False,
 ) -> None:
     """The check is over and the account free to be claimed again: when it says, or at once where
     somebody asked for that meanwhile. Raises `StaleEpoch`.
 
-    `synced_at`: when the platform said that this is all; `interval_s`: the one that now counts.
+    `synced_at`: when the platform said that this is all; `interval_s`: the one that now counts;
+    `had_failed`: the check before this one, so that its end is told.
     """
     values: dict[str, Any] = {
         "claimed_generation": None,
@@ -177,6 +202,15 @@ def finish_run(
     if synced_at is not None:
         values |= {"last_sync_at": Greatest("last_sync_at", Value(synced_at)), "error_count": 0}
     with transaction.atomic():
+        if had_failed and synced_at is not None:
+            _tell_recovery(lease)
         report(lease, **values)
         if decision.at < now + SOON:
             notify(lease.account_id)
+
+
+def _tell_recovery(lease: Lease) -> None:
+    """That the errors are over, unless a batch has told it; with the write that ends them."""
+    rows = Account.objects.filter(pk=lease.account_id, epoch=lease.epoch, error_count__gt=0)
+    if rows.exists():
+        feed.append(lease.account_id, {"account": {"changed": [lease.account_id]}})

@@ -9,10 +9,6 @@ from django.db import connection, transaction
 
 from sync import feed, sql
 
-# A platform that is waited on says every 60 s that there is nothing (`sync.engine.check.WAIT_S`),
-# and the next renewal of leases, at most 30 s later, writes it down.
-TOLD_WITHIN_S = 120.0
-
 
 @dataclass(frozen=True, slots=True)
 class Judged:
@@ -31,7 +27,7 @@ def judge_freshness(now: datetime) -> list[Judged]:
     """
     with transaction.atomic():
         with connection.cursor() as cursor:
-            cursor.execute(sql.claims.JUDGE_FRESHNESS, {"now": now, "told_within_s": TOLD_WITHIN_S})
+            cursor.execute(sql.claims.JUDGE_FRESHNESS, {"now": now})
             judged = [Judged(*row) for row in cursor.fetchall()]
         for one in judged:
             feed.append(one.account_id, {"account": {"changed": [one.account_id]}})

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -35,18 +35,24 @@ LONGEST_RETRY_S = 300.0
 # A request whose answer is lost may still be on its way: the platform is asked for it after this.
 SETTLE_S = 30.0
 LOOKED_AT = 1000  # pending replies of one account
+# An equal reply that a platform has since this one was written was noted as sent at most so long
+# before, by clocks that differ.
+CLOCKS_APART = timedelta(hours=1)
+WAITS = Q(state=ReplyState.PENDING) | Q(is_asked_for=True)  # reply_pending
 
 Target = Conversation | Post | Comment
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try to send a reply. `in_doubt`: an earlier one may have reached the platform."""
+    """One try to send a reply. `in_doubt`: an earlier one may have reached the platform;
+    `is_taken_back`: it is only asked for, and never sent again."""
 
     reply_id: int
     number: int
     outgoing: OutgoingReply
     in_doubt: bool
+    is_taken_back: bool = False
 
 
 class Queued(NamedTuple):
@@ -91,6 +97,8 @@ def queue_reply(target: Target, text: str, by: str, key: uuid.UUID | None = None
 def cancel_reply(reply_id: int) -> Reply:
     """Take a pending reply back, or give a failed one up. Cancelled twice is cancelled.
 
+    It is not sent any more. Where an attempt's answer was lost it may have been sent before
+    (`Reply.may_have_been_sent`): the platform is asked, and it is `sent` if the platform has it.
     Raises `Reply.DoesNotExist`; `Rejected` when it was sent, or while it is being sent.
     """
     with transaction.atomic():
@@ -101,9 +109,12 @@ def cancel_reply(reply_id: int) -> Reply:
             raise Rejected(_("It is too late: this reply was sent."))
         if is_being_sent(reply):
             raise Rejected(_("It is being sent right now."))
-        reply.state = ReplyState.CANCELLED.value
-        reply.save(update_fields=["state"])
+        reply.state, reply.attempts = ReplyState.CANCELLED.value, 0
+        reply.is_asked_for, reply.needs_decision = reply.may_have_been_sent, False
+        reply.save(update_fields=["state", "attempts", "is_asked_for", "needs_decision"])
         _told(reply.account_id, reply.pk, "changed")
+        if reply.is_asked_for:
+            _due_now(reply.account_id)
     return reply
 
 
@@ -112,10 +123,12 @@ def is_being_sent(reply: Reply) -> bool:
     return reply.state == ReplyState.PENDING and reply.attempted_at is not None and not reply.error
 
 
-def retry_reply(reply_id: int) -> Reply:
+def retry_reply(reply_id: int, *, send_anyway: bool = False) -> Reply:
     """Try a failed reply again; whether it was sent after all is asked first.
 
-    Raises `Reply.DoesNotExist`; `Rejected` when it did not fail, or its account is disabled.
+    `send_anyway`: a person has decided that one whose platform can't be asked is sent again, though
+    it may arrive twice. Raises `Reply.DoesNotExist`; `Rejected` when it did not fail, its account
+    is disabled, or its platform has still to be asked.
     """
     with transaction.atomic():
         reply = Reply.objects.select_for_update(no_key=True).get(pk=reply_id)
@@ -128,9 +141,16 @@ def retry_reply(reply_id: int) -> Reply:
             )
         account = Account.objects.defer("credentials", "session").get(pk=reply.account_id)
         _require_enabled(account)
+        if send_anyway and reply.attempted_at is not None:
+            if not reply.needs_decision:
+                raise Rejected(_("Try again first: the platform is asked whether it has it."))
+            reply.attempted_at = None  # no doubt is left to ask about
+            log.info("reply is sent again anyway", extra={"reply_id": reply.pk})
         reply.state, reply.attempts = ReplyState.PENDING.value, 0
-        reply.next_attempt_at = timezone.now()
-        reply.save(update_fields=["state", "attempts", "next_attempt_at"])
+        reply.next_attempt_at, reply.needs_decision = timezone.now(), False
+        reply.save(
+            update_fields=["state", "attempts", "attempted_at", "next_attempt_at", "needs_decision"]
+        )
         _told(reply.account_id, reply.pk, "changed")
         _due_now(reply.account_id)
     reply.refresh_from_db()
@@ -144,8 +164,8 @@ def begin_attempt(lease: Lease, now: datetime) -> Attempt | None:
     """Count an attempt on the oldest reply whose turn it is; None when there is none.
 
     Order is kept in each thread (a conversation, a post, a comment): a reply that waits for its
-    next attempt holds back those after it; one that failed or was cancelled does not. Raises
-    `StaleEpoch`.
+    next attempt holds back those after it; one that failed or was cancelled does not. One that was
+    taken back in doubt has its turn, too, to be asked for. Raises `StaleEpoch`.
     """
     with held(lease) as account:
         reply = _next(account.pk, now)
@@ -153,11 +173,17 @@ def begin_attempt(lease: Lease, now: datetime) -> Attempt | None:
             return None
         in_doubt = reply.attempted_at is not None
         reply.attempts += 1
-        reply.attempted_at = now
-        reply.error = ""
+        if not reply.is_asked_for:
+            reply.attempted_at, reply.error = now, ""
         reply.next_attempt_at = now + timedelta(seconds=SETTLE_S)
         reply.save(update_fields=["attempts", "attempted_at", "error", "next_attempt_at"])
-        return Attempt(reply.pk, reply.attempts, _outgoing(reply), in_doubt)
+        return Attempt(
+            reply.pk,
+            reply.attempts,
+            _outgoing(reply, _taken_ids(reply) if in_doubt else frozenset()),
+            in_doubt,
+            is_taken_back=reply.is_asked_for,
+        )
 
 
 def record_sent(attempt: Attempt, external_id: str, now: datetime) -> None:
@@ -166,33 +192,57 @@ def record_sent(attempt: Attempt, external_id: str, now: datetime) -> None:
     with transaction.atomic():
         rows = Reply.objects.filter(pk=attempt.reply_id).exclude(state=ReplyState.SENT)
         done = rows.update(
-            state=ReplyState.SENT.value, external_id=external_id[:500], sent_at=now, error=""
+            state=ReplyState.SENT.value,
+            external_id=external_id[:500],
+            sent_at=now,
+            error="",
+            is_asked_for=False,
+            needs_decision=False,
         )
         if done:
             _told(_account_of(attempt), attempt.reply_id, "changed")
 
 
-def record_refused(attempt: Attempt, error: str) -> None:
-    """The platform refuses it for good."""
-    with transaction.atomic():
-        if _current(attempt).update(state=ReplyState.FAILED.value, error=shown(error)):
-            _told(_account_of(attempt), attempt.reply_id, "changed")
+def record_refused(attempt: Attempt, error: str, *, leaves_doubt: bool = False) -> None:
+    """The platform refuses it for good, and does not have it: no doubt is left, unless of an
+    earlier attempt that the platform was not asked about (`leaves_doubt`)."""
+    values: dict[str, object] = {"error": shown(error), "state": ReplyState.FAILED.value}
+    if not leaves_doubt:
+        values["attempted_at"] = None
+    _note(attempt, values)
+
+
+def record_unknown(attempt: Attempt, error: str) -> None:
+    """The platform can't be asked whether it has what an earlier attempt may have sent: it is for a
+    person to look, and to have it sent again or not. One that was taken back is asked for no more.
+    """
+    values: dict[str, object] = {"error": shown(error), "is_asked_for": False}
+    if not attempt.is_taken_back:
+        values |= {"state": ReplyState.FAILED.value, "needs_decision": True}
+    _note(attempt, values)
+
+
+def record_absent(attempt: Attempt) -> None:
+    """The platform does not have the reply that was taken back."""
+    _note(attempt, {"attempted_at": None, "error": "", "is_asked_for": False})
 
 
 def record_doubt(
     attempt: Attempt, error: str, next_at: datetime, *, was_not_sent: bool = False
 ) -> None:
     """The attempt failed, and the platform may or may not have the reply: tried again then, or
-    failed after `MOST_ATTEMPTS`. `was_not_sent`: this is sure, and the platform need not be asked.
+    failed after `MOST_ATTEMPTS` (one that was taken back is asked for no more). `was_not_sent`:
+    this is sure, and the platform need not be asked.
     """
     is_last = attempt.number >= MOST_ATTEMPTS
-    state = ReplyState.FAILED if is_last else ReplyState.PENDING
-    values: dict[str, object] = {"state": state.value, "error": shown(error)}
+    values: dict[str, object] = {"error": shown(error), "next_attempt_at": next_at}
+    if attempt.is_taken_back:
+        values["is_asked_for"] = not is_last
+    elif is_last:
+        values["state"] = ReplyState.FAILED.value
     if was_not_sent:
         values["attempted_at"] = None
-    with transaction.atomic():
-        if _current(attempt).update(**values, next_attempt_at=next_at):
-            _told(_account_of(attempt), attempt.reply_id, "changed")
+    _note(attempt, values)
 
 
 def wait_s(attempt: Attempt, random: float, at_least_s: float) -> float:
@@ -260,19 +310,20 @@ def _same(earlier: Reply, wanted: Reply) -> Reply:
 
 def _next(account_id: int, now: datetime) -> Reply | None:
     rows = Reply.objects.select_for_update(of=("self",), no_key=True)
-    pending = rows.filter(account_id=account_id, state=ReplyState.PENDING).order_by("pk")
+    pending = rows.filter(WAITS, account_id=account_id).order_by("pk")
     held_back: set[tuple[int | None, ...]] = set()
     for reply in pending.select_related("conversation", "post", "comment")[:LOOKED_AT]:
         thread = (reply.conversation_id, reply.post_id, reply.comment_id)
-        if thread in held_back:
+        if thread in held_back and not reply.is_asked_for:
             continue
         if reply.next_attempt_at <= now:
             return reply
-        held_back.add(thread)
+        if not reply.is_asked_for:
+            held_back.add(thread)
     return None
 
 
-def _outgoing(reply: Reply) -> OutgoingReply:
+def _outgoing(reply: Reply, taken_ids: frozenset[str]) -> OutgoingReply:
     answers = _last_inbound(reply.conversation)
     return OutgoingReply(
         key=str(reply.key),
@@ -283,7 +334,20 @@ def _outgoing(reply: Reply) -> OutgoingReply:
         parent_id=reply.comment.external_id if reply.comment else "",
         answers_id=answers.external_id if answers else "",
         answers_sender_id=answers.sender_id if answers else "",
+        taken_ids=taken_ids,
     )
+
+
+def _taken_ids(reply: Reply) -> frozenset[str]:
+    """External ids that other replies hold in its conversation or below its post, at any place: a
+    list of comments may hold the answers to them (index on conversation, post)."""
+    others = Reply.objects.filter(
+        conversation=reply.conversation_id,
+        post=reply.post_id,
+        sent_at__gte=reply.created_at - CLOCKS_APART,
+    )
+    held = others.exclude(pk=reply.pk).exclude(external_id="")
+    return frozenset(held.values_list("external_id", flat=True))
 
 
 def _last_inbound(conversation: Conversation | None) -> Message | None:
@@ -297,8 +361,14 @@ def _last_inbound(conversation: Conversation | None) -> Message | None:
 def _current(attempt: Attempt) -> QuerySet[Reply]:
     """The reply, as long as this is its last attempt and nobody knows better."""
     return Reply.objects.filter(
-        pk=attempt.reply_id, state=ReplyState.PENDING, attempts=attempt.number
+        WAITS, pk=attempt.reply_id, is_asked_for=attempt.is_taken_back, attempts=attempt.number
     )
+
+
+def _note(attempt: Attempt, values: dict[str, object]) -> None:
+    with transaction.atomic():
+        if _current(attempt).update(**values):
+            _told(_account_of(attempt), attempt.reply_id, "changed")
 
 
 def _account_of(attempt: Attempt) -> int:

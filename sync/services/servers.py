@@ -31,7 +31,7 @@ def server_failed(
         opens = after.state == BreakerState.OPEN and row.state != BreakerState.OPEN
         row.state, row.failures = after.state.value, after.failures
         row.opened_at, row.retry_at = after.opened_at, after.retry_at
-        row.last_error, row.updated_at = error, now
+        row.last_error, row.updated_at, row.tried_by = error, now, None
         row.save()
     if opens:
         log.warning("%s does not answer, nobody asks it until %s: %s", row, row.retry_at, error)
@@ -51,6 +51,7 @@ def server_answered(ref: AccountRef) -> None:
             failures=0,
             opened_at=None,
             retry_at=None,
+            tried_by=None,
             updated_at=Now(),
         )
         if before.state != BreakerState.CLOSED:

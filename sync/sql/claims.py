@@ -54,7 +54,8 @@ WHERE a.id = m.id AND a.epoch = m.epoch
 # account_due for those whose time has come; a claim that an earlier process of the worker took is
 # worth nothing. The epoch rises with each claim: one live check for each account, whatever the
 # broker does with the messages. An account whose login failed waits for a person; one whose server
-# has failed too often waits for the one that tries it (`TRY_SERVERS`).
+# has failed too often waits for the one that tries it (`TRY_SERVERS`). What was pushed to either
+# waits for nobody (`CLAIM_PUSHED`).
 CLAIM = """
 UPDATE sync_account a
 SET next_due_at = %(lease_until)s, epoch = a.epoch + 1, claimed_generation = due.generation
@@ -100,7 +101,8 @@ WITH ripe AS (
     ) one
 ), tried AS (
     UPDATE sync_platformserver p
-    SET state = 'half_open', retry_at = %(trial_until)s, updated_at = %(now)s
+    SET state = 'half_open', retry_at = %(trial_until)s, tried_by_id = due.id,
+        updated_at = %(now)s
     FROM due WHERE p.id = due.server
 )
 UPDATE sync_account a
@@ -109,9 +111,60 @@ FROM due WHERE a.id = due.id
 RETURNING a.id, a.epoch, due.worker_id
 """
 
+# Whether the platform is not to be asked for `{account}`: its login waits for a person, or its
+# server for the account that tries it. server_is_there_once.
+MUST_NOT_ASK = """
+({account}.login_state = 'failed' OR EXISTS (
+    SELECT FROM sync_platformserver p
+    WHERE p.platform = {account}.platform AND p.endpoint = {account}.endpoint
+      AND p.state <> 'closed' AND p.tried_by_id IS DISTINCT FROM {account}.id
+))
+"""
+
+# The accounts that have deliveries waiting: from one to the next in delivery_pending, however many
+# wait for each. Held up are those of them that `CLAIM` leaves out; a platform that no longer pushes
+# has nobody who could read them.
+PUSHED = """
+pushed AS (
+    (SELECT account_id FROM sync_hookdelivery WHERE state = 'pending'
+     ORDER BY account_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT d.account_id FROM sync_hookdelivery d
+            WHERE d.state = 'pending' AND d.account_id > pushed.account_id
+            ORDER BY d.account_id LIMIT 1)
+    FROM pushed WHERE pushed.account_id IS NOT NULL
+)
+"""
+HELD_UP = """
+FROM pushed JOIN sync_account a ON a.id = pushed.account_id
+JOIN lifecycle_workerruntime r
+  ON r.config_id = a.worker_id AND r.state = 'running' AND r.condemned = ''
+JOIN lifecycle_workerconfig c ON c.id = a.worker_id
+WHERE a.enabled AND a.platform = ANY(%(pushing)s) AND {held_up}
+""".replace("{held_up}", MUST_NOT_ASK.format(account="a").strip())
+
+# delivery_pending and primary key, for each account that has deliveries waiting: none, as a rule.
+# What was pushed is here already, and needs neither a login nor the server.
+CLAIM_PUSHED = """
+WITH RECURSIVE {pushed}
+UPDATE sync_account a
+SET next_due_at = %(lease_until)s, epoch = a.epoch + 1, claimed_generation = due.generation
+FROM (
+    SELECT a.id, r.generation, c.worker_id
+    {held_up} AND (a.next_due_at <= %(now)s OR a.claimed_generation <> r.generation)
+    ORDER BY a.next_due_at
+    LIMIT %(most)s
+    FOR NO KEY UPDATE OF a SKIP LOCKED
+) due
+WHERE a.id = due.id
+RETURNING a.id, a.epoch, due.worker_id
+""".replace("{pushed}", PUSHED.strip()).replace("{held_up}", HELD_UP.strip())
+
 # account_due, from its beginning: few accounts wait for a worker or for a server. When the next is
-# due, and when a server may be tried: then, if an account of it is due.
+# due; when a server may be tried: then, if an account of it is due; and when one is due for which
+# nothing but deliveries wait.
 NEXT_DUE = """
+WITH RECURSIVE {pushed}
 SELECT
     (SELECT a.next_due_at FROM sync_account a
      JOIN lifecycle_workerruntime r
@@ -121,8 +174,9 @@ SELECT
          WHERE p.state <> 'closed' AND p.platform = a.platform AND p.endpoint = a.endpoint
      )
      ORDER BY a.next_due_at LIMIT 1),
-    (SELECT min(p.retry_at) FROM sync_platformserver p WHERE p.state <> 'closed')
-"""
+    (SELECT min(p.retry_at) FROM sync_platformserver p WHERE p.state <> 'closed'),
+    (SELECT min(a.next_due_at) {held_up})
+""".replace("{pushed}", PUSHED.strip()).replace("{held_up}", HELD_UP.strip())
 
 # Primary key, in its order, so that two who write for many accounts never wait for each other.
 RELEASE = """
@@ -151,14 +205,15 @@ array_remove(ARRAY[
     ) THEN 'deliveries' END,
     CASE WHEN EXISTS (
         SELECT FROM sync_reply r
-        WHERE r.account_id = sync_account.id AND r.state = 'pending'
+        WHERE r.account_id = sync_account.id AND (r.state = 'pending' OR r.is_asked_for)
           AND r.next_attempt_at <= statement_timestamp()
     ) THEN 'replies' END,
     CASE WHEN EXISTS (
         SELECT FROM sync_conversation c
         WHERE c.account_id = sync_account.id AND c.untold_read_id IS NOT NULL
     ) THEN 'marks' END,
-    CASE WHEN sync_account.audit_due_at <= statement_timestamp() THEN 'audits' END
+    CASE WHEN coalesce(sync_account.audit_due_at, '-infinity') <= statement_timestamp()
+    THEN 'audits' END
 ], NULL)
 """
 
@@ -198,17 +253,15 @@ LEFT JOIN renewed ON renewed.id = held.id
 """.replace("{work}", WORK).replace("{troubled}", IS_SERVER_TROUBLED)
 
 # All accounts, a few times a minute: who has not synced for `stalled_after_s`, or for two of its
-# intervals where they are longer, or for the time in which a wait without news is told. A change by
-# people gives it that time anew. Only rows that change are locked; one that is being written just
-# then is looked at again next time.
+# intervals where they are longer. A change by people gives it that time anew. Only rows that change
+# are locked; one that is being written just then is looked at again next time.
 JUDGE_FRESHNESS = """
 WITH changed AS (
     SELECT a.id, j.is_stalled FROM sync_account a CROSS JOIN LATERAL (
         SELECT a.enabled AND a.login_state <> 'failed'
            AND greatest(coalesce(a.last_sync_at, a.created_at), a.updated_at) < %(now)s
                - make_interval(secs => greatest(
-                     a.stalled_after_s, 2 * coalesce(a.current_interval_s, a.interval_s),
-                     %(told_within_s)s
+                     a.stalled_after_s, 2 * coalesce(a.current_interval_s, a.interval_s)
                  )) AS is_stalled
     ) j
     WHERE j.is_stalled <> (a.stalled_since IS NOT NULL)

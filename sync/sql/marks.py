@@ -20,13 +20,18 @@ WHERE m.direction = 'inbound' AND NOT m.is_read AND m.conversation_id IN (
 )
 """
 
-# Primary key of the conversations; the index (conversation, -sent_at, -id) gives the last message.
-# `upto` null: to its end.
+# Primary key of the conversations; the index (conversation, -sent_at, -id), from its newest end, to
+# the last message that we received: some platforms take a mark at no other, and none can find one
+# that is gone. `upto` null: to its end.
 QUEUE_MARKS = """
-UPDATE sync_conversation c SET untold_read_id = coalesce(%(upto)s::bigint, (
-    SELECT m.id FROM sync_message m WHERE m.conversation_id = c.id
+UPDATE sync_conversation c SET untold_read_id = coalesce((
+    SELECT m.id FROM sync_message m
+    WHERE m.conversation_id = c.id AND m.direction = 'inbound' AND NOT m.is_deleted
+      AND (%(upto)s::bigint IS NULL OR (m.sent_at, m.id) <= (
+          SELECT u.sent_at, u.id FROM sync_message u WHERE u.id = %(upto)s
+      ))
     ORDER BY m.sent_at DESC, m.id DESC LIMIT 1
-))
+), c.untold_read_id)
 WHERE c.id = ANY(%(ids)s)
 """
 

@@ -1,7 +1,8 @@
 """Writing conversations and messages in sets.
 
-They are copied into session-local staging tables, compared with what is stored, and only new and
-changed ones are written. A replayed batch thus writes no WAL.
+What the store holds to the letter is found first and goes no further. The others are copied into a
+session-local staging table, compared by the rules, and only new and changed ones are written. A
+replayed batch thus writes no WAL.
 """
 
 from __future__ import annotations
@@ -10,11 +11,23 @@ from __future__ import annotations
 # Emptied for a second batch in one transaction; otherwise empty already, and the delete is free.
 STAGE_MESSAGES = """
 CREATE TEMP TABLE IF NOT EXISTS staged_message (
-    external_id text, conversation_id bigint, sender_id text, sender_name text, text text,
-    content_type text, attachments jsonb, direction text, sent_at timestamptz,
+    stored_id bigint, external_id text, conversation_id bigint, sender_id text, sender_name text,
+    text text, content_type text, attachments jsonb, direction text, sent_at timestamptz,
     edited_at timestamptz, is_deleted boolean
 ) ON COMMIT DELETE ROWS;
 DELETE FROM staged_message
+"""
+
+# message_is_there_once, one pass over the sorted ids: a quarter of a lookup for each. Bound by the
+# server, and read in binary. `ids` is a JSON array: five times cheaper to make than a text[].
+STORED_MESSAGES = """
+SELECT m.id, m.external_id, c.external_id, m.sender_id, m.sender_name, m.text, m.content_type,
+       m.direction, m.sent_at, m.edited_at, m.is_deleted, nullif(m.attachments, '[]')
+FROM sync_message m CROSS JOIN LATERAL (
+    SELECT * FROM sync_conversation t WHERE t.id = m.conversation_id LIMIT 1
+) c
+WHERE m.account_id = %(account)s
+  AND m.external_id = ANY(ARRAY(SELECT json_array_elements_text(%(ids)s)))
 """
 
 # conversation_is_there_once. `stated` is false for a conversation that only a message spoke of: it
@@ -53,13 +66,14 @@ FROM resolved
 """
 
 COPY_MESSAGES = """
-COPY staged_message (external_id, conversation_id, sender_id, sender_name, text, content_type,
-                     attachments, direction, sent_at, edited_at, is_deleted) FROM STDIN
+COPY staged_message (stored_id, external_id, conversation_id, sender_id, sender_name, text,
+                     content_type, attachments, direction, sent_at, edited_at, is_deleted)
+FROM STDIN
 """
 
-# message_is_there_once. The rules of `merge.combine` against the stored
-# row; a message stays in its conversation and keeps its direction. A deleted message needs no
-# reading. What a stored message said before is kept. Returns for each conversation: id, ids
+# Primary key, for those that `STORED_MESSAGES` found. The rules of `merge.combine` against the
+# stored row; a message stays in its conversation and keeps its direction. A deleted message needs
+# no reading. What a stored message said before is kept. Returns for each conversation: id, ids
 # inserted, ids changed, same, unread (difference).
 UPSERT_MESSAGES = """
 WITH seen AS (
@@ -74,10 +88,7 @@ WITH seen AS (
              (s.is_deleted, coalesce(s.edited_at, '-infinity'))
              >= (m.is_deleted, coalesce(m.edited_at, '-infinity')) AS newest
     FROM staged_message s
-    LEFT JOIN LATERAL (
-        SELECT * FROM sync_message t
-        WHERE t.account_id = %(account)s AND t.external_id = s.external_id LIMIT 1
-    ) m ON true
+    LEFT JOIN LATERAL (SELECT * FROM sync_message t WHERE t.id = s.stored_id LIMIT 1) m ON true
 ), resolved AS MATERIALIZED (
     SELECT external_id, missing, m_id, m_is_read,
            coalesce(m_conversation_id, conversation_id) AS conversation_id,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -12,6 +12,14 @@ from django.db.backends.utils import CursorWrapper
 from sync import sql
 from sync.models import DeadLetter
 from sync.types import OpenGap, Refused
+
+KEY = ("kind", "identity")  # and the account: dead_letter_is_there_once
+# Of a letter whose record came in a newer version: what a person made of the older one (a repair, a
+# replay, a discard) says nothing of it.
+RENEWED = [
+    *("shape", "raw", "fixed", "size", "error", "state", "resolved_at", "resolved_by"),
+    "created_at",
+]
 
 
 def keep_gaps(cursor: CursorWrapper, account_id: int, gaps: Sequence[OpenGap] | None) -> None:
@@ -35,23 +43,44 @@ def keep_gaps(cursor: CursorWrapper, account_id: int, gaps: Sequence[OpenGap] | 
 
 
 def keep_refused(account_id: int, refused: Sequence[Refused]) -> None:
-    """A row for each refusal; one that is there already (the account was read anew) stays one."""
-    DeadLetter.objects.bulk_create(
-        (
-            DeadLetter(
-                account_id=account_id,
-                kind=one.kind,
-                external_id=one.external_id,
-                identity=one.external_id or sha256(one.raw.encode(errors="replace")).hexdigest(),
-                shape=one.shape,
-                raw=_raw(one.raw),
-                size=len(one.raw.encode(errors="replace")),
-                error=one.error,
-            )
-            for one in refused
-        ),
-        ignore_conflicts=True,
+    """A row for each refusal, open. What is there already with the same raw record (the account was
+    read anew) stays as it is, also where a person replayed or discarded it; a newer version of it
+    takes its place and is open. The caller holds the account's row: nobody writes beside this.
+    """
+    if not refused:
+        return
+    last = {(letter.kind, letter.identity): letter for letter in _letters(account_id, refused)}
+    kinds, identities = zip(*last, strict=True)
+    there = DeadLetter.objects.filter(
+        account_id=account_id, kind__in=kinds, identity__in=identities
     )
+    held = {(one.kind, one.identity): _text(one.raw) for one in there.only(*KEY, "raw")}
+    DeadLetter.objects.bulk_create(
+        [letter for key, letter in last.items() if held.get(key) != _text(letter.raw)],
+        update_conflicts=True,
+        unique_fields=["account", *KEY],
+        update_fields=RENEWED,
+    )
+
+
+def _letters(account_id: int, refused: Sequence[Refused]) -> Iterator[DeadLetter]:
+    for one in refused:
+        content = one.raw.encode(errors="replace")
+        yield DeadLetter(
+            account_id=account_id,
+            kind=one.kind,
+            external_id=one.external_id,
+            identity=one.external_id or sha256(content).hexdigest(),
+            shape=one.shape,
+            raw=_raw(one.raw),
+            size=len(content),
+            error=one.error,
+        )
+
+
+def _text(raw: Mapping[str, Any]) -> str:
+    """To tell versions apart: two that are not a number are the same here."""
+    return json.dumps(raw, sort_keys=True)
 
 
 def _raw(text: str) -> dict[str, Any]:

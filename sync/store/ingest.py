@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
@@ -17,6 +17,7 @@ from sync.errors import CountsDisagree, CursorMoved, StaleEpoch
 from sync.merge import merge
 from sync.models import Account
 from sync.store.books import keep_gaps, keep_refused
+from sync.store.known import split_known
 from sync.store.records import WRITERS, Writing, Written
 from sync.types import Batch, Lease, Merged, Receipt, RecordKind
 
@@ -36,21 +37,28 @@ def ingest(
     """
     begun = time.monotonic()
     with transaction.atomic(), connection.cursor() as cursor:
-        known_cursor = _fence(cursor, lease, after_sequence)
+        known_cursor, had_failed = _fence(cursor, lease, after_sequence)
         new_cursor = known_cursor if merged.cursor is None else merged.cursor
+        was_read = merged.cursor is not None  # else pushed, fetched or repaired
         keep_gaps(cursor, lease.account_id, merged.gaps)
         if not merged.read and new_cursor == known_cursor:
             receipt = Receipt(after_sequence, read=0, new=0, changed=0, same=0, refused=0)
-            Account.objects.filter(pk=lease.account_id).update(
-                last_sync_at=Now(), error_count=0, backlog=merged.remaining
-            )
+            synced = {"last_sync_at": Now(), "error_count": 0} if was_read else {}
+            Account.objects.filter(pk=lease.account_id).update(backlog=merged.remaining, **synced)
+            if had_failed and was_read:
+                feed.append(lease.account_id, {"account": {"changed": [lease.account_id]}})
         else:
-            cursor.execute(_preparation(merged))
-            writing = Writing(cursor, lease.account_id, after_sequence + 1, merged.fetched)
-            kinds = {kind: write(writing, merged) for kind, write in WRITERS.items()}
-            receipt = _count(writing.sequence, merged, tuple(kinds.values()))
+            messages, stored = split_known(lease.account_id, merged.messages)
+            known = len(merged.messages) - len(messages)
+            differing = replace(merged, messages=messages)
+            if staging := _staging(differing):
+                cursor.execute(staging)
+            writing = Writing(cursor, lease.account_id, after_sequence + 1, merged.fetched, stored)
+            kinds = {kind: write(writing, differing) for kind, write in WRITERS.items()}
+            receipt = _count(writing.sequence, merged, known, tuple(kinds.values()))
             keep_refused(lease.account_id, merged.refused)
-            said = feed.spoken(_changes(lease.account_id, kinds, receipt))
+            recovers = had_failed and was_read
+            said = feed.spoken(_changes(lease.account_id, kinds, receipt, recovers=recovers))
             cursor.execute(
                 sql.books.COMMIT_BATCH,
                 {
@@ -60,6 +68,7 @@ def ingest(
                     "epoch": lease.epoch,
                     "worker_id": worker_id,
                     "cursor": new_cursor,
+                    "was_read": was_read,
                     "news": bool(receipt.new or receipt.changed),
                     "remaining": merged.remaining,
                     "changes": json.dumps(said) if said else None,
@@ -104,9 +113,10 @@ def ingest_batch(
     )
 
 
-def _fence(cursor: CursorWrapper, lease: Lease, after_sequence: int) -> str:
-    """Lock the account and return its cursor, if lease and sequence are still the present ones."""
-    cursor.execute(sql.books.LOCK_ACCOUNT, [lease.account_id])
+def _fence(cursor: CursorWrapper, lease: Lease, after_sequence: int) -> tuple[str, bool]:
+    """Lock the account and return its cursor, and whether its last check failed, if lease and
+    sequence are still the present ones."""
+    cursor.execute(sql.books.FENCE, [lease.account_id])
     row = cursor.fetchone()
     if row is None or row[0] != lease.epoch:
         raise StaleEpoch(lease.account_id, lease.epoch, row[0] if row else None)
@@ -114,12 +124,12 @@ def _fence(cursor: CursorWrapper, lease: Lease, after_sequence: int) -> str:
         raise CursorMoved(
             f"account {lease.account_id}: batch {after_sequence} is followed by {row[1]} already"
         )
-    return str(row[2])
+    return str(row[2]), bool(row[3])
 
 
-def _preparation(merged: Merged) -> str:
-    """How the statements are planned, and the staging tables that this batch needs."""
-    needed = [sql.books.PLANNING]
+def _staging(merged: Merged) -> str:
+    """The staging tables that this batch needs."""
+    needed = []
     if merged.messages:
         needed.append(sql.messages.STAGE_MESSAGES)
     if merged.posts or merged.comments:
@@ -129,14 +139,15 @@ def _preparation(merged: Merged) -> str:
     return ";".join(needed)
 
 
-def _count(sequence: int, merged: Merged, kinds: Sequence[Written]) -> Receipt:
-    """The receipt of what the database says it wrote. Raises `CountsDisagree`."""
+def _count(sequence: int, merged: Merged, known: int, kinds: Sequence[Written]) -> Receipt:
+    """The receipt of what the database says it wrote, and `known` before. Raises
+    `CountsDisagree`."""
     receipt = Receipt(
         sequence=sequence,
         read=merged.read,
         new=sum(len(kind.new) - kind.made for kind in kinds),
         changed=sum(len(kind.changed) for kind in kinds),
-        same=sum(kind.same for kind in kinds) + merged.repeated,
+        same=sum(kind.same for kind in kinds) + known + merged.repeated,
         refused=len(merged.refused),
         unread=sum(kind.unread for kind in kinds),
         size=merged.size,
@@ -157,7 +168,11 @@ def _totals(kinds: Mapping[RecordKind, Written]) -> dict[str, int]:
 
 
 def _changes(
-    account_id: int, kinds: Mapping[RecordKind, Written], receipt: Receipt
+    account_id: int,
+    kinds: Mapping[RecordKind, Written],
+    receipt: Receipt,
+    *,
+    recovers: bool,
 ) -> feed.Changes:
     """What the feed tells of a batch."""
     changes: dict[str, dict[str, Sequence[int]]] = {
@@ -166,6 +181,6 @@ def _changes(
     conversations = kinds[RecordKind.CONVERSATION]
     touched = {*conversations.changed, *kinds[RecordKind.MESSAGE].touched} - {*conversations.new}
     changes[RecordKind.CONVERSATION]["changed"] = sorted(touched)
-    if receipt.refused:
+    if receipt.refused or recovers:
         changes["account"] = {"changed": [account_id]}
     return changes

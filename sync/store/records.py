@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
 from typing import Any
@@ -13,6 +13,7 @@ from django.db import connection
 from django.db.backends.utils import CursorWrapper
 
 from sync import sql
+from sync.store.known import attachments_of
 from sync.types import (
     CommentRecord,
     ConversationRecord,
@@ -31,6 +32,7 @@ class Writing:
     account_id: int
     sequence: int
     fetched: bool
+    stored: Mapping[str, int] = field(default_factory=dict)  # ids of the messages that are there
     conversations: dict[str, int] = field(default_factory=dict)  # ids of those spoken of
 
     @property
@@ -92,8 +94,11 @@ def _write_messages(writing: Writing, merged: Merged) -> Written:
     """Write the messages and bring their conversations' last message and counters along."""
     if not merged.messages:
         return Written()
-    talks = writing.conversations
-    rows = (_message_row(one, talks[one.conversation_id]) for one in merged.messages)
+    talks, stored = writing.conversations, writing.stored
+    rows = (
+        (stored.get(one.external_id), *_message_row(one, talks[one.conversation_id]))
+        for one in merged.messages
+    )
     _copy(writing.cursor, sql.messages.COPY_MESSAGES, rows)
     writing.cursor.execute(sql.messages.UPSERT_MESSAGES, writing.parameters)
     counted = [(row[0], row[1] or [], row[2] or [], *row[3:]) for row in writing.cursor.fetchall()]
@@ -125,7 +130,7 @@ def _message_row(message: MessageRecord, conversation_id: int) -> tuple[Any, ...
         message.sender_name,
         message.text,
         message.content_type,
-        json.dumps([asdict(one) for one in message.attachments]) if message.attachments else "[]",
+        json.dumps(attachments_of(message)) if message.attachments else "[]",
         message.direction.value,
         message.sent_at,
         message.edited_at,

@@ -29,7 +29,7 @@ class FeedReader:
         self.told: list[str] = []  # events that are no changes
         self._stop = threading.Event()
         self._patient = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="console")
+        self._thread = threading.Thread(target=self._follow, name="console", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()

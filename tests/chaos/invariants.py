@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 
 from lifecycle.agent.roster import OVERDUE
 from lifecycle.states import NEXT, WITH_PROCESS
 from lifecycle.types import Event, State, Wish
+
+WISHED_S = 5.0  # of each graceful stop that is asked for
+LATE = re.compile(rf"{OVERDUE} ([0-9.]+) s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +164,8 @@ def exits_unknown(rows: list[LogRow]) -> list[str]:
 def overdue(rows: list[LogRow]) -> list[LogRow]:
     """Ends of workers that had used up the time of a graceful stop [L7]: what they had is lost, or
     comes back after the broker's visibility timeout."""
-    return [row for row in rows if OVERDUE in row.message]
+    had_s = ((row, LATE.search(row.message)) for row in rows)
+    return [row for row, late in had_s if late and float(late[1]) >= WISHED_S]
 
 
 def disturbed(before: dict[str, Row], after: dict[str, Row], touched: set[str]) -> list[str]:

@@ -32,8 +32,6 @@ from tests.e2e.system import System
 from tests.fake.process import FakeServer
 from tests.waiting import eventually, eventually_nothing
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(0)]
-
 MINUTES = float(os.environ.get("MUSTER_CHAOS_MINUTES") or 0)
 SHORT_SEED = 4  # the short form has the same kills each time
 CHANCE = secrets.randbelow(10**6) if MINUTES else SHORT_SEED
@@ -46,6 +44,7 @@ ROUNDS = 3 * len(VICTIMS)
 RECONNECTS = 50
 # A server's breaker and a reply's next attempt may both wait for 5 min after the last fault.
 CAUGHT_UP_S = 600.0
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(MINUTES * 60 + CAUGHT_UP_S + 900)]
 LOOK_EACH_S = 1.0  # a look at everything costs the platform and the database
 SHOWN = 20  # rows of each kind
 ACCOUNTS = """

@@ -22,6 +22,7 @@ from lifecycle.agent import process
 from lifecycle.types import ProcessRef
 from tests.chaos import fleet, sight
 from tests.chaos.faults import Fault, FillDisk, Freeze, Kill, KillTogether, SetClock, Wish
+from tests.chaos.invariants import WISHED_S
 from tests.chaos.ledger import Ledger
 from tests.chaos.work import Work
 from tests.e2e.system import System
@@ -190,14 +191,14 @@ class World:
 
     def _click(self, wish: Wish) -> None:
         """What an operator does; an answer that does not come is part of the game."""
-        options = {"graceful": wish.graceful, "timeout": 5000}
+        how = {"graceful": wish.graceful, "timeout": int(WISHED_S * 1000)}
+        options = {} if wish.verb == "start" else how
         with suppress(httpx.HTTPError):
             if len(wish.worker_ids) > 1:
                 body = {"action": wish.verb, "worker_ids": list(wish.worker_ids)}
                 self.call("/workers/batch", {**body, "options": options})
             else:
-                path = f"/workers/{wish.worker_ids[0]}/{wish.verb}"
-                self.call(path, {} if wish.verb == "start" else options)
+                self.call(f"/workers/{wish.worker_ids[0]}/{wish.verb}", options)
 
     def _who(self, target: str, worker_id: str, *, whole: bool = False) -> list[ProcessRef]:
         """The bearers of a name now; `whole`: with all children, to freeze a database."""

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import socket
 import ssl
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 
 from crm.demo.install import install
 from crm.demo.synapse import Synapse
 from tests.contract.certificates import make_certificate
 from tests.contract.dovecot import Dovecot
 from tests.contract.email_stage import Post
+from tests.contract.prosody import Prosody
 from tests.contract.smtp_server import Relay, SmtpServer
 from tests.contract.wordpress_server import WordPressServer
 from tests.fake.process import FakeServer
-from tests.waiting import eventually
+from tests.served import served
 
 CACHE = Path(os.environ.get("MUSTER_TEST_CACHE") or "~/.cache/muster").expanduser()
 
@@ -44,20 +41,8 @@ def web(transactional_db: None) -> Iterator[str]:
     """Our application under uvicorn, in this process and on the test's database."""
     from crm.asgi import application
 
-    listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        application, lifespan="off", log_config=None, timeout_graceful_shutdown=3
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
-    thread.start()
-    try:
-        eventually(lambda: server.started)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(15)
-        assert not thread.is_alive()
+    with served(application, log_config=None) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -81,6 +66,17 @@ def post(certificate: tuple[Path, Path]) -> Iterator[Post]:
         smtp.stop()
     finally:
         dovecot.close()
+
+
+@pytest.fixture(scope="session")
+def prosody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prosody]:
+    """A running Prosody."""
+    server = Prosody(tmp_path_factory.mktemp("prosody"))
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
 
 
 @pytest.fixture(scope="session")

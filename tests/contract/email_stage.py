@@ -131,6 +131,12 @@ class EmailStage(Stage):
         )
         return Sent(id_of(mail), Attachment(url, "图 a.png", "image/png", 6))
 
+    async def delete(self, thread: str, entry: str) -> None:
+        with self.imap() as imap:
+            for number in imap.search(None, "HEADER", "Message-ID", entry)[1][0].split():
+                imap.store(number.decode(), "+FLAGS", r"(\Deleted)")
+            imap.expunge()
+
     async def texts(self, thread: str) -> list[str]:
         """What the friend has of it."""
         found = []

@@ -16,6 +16,7 @@ HOST = "muster.test"
 FRIENDS = "friends.muster.test"  # a component: whoever writes to accounts is one of its addresses
 ROOMS = "rooms.muster.test"
 SECRET = "component-secret"
+PACKAGES = ("prosody", "prosody-modules")
 START_TIMEOUT_S = 20.0
 POLL_S = 0.02
 
@@ -27,13 +28,14 @@ data_path = "{home}/data"
 log = {{ warn = "{home}/prosody.log" }}
 interfaces = {{ "127.0.0.1" }}
 c2s_ports = {{ {port} }}
-legacy_ssl_ports = {{ }}
+c2s_direct_tls_ports = {{ {tls_port} }}
 component_ports = {{ {component_port} }}
 component_interfaces = {{ "127.0.0.1" }}
 modules_enabled = {{
-  "roster"; "saslauth"; "disco"; "ping"; "mam"; "carbons"; "pep"; "bookmarks"; "time"
+  "roster"; "saslauth"; "disco"; "ping"; "mam"; "carbons"; "pep"; "bookmarks"; "time"; {tls}
 }}
-modules_disabled = {{ "s2s"; "tls"; "offline" }}
+modules_disabled = {{ "s2s"; "offline" }}
+{certificate}
 authentication = "internal_hashed"
 allow_unencrypted_plain_auth = true
 c2s_require_encryption = false
@@ -50,20 +52,23 @@ Component "{friends}"
   component_secret = "{secret}"
   modules_disabled = {{ "s2s"; "offline" }}
 Component "{rooms}" "muc"
-  modules_enabled = {{ "muc_mam" }}
+  modules_enabled = {{ "muc_mam"; "muc_moderation" }}
   muc_log_by_default = true
   muc_log_all_rooms = true
   restrict_room_creation = false
 """
+TLS = 'ssl = {{ certificate = "{0}"; key = "{1}" }}'
 
 
 class Prosody:
     """One server; all that it keeps is under `home`, so that it may be killed."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, certificate: tuple[Path, Path] | None = None) -> None:
+        """With a `certificate` and its key it offers STARTTLS, and TLS from the start at
+        `tls_port`."""
         self.home = home
-        self.port, self.component_port = free_port(), free_port()
-        self._program = program("prosody", "prosody")
+        self.port, self.tls_port, self.component_port = free_port(), free_port(), free_port()
+        self._program = program("prosody", *PACKAGES)
         self._process: subprocess.Popen[bytes] | None = None
         (home / "data").mkdir()
         self._config = home / "prosody.cfg.lua"
@@ -71,6 +76,9 @@ class Prosody:
             CONFIG.format(
                 home=home,
                 port=self.port,
+                tls_port=self.tls_port if certificate else "",
+                tls='"tls"' if certificate else "",
+                certificate=TLS.format(*certificate) if certificate else "",
                 component_port=self.component_port,
                 host=HOST,
                 friends=FRIENDS,
@@ -113,7 +121,7 @@ class Prosody:
         self._control("deluser", f"{user}@{HOST}")
 
     def _control(self, *arguments: str) -> None:
-        command = [program("prosodyctl", "prosody"), "--config", str(self._config), *arguments]
+        command = [program("prosodyctl", *PACKAGES), "--config", str(self._config), *arguments]
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True)
 
 

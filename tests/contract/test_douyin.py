@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -281,7 +282,7 @@ async def test_error_codes(
 # --- replies ----------------------------------------------------------------------------------
 
 
-def reply(text: str, **target: str) -> OutgoingReply:
+def reply(text: str, **target: Any) -> OutgoingReply:
     return OutgoingReply("key", text, datetime.now(UTC), **target)
 
 
@@ -300,6 +301,21 @@ async def test_a_comment_is_answered_and_found_again(
     assert (mine.direction, mine.parent_id, mine.text) == (Direction.OUTBOUND, top, "十块")
     own = await connection.send(reply("谢谢", post_id=item))
     assert comments(await read(connection))[own].parent_id == ""
+
+
+async def test_of_two_equal_answers_the_second_is_not_taken_for_the_first(
+    stage: Stage, connection: DouyinConnection
+) -> None:
+    item = await stage.double.order("item")
+    (top,) = await stage.comment(item, "多少钱？")
+    said = reply("十块", post_id=item, parent_id=top)
+    first = await connection.send(said)
+    lost = replace(said, key="another", taken_ids=frozenset({first}))
+    assert await connection.find_sent(lost) is None, "the second one was lost on its way"
+    stage.wire.lose_answer_to("/item/comment/reply/?")
+    with pytest.raises(PlatformUnavailable):
+        await connection.send(lost)
+    assert await connection.find_sent(lost) not in (None, first)
 
 
 async def test_a_private_message_answers_one(stage: Stage, connection: DouyinConnection) -> None:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import httpx
@@ -25,6 +26,7 @@ from sync.models import Account, Conversation
 from sync.types import Batch
 from tests.db.sync_stage import lease, make_account, message
 from tests.sse import Events
+from tests.threads import alongside
 from tests.waiting import eventually
 
 EVENTS = "/api/v1/events"
@@ -124,28 +126,21 @@ def test_in_order_and_once_over_fifty_reconnects_with_four_writers(
 
     def write(seed: int) -> None:
         chance = random.Random(seed)
-        try:
-            for number in range(count):
-                with transaction.atomic():
-                    feed.append(seed, {"reply": {"new": [number]}})
-                    with connection.cursor() as cursor:
-                        cursor.execute("SELECT pg_sleep(%s)", [chance.random() * 0.01])
-        finally:
-            connection.close()
+        for number in range(count):
+            with transaction.atomic():
+                feed.append(seed, {"reply": {"new": [number]}})
+                with connection.cursor() as cursor:
+                    cursor.execute("SELECT pg_sleep(%s)", [chance.random() * 0.01])
 
-    writers = [threading.Thread(target=write, args=(seed,)) for seed in range(4)]
-    for one in writers:
-        one.start()
     seen: list[Any] = []
     last, chance, visits = str(start), random.Random(5), 0
-    while len(seen) < 4 * count:
-        visits += 1
-        most = 4 * count - len(seen)
-        with stream(client, **{"Last-Event-ID": last}) as console:
-            seen += console.changes(min(most, chance.randint(1, 15)))
-            last = str(seen[-1]["position"])
-    for one in writers:
-        one.join()
+    with alongside(*(partial(write, seed) for seed in range(4))):
+        while len(seen) < 4 * count:
+            visits += 1
+            most = 4 * count - len(seen)
+            with stream(client, **{"Last-Event-ID": last}) as console:
+                seen += console.changes(min(most, chance.randint(1, 15)))
+                last = str(seen[-1]["position"])
     assert visits > 25
     positions = [news["position"] for news in seen]
     assert positions == sorted(set(positions))
@@ -292,6 +287,9 @@ def test_a_console_that_reads_nothing_is_disconnected_and_holds_up_nobody(
         eventually(lambda: "its reader took nothing" in caplog.text)
         while slow.recv(65536):  # what was under way, and then the end
             pass
+    (told,) = (one for one in caplog.records if "its reader took nothing" in one.getMessage())
+    assert told.levelname == "INFO"
+    assert [one for one in caplog.records if one.levelname == "ERROR"] == []
 
 
 def test_a_console_that_falls_out_of_what_is_kept_comes_again(

@@ -61,8 +61,8 @@ def test_a_stop_that_is_ignored_ends_in_sigkill_at_its_deadline(host: Host) -> N
     alive = host.start("ignore=15", "ignore=3", "lines=1", "deaf")
     eventually(host.lines, "it is up")
     host.backend.stop(alive.instance, graceful=True, timeout_s=0.3)
-    said = "killed by SIGKILL (it did not stop within 0.3 s)"
-    assert str(host.gone(alive.instance).exit) == said
+    said = str(host.gone(alive.instance).exit)
+    assert said.startswith("killed by SIGKILL (it did not stop within 0.")
 
 
 def test_a_forced_stop_hastens_a_graceful_one(host: Host) -> None:
@@ -265,17 +265,21 @@ def test_a_worker_has_one_keeper_however_often_one_was_asked_for(host: Host) -> 
 
 
 def test_a_start_that_comes_late_is_taken_in(host: Host) -> None:
-    """The zygote was frozen for longer than anybody waited: its worker is known all the same."""
+    """Zygote and spare were frozen for longer than anybody waited: the worker is known all the
+    same."""
     host.kill_agent()
     host.start_agent("0.2")
     events = host.backend.watch()
     assert next(events) == Snapshot((), (), "code")
-    zygote = zygote_pid(host)
-    os.kill(zygote, signal.SIGSTOP)
+    zygote = psutil.Process(zygote_pid(host))
+    (spare,) = eventually(zygote.children, "a spare")
+    for frozen in (zygote, spare):
+        frozen.suspend()
     for _ in range(2):
         with pytest.raises(BackendUnavailable, match="did not start"):
             host.start()
-    os.kill(zygote, signal.SIGCONT)
+    for frozen in (zygote, spare):
+        frozen.resume()
     alive = next(events)
     assert isinstance(alive, Alive)
     assert eventually(lambda: host.snapshot().alive, "it is known") == (alive,)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -19,6 +18,7 @@ from lifecycle.errors import BackendUnavailable
 from lifecycle.logs.lines import Missed, Place, Splitter
 from lifecycle.types import Instance
 from tests.host import Host, eventually, running_host, spec
+from tests.threads import alongside
 
 SMALL = 20_000
 
@@ -43,12 +43,9 @@ class Follower:
         self.place = source.start
         self.is_live = False
         self.loop = asyncio.new_event_loop()
-        self.task: asyncio.Task[None] | None = None
-        self.thread = threading.Thread(target=self._run)
-        self.thread.start()
-
-    def _run(self) -> None:
         self.task = self.loop.create_task(self._follow())
+
+    def run(self) -> None:
         with suppress(asyncio.CancelledError, BackendUnavailable):
             self.loop.run_until_complete(self.task)
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
@@ -66,10 +63,8 @@ class Follower:
                     self.lines.append(line.decode())
 
     def stop(self) -> None:
-        if self.thread.is_alive() and self.task:
+        with suppress(RuntimeError):  # it has ended by itself
             self.loop.call_soon_threadsafe(self.task.cancel)
-        self.thread.join(10)
-        assert not self.thread.is_alive()
 
 
 @contextmanager
@@ -78,10 +73,8 @@ def following(
 ) -> Iterator[Follower]:
     source = host.backend.follow_log("worker-1", "stdout", LogStart(after=after, tail=tail))
     follower = Follower(source)
-    try:
+    with alongside(follower.run, end=follower.stop):
         yield follower
-    finally:
-        follower.stop()
 
 
 def flood(host: Host, generation: int = 1, *, files: int = 50) -> Instance:
@@ -163,8 +156,7 @@ def test_an_agent_that_dies_ends_a_follow_and_the_next_goes_on(host: Host) -> No
     with following(host, after=Place(1, 0)) as follower:
         eventually(partial(has, follower, 100), "some lines")
         host.kill_agent()
-        follower.thread.join(10)
-        assert not follower.thread.is_alive()
+        eventually(follower.loop.is_closed, "it ends")
     with pytest.raises(BackendUnavailable):
         host.backend.follow_log("worker-1", "stdout", LogStart(tail=1))
     host.start_agent()

@@ -4,33 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from dataclasses import replace
+from xml.etree import ElementTree as ET
 
 import pytest
 
+from sync.errors import PlatformUnavailable
 from sync.types import Direction
+from tests.contract.certificates import make_certificate
 from tests.contract.platform_contract import PlatformContract
-from tests.contract.prosody import Prosody
+from tests.contract.prosody import FRIENDS, HOST, Prosody
 from tests.contract.suite.reading import (
     conversations,
     last_cursor,
     logged_in,
     messages,
     read,
+    tell_nobody,
 )
+from tests.contract.suite.wire import wire_to
 from tests.contract.xmpp_stage import XmppStage, xmpp_stage
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
-
-
-@pytest.fixture(scope="session")
-def prosody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prosody]:
-    server = Prosody(Path(tmp_path_factory.mktemp("prosody")))
-    server.start()
-    try:
-        yield server
-    finally:
-        server.kill()
 
 
 @pytest.fixture
@@ -60,3 +55,130 @@ class TestRooms:
             assert found[sent].direction is Direction.OUTBOUND
             assert await connection.find_sent(stage.reply(room, "from us", "key")) == sent
             await connection.mark_read(room, first)
+
+    async def test_whispers_stay_between_two(self, stage: XmppStage) -> None:
+        """A private message in a room is a conversation of its own, and so is the answer."""
+        room = await stage.room("Me")
+        async with logged_in(stage) as connection:
+            cursor = last_cursor(await read(connection))
+            said = await stage.whisper(room, "Me", "between us")
+            reply = stage.reply(f"{room}/Bob", "nobody else", "key")
+            sent = await connection.send(reply)
+            assert await connection.find_sent(reply) == sent
+            found = await read(connection, cursor)
+        assert {one.conversation_id for one in messages(found).values()} == {f"{room}/Bob"}
+        assert set(messages(found)) == {said, sent}
+        assert not conversations(found)[f"{room}/Bob"].is_group
+        heard = [one.get("to") for one in stage.heard if "nobody else" in "".join(one.itertext())]
+        assert heard == [f"bob@{FRIENDS}/home"]
+
+    async def test_retractions(self, stage: XmppStage) -> None:
+        """By who wrote it, and by a moderator; nobody else."""
+        room = await stage.room("Me")
+        anas, bobs, stays = [
+            await stage.say_in_room(room, f"by {who}", who) for who in ("ana", "bob", "ana")
+        ]
+        async with logged_in(stage) as connection:
+            batches = await read(connection)
+            assert not any(one.is_deleted for one in messages(batches).values())
+            await stage.retract_in_room(room, anas, "ana")
+            await stage.retract_in_room(room, stays, "bob")
+            await stage.moderate(room, bobs)
+            news = await read(connection, last_cursor(batches))
+            afresh = await read(connection)
+        assert set(messages(news)) == {anas, bobs}
+        for found in (messages([*batches, *news]), messages(afresh)):
+            assert {id for id, one in found.items() if one.is_deleted} == {anas, bobs}
+            assert [found[anas].text, found[bobs].text, found[stays].text] == ["", "", "by ana"]
+
+    async def test_invitation_without_the_room(self, stage: XmppStage) -> None:
+        """Followed by a later stream, which also finds the bookmark; one of before is not."""
+        await stage.invite_directly()
+        async with logged_in(stage) as connection:
+            batches = await read(connection)
+            assert messages(batches) == {}
+        room = await stage.invite_directly()
+        said = await stage.say_in_room(room, "hello")
+        async with logged_in(stage) as connection:
+            found = await read(connection, last_cursor(batches))
+            assert list(conversations(found)) == [room]
+            sent = await connection.send(stage.reply(room, "here we are", "key"))
+        async with logged_in(stage) as connection:
+            found += await read(connection, last_cursor(found))
+        assert set(messages(found)) == {said, sent}
+        assert messages(found)[sent].direction is Direction.OUTBOUND
+
+    async def test_invitation_to_a_room_that_keeps_us_out(self, stage: XmppStage) -> None:
+        talk = await stage.thread()
+        nowhere = ET.Element("{jabber:x:conference}x", {"jid": f"x@nowhere.{HOST}"})
+        async with logged_in(stage) as connection:
+            cursor = last_cursor(await read(connection))
+            await stage.send(talk, nowhere)
+            said = await stage.say(talk, "still here")
+            batches = await read(connection, cursor)
+        assert list(messages(batches)) == [said]
+        (refused,) = [one for batch in batches for one in batch.refused]
+        assert (refused.kind, refused.external_id) == ("invitation", f"x@nowhere.{HOST}")
+        assert "can't be entered" in refused.error
+
+
+CERTIFICATES: dict[str, tuple[str, int, bool]] = {  # host, days left, whether we trust it
+    "good": (HOST, 30, True),
+    "other-host": ("other.test", 30, True),
+    "expired": (HOST, -1, True),
+    "self-signed": (HOST, 30, False),
+}
+
+
+@pytest.fixture(scope="class", params=CERTIFICATES)
+def encrypted(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Prosody]]:
+    """What is wrong with its certificate, and a Prosody with that."""
+    host, days_left, is_trusted = CERTIFICATES[request.param]
+    home = tmp_path_factory.mktemp("prosody")
+    made = make_certificate(home, host, days_left)
+    server = Prosody(home, made)
+    server.start()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(made[0] if is_trusted else home / "nobody.pem"))
+        yield request.param, server
+    server.kill()
+
+
+WRONG = {
+    "other-host": "not valid for 'muster.test'",
+    "expired": "certificate has expired",
+    "self-signed": "self-signed certificate",
+}
+
+
+class TestEncryption:
+    @pytest.mark.parametrize("scheme", ["xmpp", "xmpps"])
+    async def test_certificate_is_checked(
+        self, encrypted: tuple[str, Prosody], scheme: str
+    ) -> None:
+        """Also on this very machine, where a server without encryption would do."""
+        certificate, server = encrypted
+        async with wire_to(server.tls_port if scheme == "xmpps" else server.port) as wire:
+            stage = XmppStage(server, wire)
+            wire.lose_request_with("<auth")
+            account = replace(stage.account, endpoint=f"{scheme}://127.0.0.1:{wire.port}")
+            async with stage.platform.connect(account) as connection:
+                if certificate in WRONG:
+                    with pytest.raises(PlatformUnavailable, match=WRONG[certificate]):
+                        await connection.login(tell_nobody)
+                    return
+                await connection.login(tell_nobody)
+                assert await read(connection)
+
+    async def test_no_password_without_encryption(self, prosody: Prosody) -> None:
+        async with wire_to(prosody.port) as wire:
+            stage = XmppStage(prosody, wire)
+            wire.lose_request_with("<auth")
+            # Another name for this machine, which we don't know as such.
+            account = replace(stage.account, endpoint=f"xmpp://0.0.0.0:{wire.port}")
+            async with stage.platform.connect(account) as connection:
+                with pytest.raises(PlatformUnavailable, match="no encryption"):
+                    await connection.login(tell_nobody)
+        assert wire.broken == 0

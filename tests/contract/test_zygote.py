@@ -151,7 +151,10 @@ def test_workers_keep_their_code_over_a_new_agent(host: Host) -> None:
 def test_a_start_that_the_zygote_took_with_it_is_told_at_once(host: Host) -> None:
     """And may be asked for again."""
     former = zygote(host)
+    spare, *_worker = eventually(lambda: spares(host), "a spare")
     os.kill(former, signal.SIGSTOP)
+    spare.kill()
+    eventually(lambda: is_gone(spare.pid), "no spare")
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(host.start)
         folder = host.home / "run" / "workers" / "worker-1" / "1" / "spec.json"

@@ -39,7 +39,6 @@ class XmppStage(Stage):
     # Prosody's files are read from their beginning for each page; 10,000 only when asked for.
     backlog: ClassVar[int] = int(os.environ.get("MUSTER_TEST_BACKLOG", "2000"))
     lacks: ClassVar[Mapping[Ability, str]] = {
-        Ability.INVITATIONS: "nobody is asked before a chat; rooms are those of the bookmarks",
         Ability.SESSIONS: "a stream is opened with the password, and there is nothing else",
     }
 
@@ -88,6 +87,8 @@ class XmppStage(Stage):
         return f"friend-{uuid.uuid4().hex[:8]}@{FRIENDS}"
 
     async def say(self, thread: str, text: str) -> str:
+        if thread.endswith(f"@{ROOMS}"):
+            return await self.say_in_room(thread, text)
         return await self.send(thread, body(text))
 
     async def send(self, thread: str, *children: ET.Element, id: str = "") -> str:
@@ -135,18 +136,38 @@ class XmppStage(Stage):
         await iq.send(timeout=TIMEOUT_S)  # type: ignore[no-untyped-call]
         return message_id(self.jid, id)
 
-    async def room(self, nick: str) -> str:
-        """A room that Ana made and that the account has bookmarked."""
+    async def open_room(self) -> str:
+        """A room that Ana made, and Bob is in it."""
         assert self._friends
         room = f"room-{uuid.uuid4().hex[:8]}@{ROOMS}"
-        ana = f"ana@{FRIENDS}/home"
+        ana, bob = (f"{name}@{FRIENDS}/home" for name in ("ana", "bob"))
         self._friends.send_raw(
             f"<presence from='{ana}' to='{room}/Ana'><x xmlns='http://jabber.org/protocol/muc'/>"
             f"</presence><iq type='set' id='made' from='{ana}' to='{room}'>"
             "<query xmlns='http://jabber.org/protocol/muc#owner'>"
             "<x xmlns='jabber:x:data' type='submit'/></query></iq>"
+            f"<presence from='{bob}' to='{room}/Bob'><x xmlns='http://jabber.org/protocol/muc'/>"
+            "</presence>"
         )
         await self._until_done()
+        return room
+
+    async def invite(self) -> str:
+        room = await self.open_room()
+        invitation = ET.Element("{http://jabber.org/protocol/muc#user}x")
+        ET.SubElement(invitation, "{http://jabber.org/protocol/muc#user}invite", {"to": self.jid})
+        await self.to_room(room, invitation, kind="normal")
+        return room
+
+    async def invite_directly(self) -> str:
+        """Not by way of the room (XEP-0249)."""
+        room = await self.open_room()
+        await self.send(await self.thread(), ET.Element("{jabber:x:conference}x", {"jid": room}))
+        return room
+
+    async def room(self, nick: str) -> str:
+        """One that the account has bookmarked."""
+        room = await self.open_room()
         await self.say_as_account(await self.thread(), "on the phone")
         assert self._phone
         bookmark = self._phone.make_iq_set()
@@ -160,16 +181,45 @@ class XmppStage(Stage):
         await bookmark.send(timeout=TIMEOUT_S)  # type: ignore[no-untyped-call]
         return room
 
-    async def say_in_room(self, room: str, text: str) -> str:
-        """Ana's words."""
+    async def say_in_room(self, room: str, text: str, who: str = "ana") -> str:
+        return message_id(f"{room}/{who.title()}", await self.to_room(room, body(text), who=who))
+
+    async def to_room(
+        self, room: str, *children: ET.Element, who: str = "ana", kind: str = "groupchat"
+    ) -> str:
         assert self._friends
         id = uuid.uuid4().hex
-        attributes = {"from": f"ana@{FRIENDS}/home", "to": room, "type": "groupchat", "id": id}
+        attributes = {"from": f"{who}@{FRIENDS}/home", "to": room, "type": kind, "id": id}
         message = ET.Element("{jabber:component:accept}message", attributes)
-        message.append(body(text))
+        message.extend(children)
         self._friends.send_xml(message)
         await self._until_done()
-        return message_id(f"{room}/Ana", id)
+        return id
+
+    async def whisper(self, room: str, nick: str, text: str) -> str:
+        """Bob's words to one in the room."""
+        id = await self.to_room(f"{room}/{nick}", body(text), who="bob", kind="chat")
+        return message_id(f"{room}/Bob", id)
+
+    async def retract_in_room(self, room: str, entry: str, who: str) -> None:
+        retracted = ET.Element("{urn:xmpp:message-retract:1}retract", {"id": self._known_as(entry)})
+        await self.to_room(room, retracted, ET.Element("{urn:xmpp:hints}store"), who=who)
+
+    async def moderate(self, room: str, entry: str) -> None:
+        """Ana takes somebody else's message away (XEP-0425)."""
+        assert self._friends
+        iq = self._friends.make_iq_set(ito=room, ifrom=f"ana@{FRIENDS}/home")
+        target = {"id": self._known_as(entry)}
+        fastening = ET.SubElement(iq.xml, "{urn:xmpp:fasten:0}apply-to", target)
+        moderate = ET.SubElement(fastening, "{urn:xmpp:message-moderate:0}moderate")
+        ET.SubElement(moderate, "{urn:xmpp:message-retract:0}retract")
+        await iq.send(timeout=TIMEOUT_S)  # type: ignore[no-untyped-call]
+
+    def _known_as(self, entry: str) -> str:
+        """What the room calls a message."""
+        name = "{urn:xmpp:sid:0}stanza-id"
+        known = (found.find(name) for found in self.heard if found.get("id") == own_part(entry))
+        return next(str(one.get("id")) for one in known if one is not None)
 
     async def edit(self, thread: str, entry: str, text: str) -> None:
         replaced = ET.Element("{urn:xmpp:message-correct:0}replace", {"id": own_part(entry)})

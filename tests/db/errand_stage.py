@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import queue
-import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
@@ -23,8 +22,10 @@ from sync.platforms.base import Tell
 from sync.schedule import Pace
 from sync.services import Run
 from sync.types import (
+    NOTHING_DONE,
     AccountRef,
     Batch,
+    Done,
     Lease,
     Listing,
     MessageRecord,
@@ -34,6 +35,7 @@ from sync.types import (
     Refused,
 )
 from tests.db.sync_stage import TinyConnection, TinyPlatform, message
+from tests.threads import alongside
 
 
 async def pass_by(_point: str) -> None:
@@ -61,6 +63,8 @@ class OutboxPlatform(TinyPlatform):
         self.held: dict[str, MessageRecord | Refused] = {}  # what it holds, by id
         self.versions: dict[str, str] = {}
         self.windows: list[tuple[datetime, datetime]] | None = None  # newest first
+        self.goes_on = True  # a listing begins below what was listed before
+        self.listed: list[tuple[datetime, datetime]] = []
         self.fetched: list[str] = []
         self.on_login_with: Callable[[Tell], Any] | None = None
 
@@ -102,9 +106,12 @@ class OutboxConnection(TinyConnection):
         await self.platform.at("before find")
         return next((one["id"] for one in self.platform.sent if one["key"] == reply.key), None)
 
-    async def list_ids(self, since: datetime) -> AsyncIterator[Listing]:
-        until = timezone.now()
-        for begin, end in self.platform.windows or [(since, until)]:
+    async def list_ids(self, since: datetime, done: Done = NOTHING_DONE) -> AsyncIterator[Listing]:
+        reached = done.get((RecordKind.MESSAGE, ""))
+        for begin, end in self.platform.windows or [(since, timezone.now())]:
+            if reached and self.platform.goes_on and begin >= reached.since:
+                continue
+            self.platform.listed.append((begin, end))
             ids = {
                 one.external_id: self.platform.versions.get(one.external_id, "")
                 for one in self.platform.held.values()
@@ -169,29 +176,22 @@ def perform(errand: Errand, account: Account, platform: OutboxPlatform) -> None:
 
 def drive(work: Callable[[Any], Any], check: ErrandCheck) -> None:
     """Run a coroutine on a loop of its own thread, and its database calls here."""
-    failed: list[BaseException] = []
 
     def loop() -> None:
         try:
             asyncio.run(work(check))
-        except BaseException as error:  # noqa: BLE001 - raised again below
-            failed.append(error)
         finally:
             check.calls.put(None)
 
-    thread = threading.Thread(target=loop)
-    thread.start()
-    while (call := check.calls.get()) is not None:
-        answer, function, args, kwargs = call
-        if not answer.set_running_or_notify_cancel():
-            continue
-        try:
-            answer.set_result(function(*args, **kwargs))
-        except BaseException as error:  # noqa: BLE001 - raised again where it was asked
-            answer.set_exception(error)
-    thread.join()
-    if failed:
-        raise failed[0]
+    with alongside(loop, patience_s=5):
+        while (call := check.calls.get()) is not None:
+            answer, function, args, kwargs = call
+            if not answer.set_running_or_notify_cancel():
+                continue
+            try:
+                answer.set_result(function(*args, **kwargs))
+            except BaseException as error:  # noqa: BLE001 - raised again where it was asked
+                answer.set_exception(error)
 
 
 def due(account: Account) -> bool:

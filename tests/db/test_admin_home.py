@@ -9,10 +9,12 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from lifecycle.models import WorkerConfig
-from sync import services
+from sync import overview, queries, services
 from sync.models import Account
+from tests.db.api_helpers import make_account
 
 pytestmark = pytest.mark.django_db
 
@@ -38,6 +40,73 @@ def test_a_fresh_home_says_what_to_do_next(client: Client, administrator: User) 
     assert "make demo" in text
     connect(1)
     assert "What to do next" not in client.get(HOME).content.decode()
+
+
+def test_failing_means_the_same_everywhere(
+    client: Client, viewer: User, api: Any, make_config: Any
+) -> None:
+    """A lost login counts, on the home page, on the page Sync, in the list and over the API."""
+    kinds: tuple[dict[str, Any], ...] = (
+        {"login_state": "failed"},
+        {"login_state": "expired"},
+        {"error_count": 2},
+        {},
+    )
+    for number, fields in enumerate(kinds, start=1):
+        make_account(number, name=f"account {number}", last_error="refused", **fields)
+    make_account(9, name="account 9", enabled=False, error_count=3)
+    client.force_login(viewer)
+    assert "3 failing" in client.get("/admin/").content.decode()
+    assert overview.figures(timezone.now())["failing"] == queries.totals()["failing"] == 3
+    listed = client.get("/admin/sync/account/?failing=yes").content.decode()
+    names = [n for n in range(1, 10) if f"<b>account {n}</b>" in listed]
+    assert names == [1, 2, 3]
+    others = client.get("/admin/sync/account/?failing=no").content.decode()
+    assert [n for n in range(1, 10) if f"<b>account {n}</b>" in others] == [4, 9]
+    found = api(viewer).get("/api/v1/accounts?failing=true").json()["results"]
+    assert {one["name"] for one in found} == {"account 1", "account 2", "account 3"}
+    assert all(not one["error_is_over"] for one in found)
+
+
+def test_a_worker_shows_its_accounts(client: Client, viewer: User, make_config: Any) -> None:
+    config, other = make_config(worker_id="w1"), make_config(worker_id="w2")
+    for number in range(1, 13):
+        make_account(number, name=f"account {number}", worker=config)
+    make_account(20, name="in trouble", worker=config, error_count=1)
+    make_account(21, name="elsewhere", worker=other)
+    client.force_login(viewer)
+    asked = reverse("admin:sync_account_worker", args=[config.pk])
+    assert (
+        asked in client.get(f"/admin/lifecycle/workerruntime/{config.pk}/change/").content.decode()
+    )
+    page = client.get(asked).content.decode()
+    assert page.index("in trouble") < page.index("account 1<")
+    assert "elsewhere" not in page
+    assert ">13<" in page
+    assert "1 failing" in page
+    link = f"/admin/sync/account/?worker__id__exact={config.pk}"
+    assert f"{link}&amp;failing=yes" in page
+    listed = client.get(f"{link}&failing=yes").content.decode()
+    assert "in trouble" in listed
+    assert "account 12" not in listed
+
+
+def test_an_error_that_is_over_says_so(client: Client, viewer: User, api: Any) -> None:
+    account = make_account(1, last_error="connection refused", last_error_at=timezone.now())
+    client.force_login(viewer)
+    asked = reverse("admin:sync_account_proof", args=[account.pk])
+    path = f"/api/v1/accounts/{account.pk}"
+    page = client.get(asked).content.decode()
+    assert "connection refused" in page
+    assert ">over<" in page
+    assert api(viewer).get(path).json()["error_is_over"] is True
+    assert "connection refused" not in client.get("/admin/sync/account/").content.decode()
+    Account.objects.update(error_count=1)
+    page = client.get(asked).content.decode()
+    assert "still there" in page
+    assert ">over<" not in page
+    assert api(viewer).get(path).json()["error_is_over"] is False
+    assert "connection refused" in client.get("/admin/sync/account/").content.decode()
 
 
 def test_it_names_failing_accounts(client: Client, viewer: User) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,17 @@ from django.utils import timezone
 
 from sync import platforms, services
 from sync.admin.posts import tree
-from sync.models import Account, Audit, Comment, Conversation, Gap, LoginSession, Post, Reply
+from sync.models import (
+    Account,
+    Audit,
+    Comment,
+    Conversation,
+    Gap,
+    LoginSession,
+    Post,
+    RecordVersion,
+    Reply,
+)
 from sync.types import Lease, LoginSessionState, LoginStep
 from tests.db.api_helpers import make_account, make_conversation, make_message
 from tests.db.errand_stage import OutboxPlatform
@@ -130,6 +141,42 @@ def test_undo_and_try_again(client: Client, operator: User, talk: Conversation) 
     assert "oops" in shown
 
 
+def test_send_again_anyway_is_asked_back(
+    client: Client, operator: User, talk: Conversation
+) -> None:
+    client.force_login(operator)
+    write(client, "conversation", talk.pk, "oops")
+    address = reverse("admin:sync_reply_anyway", args=[Reply.objects.get().pk])
+    Reply.objects.update(state="failed", attempted_at=timezone.now(), error="no way to ask")
+    assert address not in thread(client, "conversation", talk.pk), "the platform can be asked"
+    Reply.objects.update(needs_decision=True)
+    assert address in thread(client, "conversation", talk.pk)
+    outbox = client.get(reverse("admin:sync_reply_changelist")).content.decode()
+    assert address in outbox
+    assert "failed, may have been sent" in outbox
+    assert "arrives twice" in client.get(address).content.decode()
+    assert Reply.objects.get().state == "failed", "asking does nothing yet"
+    assert "It is sent again." in client.post(address, follow=True).content.decode()
+    reply = Reply.objects.get()
+    assert (reply.state, reply.attempted_at) == ("pending", None)
+
+
+def test_what_may_have_been_sent_before_it_was_taken_back_says_so(
+    client: Client, operator: User, talk: Conversation
+) -> None:
+    client.force_login(operator)
+    write(client, "conversation", talk.pk, "oops")
+    Reply.objects.update(attempts=1, attempted_at=timezone.now(), error="the answer was lost")
+    cancel = reverse("admin:sync_reply_cancel", args=[Reply.objects.get().pk])
+    said = client.post(cancel, follow=True).content.decode()
+    assert "it may have been sent before" in said
+    beside = thread(client, "conversation", talk.pk)
+    assert "cancelled, may have been sent" in beside
+    assert "Undo" not in beside
+    outbox = reverse("admin:sync_reply_changelist")
+    assert "The platform is asked." in client.get(outbox).content.decode()
+
+
 def test_viewers_read_and_write_nothing(client: Client, viewer: User, talk: Conversation) -> None:
     client.force_login(viewer)
     reply = Reply.objects.create(account=talk.account, conversation=talk, text="hello")
@@ -180,6 +227,24 @@ def test_comments_stand_below_what_they_answer(post: Post) -> None:
     shown = [(one.external_id, depth) for one, depth in tree(list(post.comments.order_by("pk")))]
     assert shown[:5] == [("k1", 0), ("k2", 1), ("k3", 2), ("k4", 0), ("k5", 0)]
     assert sorted(shown[5:]) == [("k6", 0), ("k7", 1)], "a circle is shown, once"
+
+
+def test_a_post_and_its_comments_show_what_they_said_before(
+    client: Client, operator: User, post: Post
+) -> None:
+    comments = list(post.comments.order_by("pk"))
+    RecordVersion.objects.bulk_create(
+        RecordVersion(account=post.account, kind=kind, record_id=pk, content=said, sequence=1)
+        for kind, pk, said in (
+            ("post", post.pk, {"title": "the first title", "text": "the first <text>"}),
+            ("comment", comments[0].pk, {"text": "one thing"}),
+            ("comment", comments[0].pk, {"text": "another thing"}),
+        )
+    )
+    client.force_login(operator)
+    text = client.get(reverse("admin:sync_post_change", args=[post.pk])).content.decode()
+    assert "the first title\nthe first &lt;text&gt;" in text
+    assert text.index("2 former versions") < text.index("another thing") < text.index("one thing")
 
 
 def test_a_post_with_its_comments_costs_the_same_whatever_their_number(
@@ -245,6 +310,19 @@ def test_a_login_is_asked_for_shown_and_cancelled(
     assert session.state == "cancelled"
     ended = client.get(page, headers={"HX-Target": "live-login"})
     assert (ended.status_code, "m-ended" in ended.content.decode()) == (286, True), "polls no more"
+
+
+def test_a_notice_stands_on_the_page_with_its_time_and_is_no_error(
+    client: Client, operator: User, account: Account
+) -> None:
+    client.force_login(operator)
+    address = reverse("admin:sync_account_proof", args=[account.pk])
+    assert "notice" not in client.get(address).content.decode()
+    Account.objects.update(notice="reading anew from the start", notice_at=timezone.now())
+    shown = client.get(address).content.decode()
+    assert re.search(r"notice</dt><dd>reading anew from the start <small>.*<time", shown)
+    assert "still there" not in shown
+    assert "reading anew" in client.get(reverse("admin:sync_account_changelist")).content.decode()
 
 
 def test_the_proof_of_an_account(

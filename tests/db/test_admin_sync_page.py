@@ -122,10 +122,29 @@ def test_a_stalled_account_is_shown_everywhere(
     }
     assert names == {"Fresh", "Waits"}
     changed = api_client.patch(
-        f"/api/v1/accounts/{waits.pk}", {"stalled_after_s": 5}, format="json"
+        f"/api/v1/accounts/{waits.pk}", {"stalled_after_s": 119}, format="json"
     )
     assert changed.status_code == 400
     assert changed.json()["errors"][0]["attr"] == "stalled_after_s"
+
+
+def test_a_backlog_is_no_step_and_comments_are_counted(
+    client: Client, admin_user: User, make_config: Any
+) -> None:
+    config = make_config()
+    WorkerRuntime.objects.filter(pk=config.pk).update(
+        state="running", desired_state="running", generation=1, last_generation=1
+    )
+    now = timezone.now()
+    make_account(worker=config, last_sync_at=now, backlog=1400)
+    make_account(worker=config, last_sync_at=now, posts_total=1, comments_total=1501)
+    client.force_login(admin_user)
+    page = client.get("/admin/sync/account/").content.decode()
+    assert "catching up" in page
+    assert "about 1,400 to be read" in page
+    assert page.count("in step") == 1
+    assert "1501" in page
+    assert "comments on 1 post" in page
 
 
 def test_the_api_lists_servers_that_fail(api_client: Any, make_config: Any) -> None:

@@ -63,9 +63,21 @@ def test_a_reply_from_birth_to_end(
     path = f"{V1}/replies/{reply['id']}"
     assert client.post(f"{path}/cancel").json()["state"] == "cancelled"
     assert client.get(path).json()["state"] == "cancelled"
+    assert client.get(path).json()["may_have_been_sent"] is False
+    Reply.objects.update(attempted_at=timezone.now())
+    assert client.get(path).json()["may_have_been_sent"] is True
     assert errors_of(client.post(f"{path}/retry"), 409) == {None: "rejected"}
     Reply.objects.update(state="failed", error="no")
+    assert errors_of(client.post(f"{path}/retry", {"send_anyway": True}, format="json"), 409) == {
+        None: "rejected"
+    }
     assert client.post(f"{path}/retry").json()["state"] == "pending"
+    Reply.objects.update(state="failed", needs_decision=True)
+    assert client.get(path).json()["needs_decision"] is True
+    odd = client.post(f"{path}/retry", {"send_anyway": 7}, format="json")
+    assert errors_of(odd, 400) == {"send_anyway": "invalid"}
+    sent = client.post(f"{path}/retry", {"send_anyway": True}, format="json").json()
+    assert (sent["state"], sent["needs_decision"], sent["attempted_at"]) == ("pending", False, None)
 
 
 def test_posts_and_comments_are_answered(api_client: APIClient, account: Account) -> None:
@@ -234,4 +246,5 @@ def test_the_audit_interval_has_bounds(api_client: APIClient, account: Account) 
     for bad in (1, 10**9, "soon"):
         found = errors_of(api_client.patch(path, {"audit_interval_s": bad}, format="json"), 400)
         assert set(found) == {"audit_interval_s"}
+    assert account.audit_due_at is not None
     assert timezone.now() + timedelta(days=1) > account.audit_due_at

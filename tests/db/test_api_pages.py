@@ -7,11 +7,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
-from sync.models import Conversation
+from sync.models import Comment, Conversation, Message, Post, RecordVersion
 from tests.db.api_helpers import (
     NOON,
     V1,
@@ -126,6 +127,7 @@ LISTS = [
     "conversations",
     "conversations/{conversation}/messages",
     "messages",
+    "messages/{message}/versions",
     "posts",
     "comments",
     "sync-runs",
@@ -142,17 +144,64 @@ def test_query_counts(
     client = api(viewer)
     account = fill(accounts=1, each=1)
     conversation = account.conversations.get()
-    url = f"{V1}/{path.format(conversation=conversation.pk)}"
+    message = account.conversations.get().messages.get()
+    change(message)
+    url = f"{V1}/{path.format(conversation=conversation.pk, message=message.pk)}"
     few = _queries(client, url)
     for number in range(2, 30):
         made = make_config(worker_id=f"w{number}")
         later = make_account(100 + number, worker=made)
         make_message(make_conversation(later, number))
         make_message(conversation, 100 + number)
+        change(message)
         config.save()  # another version
     assert _queries(client, url) == few
     # The parent of a nested list is one more.
     assert few <= MOST_QUERIES + path.count("/") // 2
+
+
+def change(record: Message | Post | Comment, text: str = "before") -> None:
+    RecordVersion.objects.create(
+        account=record.account,
+        kind=str(record._meta.model_name),
+        record_id=record.pk,
+        content={"text": text, "edited_at": None, "is_deleted": False},
+        sequence=1,
+    )
+
+
+@pytest.mark.parametrize("what", [Message, Post, Comment])
+def test_what_a_record_said_before(api_client: APIClient, what: type[Any]) -> None:
+    fill(accounts=2, each=1)
+    record, other = what.objects.order_by("pk")[:2]
+    for number in range(5):
+        change(record, f"text {number}")
+    change(other, "elsewhere")
+    path = f"{V1}/{what._meta.model_name}s/{record.pk}/versions"
+    pages, url = [], f"{path}?page_size=2"
+    while url:
+        body = api_client.get(url).json()
+        pages.append([row["content"]["text"] for row in body["results"]])
+        url = body["next"]
+    assert pages == [["text 4", "text 3"], ["text 2", "text 1"], ["text 0"]]
+    assert set(api_client.get(path).json()["results"][0]) == {
+        "id", "content", "sequence", "replaced_at",
+    }  # fmt: skip
+    assert api_client.post(path).status_code == 405
+    assert errors_of(api_client.get(f"{V1}/{what._meta.model_name}s/999999/versions"), 404)
+
+
+def test_versions_take_the_rights_of_their_record(
+    api: Callable[..., APIClient], make_user: Callable[..., Any]
+) -> None:
+    fill(accounts=1, each=1)
+    posts_only = make_user("poster")
+    posts_only.user_permissions.add(Permission.objects.get(codename="view_post"))
+    client = api(posts_only)
+    assert client.get(f"{V1}/posts/{Post.objects.get().pk}/versions").status_code == 200
+    for what in (Message, Comment):
+        path = f"{V1}/{what._meta.model_name}s/{what.objects.get().pk}/versions"
+        assert client.get(path).status_code == 403
 
 
 def _queries(client: APIClient, url: str) -> int:

@@ -369,6 +369,10 @@ def test_batch_passes_its_options_on(api_client: APIClient, make_config: Maker) 
         ({}, {"action", "worker_ids"}),
         ({"action": "stop", "worker_ids": ["a"], "options": {"now": True}}, {"options.now"}),
         ({"action": "stop", "worker_ids": ["a"], "options": {"timeout": -1}}, {"options.timeout"}),
+        (
+            {"action": "start", "worker_ids": ["a"], "options": {"graceful": True, "timeout": 5}},
+            {"options.graceful", "options.timeout"},
+        ),
         ({"action": "stop", "worker_ids": ["a"], "options": None}, {"options"}),
         ({"action": "stop", "worker_ids": ["a"], "wait": True}, {"wait"}),
         ({"action": 5, "worker_ids": [None, "", "x" * 201, "\0"]}, BAD_IDS | {"action"}),

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from io import StringIO
 from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.db import connection
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +20,7 @@ from sync.models import Account, Conversation, FeedEntry, Message, SyncRun
 from sync.services.counters import recount
 from sync.types import Batch, Direction, MessageRecord, RunOutcome
 from tests.db.sync_stage import NOON, check_counters, comment, lease, make_account, message, post
+from tests.threads import alongside
 
 ROOMS = ("c1", "c2", "c3")
 
@@ -118,23 +118,13 @@ def test_unread_equals_a_recount_after_anything(done: list[Step]) -> None:
 )
 def test_unread_equals_a_recount_after_two_at_once(ours: list[Step], theirs: list[Step]) -> None:
     account = make_account()
-    failed: list[BaseException] = []
 
     def run(work: list[Step]) -> None:
-        try:
-            for step in work:
-                step(account)
-        except BaseException as error:  # noqa: BLE001 - told in the test's own thread
-            failed.append(error)
-        finally:
-            connection.close()
+        for step in work:
+            step(account)
 
-    threads = [threading.Thread(target=run, args=(work,)) for work in (ours, theirs)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failed == []
+    with alongside(partial(run, ours), partial(run, theirs)):
+        pass
     check_unread(account)
 
 

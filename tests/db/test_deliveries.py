@@ -14,7 +14,16 @@ from django.utils import timezone
 
 from sync import platforms, services, store
 from sync.errors import LoginFailed, Malformed
-from sync.models import Account, DeadLetter, Gap, HookDelivery, HookEndpoint, Message, SyncRun
+from sync.models import (
+    Account,
+    DeadLetter,
+    Gap,
+    HookDelivery,
+    HookEndpoint,
+    Message,
+    PlatformServer,
+    SyncRun,
+)
 from sync.platforms.base import Delivery, HookRequest, Hooks
 from sync.services.deliveries import Settled, Tally, count, keep_malformed, take_delivery
 from sync.tasks import prune_deliveries
@@ -105,6 +114,27 @@ def test_what_was_pushed_waits_for_no_login(account: Account, tiny: TinyPlatform
     check(account)
     assert (states(account), account.login_state) == (["done"], LoginState.FAILED)
     assert Message.objects.filter(account=account).count() == 1
+
+
+@pytest.mark.parametrize("held_up_by", ["login", "server"])
+def test_what_was_pushed_is_read_where_nothing_may_be_asked(
+    account: Account, tiny: TinyPlatform, held_up_by: str
+) -> None:
+    if held_up_by == "login":
+        Account.objects.update(login_state="failed", session={})
+    else:
+        retry_at = NOW + timedelta(hours=1)
+        PlatformServer.objects.create(platform="tiny", state="open", failures=5, retry_at=retry_at)
+    Account.objects.update(error_count=4, last_error="refused", last_error_at=NOW)
+    push(account, [1])
+    before = account.login_state if held_up_by == "server" else LoginState.FAILED
+    check(account)
+    assert (states(account), account.login_state) == (["done"], before)
+    assert (tiny.logins, tiny.reads) == (0, []), "neither logged in nor asked"
+    assert (account.error_count, account.last_error, account.last_sync_at) == (4, "refused", None)
+    assert account.claimed_generation is None
+    assert account.next_due_at <= timezone.now(), "due as soon as it may ask"
+    assert PlatformServer.objects.filter(state="closed").count() == 0
 
 
 def test_more_than_a_batch_takes_is_cut(account: Account, settings: Any) -> None:

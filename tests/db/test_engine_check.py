@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncGenerator
-from datetime import timedelta
+from collections.abc import AsyncGenerator, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -24,10 +24,10 @@ from sync.errors import (
     RateLimited,
     StaleEpoch,
 )
-from sync.models import Account, Message, PlatformServer, SyncRun
+from sync.models import Account, FeedEntry, Gap, Message, PlatformServer, SyncRun
 from sync.types import AccountRef, Batch, Lease, LoginState
 from tests.db.engine_stage import check
-from tests.db.sync_stage import TinyPlatform, make_account, message, script
+from tests.db.sync_stage import TinyConnection, TinyPlatform, make_account, message, script
 
 pytestmark = pytest.mark.django_db
 
@@ -144,6 +144,53 @@ def test_an_error_before_the_first_read_is_reported_too(
     assert check(account).last_error == "no route"
 
 
+def told(account: Account) -> int:
+    """How often the feed spoke of the account itself."""
+    return FeedEntry.objects.filter(changes__account={"changed": [account.pk]}).count()
+
+
+@pytest.mark.parametrize("last", [batch("c1", 1), batch("c1"), None], ids=["news", "cursor", ""])
+@pytest.mark.parametrize("can_wait", [False, True])
+def test_the_feed_tells_of_the_first_failure_and_of_its_end(
+    account: Account,
+    tiny: TinyPlatform,
+    monkeypatch: pytest.MonkeyPatch,
+    last: Batch | None,
+    can_wait: bool,
+) -> None:
+    tiny.on_read = script(PlatformUnavailable("away"), PlatformUnavailable("away"))
+    counts = [told(check(account)) for _ in range(2)]
+    assert counts == [1, 1]
+    tiny.on_read = script(*([last] if last else []))
+    if can_wait:
+        monkeypatch.setattr(tiny, "can_wait", True)
+        monkeypatch.setattr(engine_check.AccountCheck, "_wait", ended)
+    check(account)
+    assert (account.error_count, told(account)) == (int(can_wait), 2 + can_wait)
+    tiny.can_wait = False  # type: ignore[misc]
+    tiny.on_read = script(batch("c2", 2))
+    check(account)
+    check(account)
+    assert told(account) == 2 + 2 * can_wait
+
+
+async def ended(_check: engine_check.AccountCheck) -> None:
+    raise PlatformUnavailable("the wait was cut")
+
+
+def test_the_feed_tells_of_a_login_that_is_lost_later(account: Account, tiny: TinyPlatform) -> None:
+    tiny.on_read = script(PlatformUnavailable("away"))
+    check(account)
+
+    async def refuse(_ref: AccountRef) -> None:
+        raise LoginFailed("the token was withdrawn")
+
+    tiny.on_login = refuse
+    Account.objects.update(session={})
+    check(account)
+    assert (account.error_count, account.login_state, told(account)) == (2, "failed", 2)
+
+
 def test_a_rate_limit_is_kept(account: Account, tiny: TinyPlatform) -> None:
     tiny.on_read = script(RateLimited("slow down", 77))
     before = timezone.now()
@@ -192,15 +239,53 @@ def test_a_wrong_password_waits_for_a_person_and_is_not_shown(
     assert PASSWORD not in SyncRun.objects.get().error
 
 
-def test_an_invalid_cursor_starts_over(account: Account, tiny: TinyPlatform) -> None:
+def test_an_invalid_cursor_starts_over_and_says_so_until_that_is_done(
+    account: Account, tiny: TinyPlatform
+) -> None:
     tiny.on_read = script(batch("old", 1))
     check(account)
-    tiny.on_read = script(CursorInvalid("unknown token"), batch("new", 1, 2))
+    tiny.on_read = script(
+        CursorInvalid(f"unknown token of {PASSWORD}"),
+        batch("new", 1, 2),
+        PlatformUnavailable("cut"),
+    )
     check(account)
     assert [cursor for cursor, _ in tiny.reads] == ["", "old", ""]
-    assert (account.cursor, account.error_count) == ("new", 0)
-    assert "reading from the start" in account.last_error
-    assert Message.objects.count() == 2
+    assert (account.cursor, account.error_count) == ("new", 1)
+    assert "reading anew from the start" in account.notice
+    assert PASSWORD not in account.notice
+    assert account.notice_at
+    assert account.last_error == "cut", "a notice is no error"
+    tiny.on_read = script(batch("newer", 3))
+    check(account)
+    assert (account.notice, account.error_count) == ("", 0)
+    assert Account.objects.get().notice_at is None
+    assert Message.objects.count() == 3
+
+
+@pytest.mark.parametrize("gap", ["", "room:1", "hooks:7"])
+def test_an_adapter_that_can_reads_on_from_the_last_known_messages(
+    account: Account, tiny: TinyPlatform, monkeypatch: pytest.MonkeyPatch, gap: str
+) -> None:
+    """Where nothing below them is known to be missing; else the start is read again."""
+
+    def cursor_after(_connection: Any, known: Mapping[str, datetime]) -> str:
+        return f"after {max(known.values()):%S} in {','.join(known)}"
+
+    monkeypatch.setattr(TinyConnection, "cursor_after", cursor_after)
+    tiny.on_read = script(batch("old", 1, 2))
+    check(account)
+    if gap:
+        Gap.objects.create(account=account, key=gap)
+    tiny.on_read = script(CursorInvalid("unknown"), batch("new", 3))
+    check(account)
+    expected = "" if gap.startswith("room") else "after 02 in c1"
+    assert [cursor for cursor, _ in tiny.reads] == ["", "old", expected]
+    tiny.reads.clear()
+    tiny.on_read = script(CursorInvalid("unknown"), CursorInvalid("that, too"), batch("end", 4))
+    check(account)
+    assert tiny.reads[-1][0] == "", "what fails again is read from the start"
+    assert (account.cursor, account.error_count, Message.objects.count()) == ("end", 0, 4)
 
 
 def test_an_invalid_empty_cursor_is_a_failure(account: Account, tiny: TinyPlatform) -> None:

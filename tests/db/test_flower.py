@@ -16,6 +16,8 @@ from django.contrib.auth.models import User
 from django.db import connections
 from django.test import AsyncClient
 
+from tests.waiting import until
+
 pytestmark = pytest.mark.django_db(transaction=True)
 
 OURS = {"Sec-Fetch-Site": "same-origin"}
@@ -72,8 +74,7 @@ def ask(socket: Path) -> Callable[..., Any]:
         server = uvicorn.Server(config)
         server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
         task = asyncio.ensure_future(server._serve())
-        while not server.started:
-            await asyncio.sleep(0)
+        await until(lambda: server.started)
         try:
             return await run()
         finally:

@@ -163,10 +163,10 @@ def test_a_cancelled_login_ends_at_the_adapter(
         await tell(LoginStep(PENDING, qr_text="scan"))
         begun.set()
         try:
-            while True:
-                await asyncio.sleep(0.01)
-                if tells:
-                    await tell(LoginStep(PENDING, qr_text="scan"))
+            while tells:
+                await tell(LoginStep(PENDING, qr_text="scan"))
+            await asyncio.Event().wait()
+            raise AssertionError("never set")
         except (LoginCancelled, asyncio.CancelledError) as error:
             ended.append(type(error).__name__)
             raise
@@ -234,15 +234,15 @@ def test_an_answer_reaches_the_adapter_and_is_not_kept(
     account: Account, platform: OutboxPlatform
 ) -> None:
     got: list[object] = []
-    begun = asyncio.Event()
+    begun, given = asyncio.Event(), asyncio.Event()
     session = ask(account)
 
     async def login(tell: Tell) -> dict[str, object]:
         step = LoginStep(PENDING, "Go on there", url="https://example.org/oauth?state=s1")
-        while (answer := await tell(step)) is None:
-            begun.set()
-            await asyncio.sleep(0.01)
-        got.append(answer)
+        assert await tell(step) is None
+        begun.set()
+        await given.wait()
+        got.append(await tell(step))
         return {"token": "t"}
 
     async def answered(check: Any) -> None:
@@ -250,6 +250,7 @@ def test_an_answer_reaches_the_adapter_and_is_not_kept(
         await begun.wait()
         answer = services.answer_from(address="https://us.example.org/back?code=c%201&state=s1")
         await check.in_database(services.answer_login, session.pk, answer, timezone.now())
+        given.set()
         await work
 
     platform.on_login_with = login

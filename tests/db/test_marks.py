@@ -73,8 +73,15 @@ def test_a_mark_says_how_far_and_is_told_once(account: Account, tiny: MarkingPla
     check(account)
     store.mark_all_read(account.pk)
     check(account)
-    assert tiny.asked == [("c1", "m2"), ("c1", "m4"), ("c2", "m5")]
+    assert tiny.asked == [("c1", "m2"), ("c1", "m3"), ("c2", "m5")]
     assert store.untold(account.pk) == []
+
+
+def test_the_mark_is_at_a_message_that_we_received(account: Account, tiny: MarkingPlatform) -> None:
+    """WhatsApp and XMPP take none at our own."""
+    store.mark_read(talk("c1").pk, talk("c1").messages.get(external_id="m4").pk)
+    check(account)
+    assert tiny.asked == [("c1", "m3")]
 
 
 def test_only_the_newest_mark_of_a_conversation_is_told(
@@ -87,13 +94,24 @@ def test_only_the_newest_mark_of_a_conversation_is_told(
     assert tiny.asked == [("c1", "m3")]
 
 
+def test_a_mark_names_a_message_that_is_still_there(
+    account: Account, tiny: MarkingPlatform
+) -> None:
+    account.refresh_from_db()
+    gone = (message(3, "c1", is_deleted=True), message(4, "c1", is_deleted=True))
+    store.ingest_batch(lease(account), account.sequence, Batch(None, gone))
+    store.mark_read(talk("c1").pk)
+    check(account)
+    assert tiny.asked == [("c1", "m2")]
+
+
 def test_a_mark_waits_for_a_platform_that_is_away(account: Account, tiny: MarkingPlatform) -> None:
     store.mark_all_read()
     tiny.refuses = [PlatformUnavailable("down for maintenance")]
     assert "down for maintenance" in check(account).last_error
     assert len(store.untold(account.pk)) == 2
     assert check(account).last_error == "" or check(account).error_count == 0
-    assert tiny.asked == [("c1", "m4"), ("c1", "m4"), ("c2", "m5")]
+    assert tiny.asked == [("c1", "m3"), ("c1", "m3"), ("c2", "m5")]
     assert store.untold(account.pk) == []
 
 
@@ -103,7 +121,7 @@ def test_a_mark_that_is_refused_is_not_told_again(
     store.mark_all_read()
     tiny.refuses = [RequestRejected("no such room", 404)]
     assert check(account).error_count == 0
-    assert tiny.asked == [("c1", "m4"), ("c2", "m5")]
+    assert tiny.asked == [("c1", "m3"), ("c2", "m5")]
     assert "no such room" in caplog.text
     assert store.untold(account.pk) == []
 
@@ -114,7 +132,7 @@ def test_a_newer_mark_stays_when_an_older_one_was_told(account: Account) -> None
     store.mark_read(talk("c1").pk)
     store.told(older)
     (newer,) = store.untold(account.pk)
-    assert (older.message, newer.message) == ("m1", "m4")
+    assert (older.message, newer.message) == ("m1", "m3")
 
 
 def test_a_platform_that_takes_no_marks_gets_none(

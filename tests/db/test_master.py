@@ -25,6 +25,7 @@ from lifecycle.master import BrokerAnswers, Leave, Master, Notified, Observed, S
 from lifecycle.models import WorkerConfig, WorkerLog, WorkerRuntime
 from lifecycle.types import DeploymentType, Exit, Gone, Instance, State
 from tests.host import Host, eventually, running_host
+from tests.threads import alongside
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -47,12 +48,6 @@ def leading(*runners: DutyRunner, broker_answers: bool = True) -> Iterator[Maste
     channels = {services.CHANNEL, *(c for runner in runners for c in runner.duty.channels)}
     lead = leadership.acquire(database_url(), sorted(channels))
 
-    def decide() -> None:
-        try:
-            master.run()
-        finally:
-            connection.close()
-
     def listen() -> None:
         for channel, payload in lead.notifications():
             if channel == services.CHANNEL:
@@ -60,18 +55,18 @@ def leading(*runners: DutyRunner, broker_answers: bool = True) -> Iterator[Maste
             for runner in runners:
                 runner.notified(channel)
 
-    threads = [threading.Thread(target=decide), threading.Thread(target=listen, daemon=True)]
-    for thread in threads:
-        thread.start()
-    for runner in runners:
-        runner.start()
-    try:
-        yield master
-    finally:
+    def end() -> None:
         for runner in runners:
             runner.end()
         master.items.put(Leave())
-        threads[0].join()
+
+    threading.Thread(target=listen, daemon=True).start()  # ends with the connection
+    for runner in runners:
+        runner.start()
+    try:
+        with alongside(master.run, end=end):
+            yield master
+    finally:
         lead.give_up()
 
 
@@ -420,12 +415,10 @@ def test_two_masters_one_leads(host: Host) -> None:
         leadership.acquire(database_url(), [services.CHANNEL]).give_up()
         led.set()
 
-    thread = threading.Thread(target=second)
-    thread.start()
-    assert not led.wait(1.5)
-    first.give_up()
-    assert led.wait(5)
-    thread.join()
+    with alongside(second, end=first.give_up):
+        assert not led.wait(1.5)
+        first.give_up()
+        assert led.wait(5)
 
 
 def test_the_lead_ends_with_the_connection(host: Host) -> None:
@@ -437,9 +430,7 @@ def test_the_lead_ends_with_the_connection(host: Host) -> None:
         list(lead.notifications())
         ended.set()
 
-    thread = threading.Thread(target=listen)
-    thread.start()
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
-    assert ended.wait(5)
-    thread.join()
+    with alongside(listen):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
+        assert ended.wait(5)

@@ -73,7 +73,7 @@ def talk(account: Account) -> Conversation:
 
 def send(account: Account, platform: OutboxPlatform) -> None:
     """What the account's next check does, once replies that wait for another attempt may go."""
-    Reply.objects.filter(state="pending").update(next_attempt_at=timezone.now())
+    Reply.objects.filter(outbox.WAITS).update(next_attempt_at=timezone.now())
     perform(send_replies, account, platform)
 
 
@@ -212,8 +212,80 @@ def test_a_failed_reply_is_given_up(
     platform.at = failing(RequestRejected("no", 403))
     reply = services.queue_reply(talk, "hello", "ann").reply
     send(account, platform)
-    assert services.cancel_reply(reply.pk).state == "cancelled"
+    given_up = services.cancel_reply(reply.pk)
+    assert (given_up.state, given_up.may_have_been_sent) == ("cancelled", False), "it was refused"
     assert list(thread_replies(talk)) == []
+
+
+def cut_off(account: Account, talk: Conversation, platform: OutboxPlatform, point: str) -> Reply:
+    """A reply whose attempt failed there, and who took it back."""
+    reply = services.queue_reply(talk, "oops", "ann").reply
+    platform.at = failing(PlatformUnavailable("cut"), point=point)
+    with pytest.raises(PlatformUnavailable):
+        send(account, platform)
+    return services.cancel_reply(reply.pk)
+
+
+@pytest.mark.parametrize("point", ["before send", "sent"])
+def test_one_taken_back_in_doubt_is_asked_for_and_never_sent_again(
+    account: Account, talk: Conversation, platform: OutboxPlatform, point: str
+) -> None:
+    reply = cut_off(account, talk, platform, point)
+    assert (reply.state, reply.may_have_been_sent) == ("cancelled", True)
+    assert [one.pk for one in thread_replies(talk)] == [reply.pk]
+    assert due(account)
+    before = list(platform.texts)
+    services.queue_reply(talk, "the next", "ann")
+    perform(send_replies, account, platform)
+    assert platform.texts == [*before, "the next"], "it is not its turn yet, and holds nothing back"
+    send(account, platform)
+    reply.refresh_from_db()
+    was_sent = point == "sent"
+    assert (reply.state, reply.external_id) == (
+        ("sent", "sent-1") if was_sent else ("cancelled", "")
+    )
+    assert (reply.may_have_been_sent, reply.is_asked_for, reply.error) == (False, False, "")
+    send(account, platform)
+    assert platform.texts == [*before, "the next"]
+
+
+@pytest.mark.parametrize("why", [RequestRejected("nobody can ask", 0), NotImplementedError()])
+def test_one_taken_back_that_cannot_be_asked_for_may_have_been_sent(
+    account: Account, talk: Conversation, platform: OutboxPlatform, why: Exception
+) -> None:
+    reply = cut_off(account, talk, platform, "before send")
+    platform.at = failing(why, point="before find")
+    send(account, platform)
+    reply.refresh_from_db()
+    assert (reply.state, reply.may_have_been_sent, reply.is_asked_for) == ("cancelled", True, False)
+    assert "ask" in reply.error
+    send(account, platform)
+    assert platform.texts == []
+
+
+def test_it_is_asked_for_as_often_as_it_would_be_sent(
+    account: Account, talk: Conversation, platform: OutboxPlatform
+) -> None:
+    reply = cut_off(account, talk, platform, "sent")
+    for _ in range(outbox.MOST_ATTEMPTS):
+        reply.refresh_from_db()
+        assert reply.is_asked_for
+        platform.at = failing(PlatformUnavailable("away"), point="before find")
+        with pytest.raises(PlatformUnavailable):
+            send(account, platform)
+    reply.refresh_from_db()
+    assert (reply.state, reply.may_have_been_sent, reply.is_asked_for) == ("cancelled", True, False)
+    assert platform.texts == ["oops"]
+
+
+def test_work_waits_for_one_that_is_asked_for(
+    account: Account, talk: Conversation, platform: OutboxPlatform
+) -> None:
+    cut_off(account, talk, platform, "sent")
+    now = timezone.now()
+    assert "replies" not in services.begin_run(Lease(account.pk, account.epoch), now).work
+    Reply.objects.update(next_attempt_at=now - timedelta(seconds=1))
+    assert "replies" in services.begin_run(Lease(account.pk, account.epoch), now).work
 
 
 # --- doubts -----------------------------------------------------------------------------------
@@ -313,6 +385,96 @@ def test_what_surely_was_not_sent_is_sent_again_without_asking(
     assert states() == [("hello", "sent")]
 
 
+def lost_and_unknown(account: Account, talk: Conversation, platform: OutboxPlatform) -> Reply:
+    """A reply whose answer was lost, on a platform that can't be asked for it."""
+    reply = services.queue_reply(talk, "hello", "ann").reply
+    platform.at = failing(PlatformUnavailable("cut"), point="sent")
+    with pytest.raises(PlatformUnavailable):
+        send(account, platform)
+    platform.at = failing(*[RequestRejected("nobody can ask", 0)] * 9, point="before find")
+    send(account, platform)
+    reply.refresh_from_db()
+    assert (reply.state, reply.error) == ("failed", "nobody can ask")
+    assert reply.needs_decision
+    return reply
+
+
+def test_where_the_platform_cannot_be_asked_a_person_has_it_sent_again(
+    account: Account, talk: Conversation, platform: OutboxPlatform
+) -> None:
+    reply = lost_and_unknown(account, talk, platform)
+    services.retry_reply(reply.pk)
+    send(account, platform)
+    assert platform.texts == ["hello"], "without the decision it is never sent in doubt"
+    services.retry_reply(reply.pk, send_anyway=True)
+    send(account, platform)
+    reply.refresh_from_db()
+    assert (reply.state, reply.external_id, reply.needs_decision) == ("sent", "sent-2", False)
+    assert platform.texts == ["hello", "hello"]
+
+
+def test_a_decision_is_for_one_sending(
+    account: Account, talk: Conversation, platform: OutboxPlatform
+) -> None:
+    reply = lost_and_unknown(account, talk, platform)
+    services.retry_reply(reply.pk, send_anyway=True)
+    platform.at = failing(PlatformUnavailable("cut again"), point="sent")
+    with pytest.raises(PlatformUnavailable):
+        send(account, platform)
+    platform.at = failing(RequestRejected("nobody can ask", 0), point="before find")
+    send(account, platform)
+    reply.refresh_from_db()
+    assert (reply.state, reply.needs_decision, len(platform.texts)) == ("failed", True, 2)
+    services.cancel_reply(reply.pk)
+    reply.refresh_from_db()
+    assert (reply.needs_decision, reply.may_have_been_sent) == (False, True)
+
+
+def test_nothing_is_sent_anyway_as_long_as_the_platform_can_be_asked(
+    account: Account, talk: Conversation, platform: OutboxPlatform
+) -> None:
+    reply = services.queue_reply(talk, "hello", "ann").reply
+    for _ in range(outbox.MOST_ATTEMPTS):
+        platform.at = failing(PlatformUnavailable("away"))
+        with pytest.raises(PlatformUnavailable):
+            send(account, platform)
+    with pytest.raises(Rejected, match="asked whether it has it"):
+        services.retry_reply(reply.pk, send_anyway=True)
+    reply.refresh_from_db()
+    assert reply.state == "failed"
+
+
+def test_a_definite_refusal_leaves_no_doubt(
+    account: Account, talk: Conversation, platform: OutboxPlatform
+) -> None:
+    """Of this attempt, and of the earlier one that the platform was asked about."""
+    reply = services.queue_reply(talk, "hello", "ann").reply
+    platform.at = failing(PlatformUnavailable("cut"))
+    with pytest.raises(PlatformUnavailable):
+        send(account, platform)
+    platform.at = failing(RequestRejected("too long", 400))
+    send(account, platform)
+    reply.refresh_from_db()
+    assert (reply.state, reply.attempted_at, reply.needs_decision) == ("failed", None, False)
+    services.retry_reply(reply.pk)
+    platform.at = failing(RequestRejected("nobody can ask", 0), point="before find")
+    send(account, platform)
+    assert (states(), platform.texts) == ([("hello", "sent")], ["hello"])
+
+
+def test_a_refusal_says_nothing_of_an_attempt_that_was_not_asked_for(
+    account: Account, talk: Conversation, platform: OutboxPlatform, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(OutboxPlatform, "sends_once", True)
+    reply = services.queue_reply(talk, "hello", "ann").reply
+    platform.at = failing(PlatformUnavailable("cut"), point="sent")
+    with pytest.raises(PlatformUnavailable):
+        send(account, platform)
+    platform.at = failing(RequestRejected("you are banned", 403))
+    send(account, platform)
+    assert services.cancel_reply(reply.pk).may_have_been_sent
+
+
 def test_a_doubt_stays_one_whatever_comes_after_it(
     account: Account, talk: Conversation, platform: OutboxPlatform
 ) -> None:
@@ -345,6 +507,26 @@ def test_a_reply_says_what_it_answers(
     attempt = services.begin_attempt(Lease(account.pk, account.epoch), timezone.now())
     assert attempt is not None
     assert (attempt.outgoing.answers_id, attempt.outgoing.answers_sender_id) == ("m2", "@zoe")
+
+
+def test_in_doubt_a_reply_says_which_ids_are_taken(account: Account) -> None:
+    """Of two equal answers at one place, the lost second one is not the first."""
+    now = timezone.now()
+    k1, k2 = Comment.objects.order_by("external_id")
+    for where, sent, text in ((k1, "x-1", "yes"), (k1, "x-0", "long ago"), (k2, "x-2", "yes")):
+        one = services.queue_reply(where, text, "ann").reply
+        at = now - timedelta(days=2) if text == "long ago" else now
+        Reply.objects.filter(pk=one.pk).update(state="sent", external_id=sent, sent_at=at)
+    services.queue_reply(k1, "yes", "ann")
+    now = timezone.now()
+    lease = Lease(account.pk, account.epoch)
+    first = services.begin_attempt(lease, now)
+    assert first is not None
+    assert first.outgoing.taken_ids == frozenset(), "nothing is asked for"
+    Reply.objects.filter(outbox.WAITS).update(next_attempt_at=now)
+    again = services.begin_attempt(lease, now)
+    assert again is not None
+    assert again.outgoing.taken_ids == {"x-1", "x-2"}
 
 
 def test_a_login_that_expired_is_no_reason_to_wait(

@@ -8,13 +8,22 @@ from datetime import timedelta
 
 import pytest
 from django.core.exceptions import ValidationError
-from django.db import connection
 from django.utils import timezone
 
 from lifecycle import queries, services
 from lifecycle.errors import LostRace, Rejected, UnknownWorker
 from lifecycle.models import WorkerConfig, WorkerLog, WorkerRuntime
-from lifecycle.types import Alive, Exit, Gone, Instance, ProcessRef, State, Wish
+from lifecycle.types import (
+    STOP_TIMEOUT_MS,
+    Alive,
+    Exit,
+    Gone,
+    Instance,
+    ProcessRef,
+    State,
+    Wish,
+)
+from tests.threads import alongside
 
 pytestmark = pytest.mark.django_db
 
@@ -332,7 +341,7 @@ def test_two_masters_claim_one_start_once(make_config: Callable[..., WorkerConfi
     """[L11] The row decides who spawns, whatever two masters believe."""
     make_config(worker_id="w")
     won: list[bool] = []
-    barrier = threading.Barrier(2)
+    barrier = threading.Barrier(2, timeout=30)
 
     def claim() -> None:
         barrier.wait()
@@ -341,14 +350,9 @@ def test_two_masters_claim_one_start_once(make_config: Callable[..., WorkerConfi
             won.append(True)
         except LostRace:
             won.append(False)
-        finally:
-            connection.close()
 
-    threads = [threading.Thread(target=claim) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with alongside(claim, claim):
+        pass
     assert sorted(won) == [False, True]
 
 
@@ -396,3 +400,61 @@ def test_an_exit_that_is_not_followed_by_a_start_claims_nothing(
     gone = Gone(instance, KILLED, now, now)
     assert services.exited(gone, lambda: 0.0, lambda _runtime: None) is None
     assert queries.runtime("w").state == State.CRASHED
+
+
+def test_a_forced_stop_says_nothing_of_the_next_one(
+    make_config: Callable[..., WorkerConfig],
+) -> None:
+    """[L13] Once forced, then started again: the shutdown of the system is a graceful one."""
+    config = make_config()
+    first = bring_up(config)
+    services.request_stop(config.worker_id, "ann", graceful=False, timeout_ms=1000)
+    assert services.stopping(first, "asked to stop") == (False, 1000)
+    crashed_after(first, 1)
+    second = bring_up(config)
+    assert services.stopping(second, "the system shuts down") == (True, STOP_TIMEOUT_MS)
+
+
+def test_a_restart_says_nothing_of_the_next_stop(make_config: Callable[..., WorkerConfig]) -> None:
+    config = make_config()
+    old = bring_up(config)
+    services.request_restart(config.worker_id, "ann", timeout_ms=1000)
+    services.claim_succession(config.worker_id, old.generation + 1)
+    new = Instance(config.worker_id, old.generation + 1)
+    services.spawned(Alive(new, ProcessRef(4712, 1, "boot"), timezone.now()))
+    services.ready(new, VERSIONS)
+    assert queries.runtime(config.worker_id).stop_timeout_ms == 1000  # the old one still retires
+    crashed_after(old, 1)
+    assert services.stopping(new, "the system shuts down") == (True, STOP_TIMEOUT_MS)
+
+
+@pytest.mark.parametrize("change", [{"auto_start": True}, {"enabled": True}])
+def test_one_that_is_to_start_by_itself_from_now_on_starts(
+    make_config: Callable[..., WorkerConfig], change: dict[str, bool]
+) -> None:
+    before = {"auto_start": True, "enabled": True} | dict.fromkeys(change, False)
+    config = make_config(**before)
+    assert queries.runtime(config.worker_id).desired_state == Wish.STOPPED
+    services.update_config(config, {"description": "the same"}, "ann")
+    assert queries.runtime(config.worker_id).desired_state == Wish.STOPPED
+    services.update_config(config, change, "ann")
+    assert queries.runtime(config.worker_id).desired_state == Wish.RUNNING
+
+
+def test_what_its_keeper_rotates_by_takes_a_restart(
+    make_config: Callable[..., WorkerConfig],
+) -> None:
+    config = make_config()
+    bring_up(config)
+    services.update_config(config, {"log_max_mb": 3}, "ann")
+    assert services.outdated_workers() == [config.worker_id]
+
+
+def test_a_process_that_never_beat_is_looked_at(make_config: Callable[..., WorkerConfig]) -> None:
+    config = make_config()
+    services.request_start(config.worker_id, "ann")
+    services.claim_start(config.worker_id, 1)
+    assert queries.vitals() == []  # nothing runs yet
+    services.spawned(Alive(Instance(config.worker_id, 1), ProcessRef(1, 1, "boot"), timezone.now()))
+    (found,) = queries.vitals()
+    assert found.heartbeat_age_s is None

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from sync import feed, store
 from sync.errors import StaleEpoch
@@ -191,6 +192,63 @@ def test_refusals_without_an_id_are_told_apart_by_what_they_hold(account: Accoun
     for _ in range(2):
         put(account, refused=(one, other, one))
     assert DeadLetter.objects.count() == 2
+
+
+def _refused(text: str) -> Refused:
+    return Refused("message", "m1", json.dumps({"body": text}), f"no reading for {text}")
+
+
+@pytest.mark.parametrize("state", ["open", "replayed", "discarded"])
+def test_a_newer_version_that_is_refused_opens_the_letter_anew(
+    account: Account, state: str
+) -> None:
+    """Else nobody is told of it, an audit claims completeness, and a replay stores the old one."""
+    put(account, refused=(_refused("old"),))
+    DeadLetter.objects.update(
+        state=state, resolved_by="ann", replays=2, fixed={"kind": "message"}, created_at=NOON
+    )
+    put(account, refused=(_refused("old but read again"), _refused("newer")))
+    letter = DeadLetter.objects.get()
+    assert (letter.state, letter.resolved_at, letter.resolved_by) == ("open", None, "")
+    assert (dict(letter.raw), letter.error) == ({"body": "newer"}, "no reading for newer")
+    assert (letter.fixed, letter.replays) == (None, 2)
+    assert letter.size == len(json.dumps({"body": "newer"}))
+    assert letter.created_at > NOON, "the alarm counts it among those of this hour"
+
+
+@pytest.mark.parametrize("state", ["open", "replayed", "discarded"])
+def test_the_same_version_read_again_opens_nothing(account: Account, state: str) -> None:
+    put(account, refused=(_refused("old"),))
+    DeadLetter.objects.update(state=state, resolved_by="ann", created_at=NOON)
+    put(account, refused=(_refused("old"),))
+    letter = DeadLetter.objects.get()
+    assert (letter.state, letter.resolved_by, letter.created_at) == (state, "ann", NOON)
+
+
+def test_killed_before_the_commit_the_letter_is_as_it_was(account: Account) -> None:
+    put(account, refused=(_refused("old"),))
+    DeadLetter.objects.update(state="discarded")
+    account.refresh_from_db()
+
+    def die(_receipt: Receipt) -> None:
+        raise KeyboardInterrupt
+
+    newer = Batch("end", refused=(_refused("newer"),))
+    with pytest.raises(KeyboardInterrupt):
+        store.ingest_batch(lease(account), account.sequence, newer, within=die)
+    assert dict(DeadLetter.objects.get().raw) == {"body": "old"}
+    put(account, refused=(_refused("newer"),))
+    assert DeadLetter.objects.get().state == "open"
+
+
+def test_refusals_cost_two_statements_however_many(account: Account) -> None:
+    with CaptureQueriesContext(connection) as none:
+        put(account, message(1))
+    for count in (1, 50):
+        letters = tuple(Refused("message", f"{count}/{n}", "{}", "odd") for n in range(count))
+        with CaptureQueriesContext(connection) as some:
+            put(account, message(1 + count), refused=letters)
+        assert len(some) - len(none) == 2, [one["sql"][:80] for one in some]
 
 
 def test_every_kind_of_record_has_a_writer(account: Account) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
+import amqp
 import kombu.exceptions
 import pytest
 from django.db import connection
@@ -15,11 +16,11 @@ from django.utils import timezone
 from lifecycle import duties as lifecycle_duties
 from lifecycle.balance import Strategy
 from lifecycle.models import WorkerConfig, WorkerRuntime, own_queue
-from sync import breaker, duties, sending, services
-from sync.models import Account, PlatformServer
+from sync import breaker, duties, platforms, sending, services, sql
+from sync.models import Account, HookDelivery, PlatformServer
 from sync.schedule import DueAt
 from sync.types import AccountRef, Lease
-from tests.db.sync_stage import AccountsDuty, lease, make_account
+from tests.db.sync_stage import AccountsDuty, TinyPlatform, lease, make_account
 
 pytestmark = pytest.mark.django_db
 
@@ -263,9 +264,17 @@ def test_without_a_running_worker_nothing_is_sent(
     assert sent == []
 
 
+@pytest.mark.parametrize(
+    "error", [kombu.exceptions.OperationalError, amqp.exceptions.ConnectionError]
+)
 def test_a_broker_that_is_away_loses_nothing(
-    make_worker: Any, sent: Sent, now: datetime, monkeypatch: pytest.MonkeyPatch
+    make_worker: Any,
+    sent: Sent,
+    now: datetime,
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[Exception],
 ) -> None:
+    """Said by kombu, or by the broker's own client: that of memory:// says it as AMQP's does."""
     make_worker()
     for _ in range(3):
         make_account()
@@ -273,7 +282,7 @@ def test_a_broker_that_is_away_loses_nothing(
 
     def refuse(_producer: Any, one: sending.Claim, _expires: datetime) -> None:
         if len(reached) == 1:
-            raise kombu.exceptions.OperationalError("connection refused")
+            raise error("connection refused")
         reached.append(one.account_id)
 
     with monkeypatch.context() as away:
@@ -340,7 +349,7 @@ def test_the_number_of_queries_does_not_grow_with_the_accounts(
         duty.run(now)
     with CaptureQueriesContext(connection) as idle:
         duty.run(now)
-    assert (len(first), len(idle)) == (11, 8)
+    assert (len(first), len(idle)) == (12, 9)
 
 
 def test_a_released_claim_that_was_taken_anew_is_left_alone(now: datetime) -> None:
@@ -443,3 +452,147 @@ def test_a_closed_breaker_is_not_written(django_assert_num_queries: Any, now: da
     break_server(now, times=1)
     Account.objects.update(endpoint="https://down.test")
     assert services.begin_run(lease(account), now).is_server_troubled
+
+
+# --- what was pushed waits for no login and no server -------------------------------------------
+
+
+@pytest.fixture
+def pushing(monkeypatch: pytest.MonkeyPatch) -> TinyPlatform:
+    """The tiny platform pushes; what it pushes is read by nobody here."""
+    platform = TinyPlatform()
+    platform.hooks = object()  # type: ignore[misc, assignment]
+    monkeypatch.setattr(platforms, "registry", lambda: {"tiny": platform})
+    return platform
+
+
+def push(account: Account, count: int = 1) -> None:
+    had = account.deliveries.count()
+    HookDelivery.objects.bulk_create(
+        HookDelivery(account=account, delivery_id=f"d{n}", body=b"")
+        for n in range(had, had + count)
+    )
+
+
+def process(account: Account, now: datetime) -> None:
+    """As the check of an account that must not ask ends."""
+    account.refresh_from_db()
+    run = services.begin_run(lease(account), now)
+    assert run.must_not_ask
+    account.deliveries.update(state="done")
+    services.give_back([lease(account)], now)
+
+
+@pytest.mark.parametrize("held_up_by", ["login", "server"])
+def test_deliveries_of_an_account_that_may_not_ask_are_claimed_once(
+    make_worker: Any, sent: Sent, now: datetime, pushing: TinyPlatform, held_up_by: str
+) -> None:
+    make_worker(max_accounts=100)
+    state = "failed" if held_up_by == "login" else "success"
+    account = make_account(endpoint="https://down.test", login_state=state)
+    other = make_account(endpoint="https://down.test", login_state=state)
+    if held_up_by == "server":
+        break_server(now)
+    push(account, 3)
+    duty = AccountsDuty()
+    duty.run(now)
+    duty.run(now)
+    assert [args[0] for args, _ in sent] == [account.pk]
+    process(account, now)
+    assert duty.run(now) == now + timedelta(seconds=duties.POLL_S), "nothing is left to do for it"
+    assert len(sent) == 1
+    push(account)
+    assert duty.run(now) == now + timedelta(seconds=duties.POLL_S)
+    assert [args[0] for args, _ in sent] == [account.pk] * 2
+    other.refresh_from_db()
+    assert other.epoch == 1, "assigned, never claimed"
+
+
+def test_it_is_known_when_deliveries_that_were_claimed_are_due_again(
+    make_worker: Any, sent: Sent, now: datetime, pushing: TinyPlatform
+) -> None:
+    make_worker()
+    account = make_account(login_state="failed")
+    push(account)
+    duty = AccountsDuty()
+    duty.run(now)
+    soon = now + timedelta(seconds=2)
+    Account.objects.update(next_due_at=soon)
+    assert duty.run(now) == soon
+    duty.run(soon)
+    assert len(sent) == 2
+
+
+def test_deliveries_that_nobody_can_read_are_not_claimed(
+    make_worker: Any, sent: Sent, now: datetime, pushing: TinyPlatform
+) -> None:
+    pushing.hooks = None  # type: ignore[misc]
+    make_worker()
+    push(make_account(login_state="failed"))
+    assert AccountsDuty().run(now) == now + timedelta(seconds=duties.POLL_S)
+    assert sent == []
+
+
+def test_only_the_account_that_tries_a_server_asks_it(
+    make_worker: Any, sent: Sent, now: datetime, pushing: TinyPlatform
+) -> None:
+    make_worker(max_accounts=100)
+    accounts = [make_account(endpoint="https://down.test") for _ in range(3)]
+    server = break_server(now)
+    assert server.retry_at is not None
+    for one in accounts:
+        push(one)
+    AccountsDuty().run(server.retry_at)
+    for one in accounts:
+        one.refresh_from_db()
+    asking = [
+        one.pk
+        for one in accounts
+        if not services.begin_run(lease(one), server.retry_at).must_not_ask
+    ]
+    server.refresh_from_db()
+    assert (len(sent), asking) == (3, [server.tried_by_id])
+    again = break_server(now, times=1)
+    assert (again.state, again.tried_by_id) == ("open", None)
+    tried = Account.objects.get(pk=asking[0])
+    assert services.begin_run(lease(tried), now).must_not_ask
+
+
+def test_a_login_that_is_asked_for_is_claimed_with_all_that_waits(
+    make_worker: Any, sent: Sent, now: datetime, pushing: TinyPlatform
+) -> None:
+    make_worker()
+    account = make_account(login_state="failed")
+    push(account)
+    duty = AccountsDuty()
+    duty.run(now)
+    services.ask_login(account.pk, "ann", now)
+    duty.run(now)
+    account.refresh_from_db()
+    assert [args for args, _ in sent] == [(account.pk, 2), (account.pk, 3)]
+    assert not services.begin_run(lease(account), now).must_not_ask
+
+
+def test_a_claim_looks_at_no_account_without_deliveries(
+    make_worker: Any, now: datetime, pushing: TinyPlatform
+) -> None:
+    """10,000 accounts whose login failed, 20,000 deliveries of one of them: a handful of rows."""
+    worker = make_worker(max_accounts=20_000)
+    Account.objects.bulk_create(
+        Account(platform="tiny", identifier=f"@{n}", login_state="failed", worker=worker)
+        for n in range(10_000)
+    )
+    push(Account.objects.earliest("pk"), 20_000)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE sync_account, sync_hookdelivery")
+        values: dict[str, Any] = {"now": now, "lease_until": now, "most": 500, "pushing": ["tiny"]}
+        cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + sql.claims.CLAIM_PUSHED, values)
+        (plan,) = cursor.fetchone()
+    assert most_rows(plan[0]["Plan"]) < 10, plan
+
+
+def most_rows(node: dict[str, Any]) -> int:
+    """The most rows that any node of a plan went through."""
+    loops = node["Actual Loops"]
+    seen = (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * loops
+    return max([int(seen), *map(most_rows, node.get("Plans", []))])

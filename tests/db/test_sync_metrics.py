@@ -17,7 +17,7 @@ from lifecycle.models import WorkerConfig, WorkerRuntime
 from sync import duties, platforms, services
 from sync.engine.tally import Tally
 from sync.errors import PlatformUnavailable
-from sync.models import Account, DeadLetter, FeedEntry, PlatformServer, SyncTotal
+from sync.models import MIN_STALLED_S, Account, DeadLetter, FeedEntry, PlatformServer, SyncTotal
 from sync.types import Batch, Receipt
 from tests.db.engine_stage import check
 from tests.db.sync_stage import TinyPlatform, make_account, message, script
@@ -199,7 +199,8 @@ def test_an_account_without_a_sync_for_five_minutes_is_stalled(
         ({"enabled": False}, False),
         ({"login_state": "failed"}, False),
         ({"stalled_after_s": 3600}, False),
-        ({"stalled_after_s": 60}, True),
+        ({"stalled_after_s": 399}, True),
+        ({"stalled_after_s": 120}, True),
         ({"interval_s": 600}, False),  # it was not due yet
         ({"current_interval_s": 600.0}, False),
         ({"last_sync_at": None}, True),
@@ -216,9 +217,17 @@ def test_who_is_stalled(fields: dict[str, Any], expected: bool) -> None:
 def test_a_wait_without_news_is_no_stall() -> None:
     """It is told every 60 s, and written with the next renewal of leases."""
     account = stale_by(110)
-    Account.objects.update(stalled_after_s=60, interval_s=30)
+    Account.objects.update(stalled_after_s=MIN_STALLED_S, interval_s=30)
     services.judge_freshness(timezone.now())
     assert not is_stalled(account)
+
+
+def test_what_is_set_is_what_counts() -> None:
+    """From the smallest bound that is taken on."""
+    account = stale_by(MIN_STALLED_S + 5)
+    Account.objects.update(stalled_after_s=MIN_STALLED_S, interval_s=30)
+    services.judge_freshness(timezone.now())
+    assert is_stalled(account)
 
 
 def test_an_account_that_people_just_changed_has_its_time(viewer: User) -> None:

@@ -94,6 +94,34 @@ def test_a_server_has_one_name() -> None:
     assert account.endpoint == "https://chat.example.org:8448/Path"
 
 
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "https://chat.example.org",
+        "https://chat.example.org/",
+        " HTTPS://Chat.Example.org:443/ ",
+        "https://chat.example.org:",
+    ],
+)
+def test_the_platforms_own_address_is_the_same_as_none(
+    tiny: TinyPlatform, monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    monkeypatch.setattr(TinyPlatform, "needs_endpoint", False)
+    monkeypatch.setattr(TinyPlatform, "default_endpoint", "https://chat.example.org")
+    account = services.create_account({**FIELDS, "endpoint": ""})
+    with pytest.raises(ValidationError, match="already exists"):
+        services.create_account({**FIELDS, "endpoint": endpoint})
+    assert services.update_account(account, {"endpoint": endpoint}).endpoint == ""
+    other = services.create_account({**FIELDS, "endpoint": "http://chat.example.org:443"})
+    assert other.endpoint == "http://chat.example.org:443"
+
+
+def test_stalled_after_is_taken_from_where_it_counts() -> None:
+    account = services.create_account({**FIELDS, "stalled_after_s": 120})
+    with pytest.raises(ValidationError, match="120"):
+        services.update_account(account, {"stalled_after_s": 119})
+
+
 def test_a_new_password_ends_session_and_lease() -> None:
     account = services.create_account(FIELDS)
     Account.objects.update(session={"token": "t"}, login_state="failed", error_count=4)

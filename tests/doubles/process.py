@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import socket
@@ -14,6 +13,7 @@ from typing import Any
 import httpx
 
 from tests.contract.suite.clock import skewed
+from tests.waiting import until
 
 
 def free_port() -> int:
@@ -46,15 +46,13 @@ class DoubleProcess:
             [*module, str(self.port), str(self.file)],
             env={**os.environ, **skewed(clock_offset_s)},
         )
-        while True:  # ended by the test's own time limit
-            try:
-                _reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-            except OSError:
-                assert self._process.poll() is None, "the double did not start"
-                await asyncio.sleep(0.02)
-            else:
-                writer.close()
-                return
+        await until(self._answers)
+
+    def _answers(self) -> bool:
+        assert self._process
+        assert self._process.poll() is None, "the double did not start"
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def kill(self) -> None:
         if self._process is not None:

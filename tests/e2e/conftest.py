@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.conftest import homeserver
+from tests.contract.conftest import certificate, homeserver, post, prosody, site
 from tests.e2e.system import System
 
-__all__ = ["homeserver"]
+__all__ = ["certificate", "homeserver", "post", "prosody", "site"]
 
 
 @contextmanager
@@ -31,11 +31,16 @@ def home() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def module_system() -> Iterator[System]:
+def module_home() -> Iterator[Path]:
     with temporary_home() as path:
-        system = System(path)
-        yield system
-        system.kill_everything()
+        yield path
+
+
+@pytest.fixture(scope="module")
+def module_system(module_home: Path) -> Iterator[System]:
+    system = System(module_home)
+    yield system
+    system.kill_everything()
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ import psycopg
 from crm.env import Env
 from lifecycle.agent.layout import Home
 from lifecycle.agent.process import is_alive
+from tests.processes import kill_all, processes_of
 from tests.waiting import eventually
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -153,37 +154,12 @@ class System:
         return eventually(running)
 
     def processes(self) -> dict[int, str]:
-        """Every process of this home but ourselves, with its command line.
-
-        By its environment, or by a working directory or an open file below the home: PostgreSQL,
-        keepers and workers set a title, which overwrites what /proc shows of their environment.
-        """
-        found = {}
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit() or int(entry.name) == os.getpid():
-                continue
-            try:
-                if self._is_ours(entry):
-                    command = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
-                    found[int(entry.name)] = command.decode(errors="replace")
-            except OSError:
-                continue
-        return found
-
-    def _is_ours(self, entry: Path) -> bool:
-        if f"MUSTER_HOME={self.home}".encode() in (entry / "environ").read_bytes().split(b"\0"):
-            return True
-        links = [entry / "cwd", *(entry / "fd").iterdir()]
-        return any(str(link.readlink()).startswith(f"{self.home}/") for link in links)
+        """Every process of this home, with its command line."""
+        return processes_of(self.home)
 
     def kill_everything(self) -> None:
         """SIGKILL to every process of this home, `up` first: nobody can start anything again."""
         if self.process and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        while left := self.processes():
-            for pid in left:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
+        kill_all(self.home)

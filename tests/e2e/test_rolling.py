@@ -18,6 +18,7 @@ from celery import Celery
 from crm.env import Env
 from tests.e2e.notes import Note, notes
 from tests.e2e.system import System
+from tests.threads import alongside
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
@@ -81,14 +82,9 @@ class Traffic:
 def traffic(system: System) -> Iterator[Traffic]:
     """Each task that was sent meanwhile is executed once, and soon."""
     made = Traffic(system)
-    thread = threading.Thread(target=made.run)
-    thread.start()
-    try:
+    with alongside(made.run, end=made.end):
         eventually(lambda: len(made.done()) > 10)
         yield made
-    finally:
-        made.end()
-        thread.join()
     eventually(lambda: len(made.done()) >= len(made.sent))
     found = made.done()
     assert Counter(note.number for note in found) == Counter(made.sent)

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,12 @@ from crm.up.parts import Launch, Part, python_part
 from crm.up.state import AlreadyRunning, PartRecord, PartState, UpState, home_lock
 from crm.up.supervisor import Supervisor
 from lifecycle.agent import process
+from tests.waiting import until
 
 SLEEP = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); signal.pause()"
 STUBBORN = """
 import signal
+from tests.waiting import until
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print("deaf", flush=True)
 signal.pause()
@@ -53,12 +55,6 @@ async def supervising(env: Env, said: list[str]) -> AsyncIterator[Supervisor]:
         for record in supervisor.state.parts:
             await supervisor.end(record.name)
         await supervisor.close()
-
-
-async def until(check: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
-        while not check():
-            await asyncio.sleep(0.01)
 
 
 def test_a_part_that_dies_comes_back_and_is_written_down(env: Env) -> None:

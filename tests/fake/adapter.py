@@ -23,8 +23,10 @@ from sync.errors import (
 )
 from sync.platforms.base import Connection, Platform, Tell
 from sync.types import (
+    NOTHING_DONE,
     AccountRef,
     Batch,
+    Done,
     Listing,
     OpenGap,
     OutgoingReply,
@@ -178,9 +180,10 @@ class FakeConnection(Connection):
         found: str | None = (await self._ask("GET", "/sent", params={"key": reply.key}))["id"]
         return found
 
-    async def list_ids(self, since: datetime) -> AsyncIterator[Listing]:
+    async def list_ids(self, since: datetime, done: Done = NOTHING_DONE) -> AsyncIterator[Listing]:
         for kind in LISTED:
-            until = max(datetime.now(UTC), since) + AHEAD
+            before = done.get((kind, ""))
+            until = before.since if before else max(datetime.now(UTC), since) + AHEAD
             while until > since:
                 window = {"kind": kind.value, "since": _ms(since), "until": _ms(until)}
                 answer = await self._ask("GET", "/ids", params=window)

@@ -129,6 +129,16 @@ class TestCredentials:
 
 
 class TestPlace:
+    def test_what_was_numbered_anew_is_read_since_a_day(self) -> None:
+        place = Place(since="2026-01-01")
+        assert Place.parse(place.text()) == place
+        seen = place.seen("Sent", 7, 5).seen("INBOX", 7, 250)
+        assert [(one.folder, one.since) for one in seen.owed] == [
+            ("INBOX", "2026-01-01"), ("Sent", "2026-01-01"),
+        ]  # fmt: skip
+        later = seen.model_copy(update={"since": ""}).seen("INBOX", 7, 251)
+        assert (later.owed[0].low, later.owed[0].since) == (251, "")
+
     def test_newest_first_then_what_is_owed(self) -> None:
         place = Place().seen("INBOX", 7, 250)
         assert [(one.low, one.high) for one in place.owed] == [(1, 250)]

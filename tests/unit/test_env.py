@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from django.conf import settings
 
 from crm import env
 from crm.env_checks import BadSettings
@@ -96,3 +97,10 @@ def test_what_embedded_servers_use_is_good(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("DATABASE_URL", embedded.resolved_database_url)
     monkeypatch.setenv("BROKER_URL", embedded.resolved_broker_url)
     env.read()
+
+
+def test_a_pool_tries_to_connect_for_as_long_as_its_clients_wait() -> None:
+    """By default a pool doubles its pauses up to 128 s, and its clients give up after 10 s each
+    although the database is back."""
+    pool = settings.DATABASES["default"]["OPTIONS"]["pool"]
+    assert 0 < pool["reconnect_timeout"] <= pool["timeout"]

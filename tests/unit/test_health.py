@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifecycle.health import MEMORY_PATIENCE_S, Doctor, Vitals
+from lifecycle.health import FIRST_BEAT_S, MEMORY_PATIENCE_S, Doctor, Vitals
 from lifecycle.types import Instance
 
 LATER = 1000.0
@@ -32,6 +32,16 @@ def test_the_well_are_left_alone(doctor: Doctor) -> None:
 def test_a_silent_worker_is_ended_without_asking(doctor: Doctor) -> None:
     (found,) = doctor.examine([replace(WELL, heartbeat_age_s=31.0)], LATER)
     assert (found.cause, found.graceful) == ("no heartbeat for 31 s", False)
+
+
+def test_one_that_hangs_before_its_first_heartbeat(doctor: Doctor) -> None:
+    mute = replace(WELL, heartbeat_age_s=None)
+    assert doctor.examine([mute], LATER) == []
+    assert doctor.examine([mute], LATER + FIRST_BEAT_S) == []
+    (found,) = doctor.examine([mute], LATER + FIRST_BEAT_S + 1)
+    assert (found.cause, found.graceful) == ("no heartbeat in the 61 s since its start", False)
+    doctor.start_over(LATER + FIRST_BEAT_S + 1)
+    assert doctor.examine([mute], LATER + FIRST_BEAT_S + 2) == []
 
 
 def test_silence_means_nothing_until_we_have_watched_for_the_timeout(doctor: Doctor) -> None:
@@ -105,12 +115,16 @@ def test_nobody_is_condemned_for_what_has_not_lasted(
         now += passed
         ill = {("idle", v.instance) for v in workers if v.not_consuming}
         ill |= {("greedy", v.instance) for v in workers if v.memory_mb > v.max_memory_mb}
+        ill |= {("mute", v.instance) for v in workers if v.heartbeat_age_s is None}
         ill_since = {key: ill_since.get(key, now) for key in ill}
         for found in doctor.examine(workers, now):
             (vitals,) = (v for v in workers if v.instance == found.instance)
             idle_s = now - ill_since.get(("idle", found.instance), now)
             over_s = now - ill_since.get(("greedy", found.instance), now)
+            mute_s = now - ill_since.get(("mute", found.instance), now)
             silent_s = vitals.heartbeat_age_s or 0
             timeout_s = vitals.heartbeat_timeout_s
-            assert silent_s > timeout_s or idle_s > timeout_s or over_s >= MEMORY_PATIENCE_S
-            assert found.graceful == (silent_s <= timeout_s or now <= timeout_s)
+            is_silent = silent_s > timeout_s and now > timeout_s
+            is_silent = is_silent or mute_s > FIRST_BEAT_S
+            assert is_silent or idle_s > timeout_s or over_s >= MEMORY_PATIENCE_S
+            assert found.graceful == (not is_silent)

@@ -101,6 +101,15 @@ def test_other_events_are_not_messages(kind: str) -> None:
     assert (page.messages, page.refused, page.elsewhere) == ((), (), {})
 
 
+def test_an_event_that_is_refused_again_is_refused_as_the_same() -> None:
+    """`age` is of the answer: else each reading would look like a newer version [S6]."""
+    bad = event(content={"msgtype": "m.text"}) | {"sender": 7}
+    answers = [bad | {"unsigned": {"age": age, "m.relations": {}}} for age in (5, 5000)]
+    (one,), (again,) = (read_timeline(ROOM, [raw], NAMES, ME).refused for raw in answers)
+    assert one == again
+    assert "m.relations" in one.raw
+
+
 class TestEdits:
     def test_edit_beside_its_original(self) -> None:
         for raws in ([event(), edit("$1", "new")], [edit("$1", "new"), event()]):

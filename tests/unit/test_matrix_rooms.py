@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,10 +14,12 @@ from pydantic import ValidationError
 from sync.batches import Bounds, slices
 from sync.errors import CursorInvalid
 from sync.platforms.matrix import rooms, wire
+from sync.platforms.matrix.adapter import MatrixConnection
 from sync.platforms.matrix.batches import cut
 from sync.platforms.matrix.credentials import MatrixCredentials
 from sync.platforms.matrix.place import Gap, Invitation, Place
-from sync.types import ConversationRecord, Direction, MessageRecord, Refused
+from sync.platforms.matrix.reader import Reader
+from sync.types import AccountRef, ConversationRecord, Direction, MessageRecord, Refused
 from sync.weights import Row, weight
 
 ROOM = "!room:a.org"
@@ -196,3 +199,54 @@ class TestCredentials:
         with pytest.raises(ValidationError) as caught:
             MatrixCredentials.model_validate(given)
         assert "hush-hush" not in str(caught.value)
+
+
+class Server:
+    """Rooms with a hundred messages each, five on a page, a second between two of them."""
+
+    token = ""
+
+    async def sync(self, since: str, _wait_s: float) -> wire.SyncAnswer:
+        assert since == ""
+        timeline = {"events": [self._event(100)], "limited": True, "prev_batch": "100"}
+        join = {room: {"timeline": timeline} for room in ("!a", "!b")}
+        return wire.SyncAnswer.model_validate({"next_batch": "now", "rooms": {"join": join}})
+
+    async def history(
+        self, _room: str, start: str, _stop: str | None, _limit: int
+    ) -> wire.MessagesAnswer:
+        end = int(start) - 5
+        events = [self._event(number) for number in range(int(start) - 1, max(end, 1) - 1, -1)]
+        return wire.MessagesAnswer.model_validate(
+            {"chunk": events, "end": str(end) if end > 1 else None, "start": start}
+        )
+
+    def _event(self, number: int) -> dict[str, Any]:
+        return {
+            "event_id": f"${number}", "type": "m.room.message", "sender": "@ann:a.org",
+            "origin_server_ts": 1_700_000_000_000 + number * 1000,
+            "content": {"msgtype": "m.text", "body": "hello"},
+        }  # fmt: skip
+
+
+def test_a_cursor_that_is_lost_is_read_anew_down_to_the_last_known_message() -> None:
+    """Rooms that we know down to there, others whole."""
+    server = Server()
+    known = {"!a": datetime.fromtimestamp(1_700_000_088, UTC)}
+    client: Any = server
+    reader = Reader(client, ME)
+    connection = MatrixConnection(AccountRef(1, "matrix", ME, "http://h", {}, {}), client)
+    place = Place.parse(connection.cursor_after(known))
+    assert Place.parse(place.text()) == place, "a crash before the first answer goes on so"
+    place = asyncio.run(reader.news(place, 0)).place
+    assert place.floors == {}
+    floors = [(gap.room, gap.floor) for gap in place.gaps]
+    assert floors == [("!a", 1_700_000_088_000), ("!b", None)]
+    found = []
+    while place.gaps:
+        step = asyncio.run(reader.page(place))
+        found += [row for row in step.rows if isinstance(row, MessageRecord)]
+        place = step.place
+    of_a = [int(one.external_id[1:]) for one in found if one.conversation_id == "!a"]
+    assert (min(of_a), max(of_a)) == (80, 99), "one page of what is known, and no more"
+    assert len([one for one in found if one.conversation_id == "!b"]) == 99

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import asdict, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync.merge import LONGEST_ID, LONGEST_NAME, REPLACEMENT, UNSTORABLE, combine, merge
+from sync.merge import (
+    LONGEST_CONTENT_TYPE,
+    LONGEST_ID,
+    LONGEST_NAME,
+    REPLACEMENT,
+    UNSTORABLE,
+    combine,
+    merge,
+)
 from sync.types import (
     Attachment,
     Batch,
@@ -175,10 +183,26 @@ def test_an_edit_alone_is_a_message() -> None:
 
 
 def test_text_is_made_storable_and_names_are_cut() -> None:
-    record = message(text="a\x00b\ud800c", sender_name="n" * 600)
+    record = message(text="a\x00b\ud800c", sender_name="n" * 600, content_type="t" * 101)
     (merged,) = merge(Batch("", (record,))).messages
     assert merged.text == f"a{REPLACEMENT}b{REPLACEMENT}c"
     assert len(merged.sender_name) == LONGEST_NAME
+    assert len(merged.content_type) == LONGEST_CONTENT_TYPE
+
+
+@pytest.mark.parametrize(
+    "field", ["external_id", "conversation_id", "sender_id", "sender_name", "content_type", "text"]
+)
+def test_every_text_is_looked_at(field: str) -> None:
+    merged = merge(Batch("", (message(1, **{field: "a\x00"}), message(2))))
+    stored = [getattr(m, field) for m in merged.messages if m.external_id != "m2"]
+    assert stored in ([], [f"a{REPLACEMENT}"])
+    assert len(stored) + len(merged.refused) == 1
+
+
+def test_what_fits_is_no_copy() -> None:
+    record = message(sender_name="n" * LONGEST_NAME, text="你好", edited_at=NOON)
+    assert merge(Batch("", (record,))).messages[0] is record
 
 
 @pytest.mark.parametrize(
@@ -187,7 +211,14 @@ def test_text_is_made_storable_and_names_are_cut() -> None:
         ({"external_id": ""}, "external_id is empty"),
         ({"external_id": "x" * 501}, "external_id has 501 characters, at most 500 fit"),
         ({"conversation_id": "c\x00"}, "conversation_id has a character that can't be stored"),
+        ({"sender_id": "x" * 501}, "sender_id has 501 characters, at most 500 fit"),
+        ({"sender_id": "\ud800"}, "sender_id has a character that can't be stored"),
         ({"sent_at": datetime(2026, 1, 1)}, "sent_at has no time zone"),  # noqa: DTZ001
+        ({"edited_at": datetime(2026, 1, 1)}, "edited_at has no time zone"),  # noqa: DTZ001
+        (
+            {"sent_at": datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-5)))},
+            "sent_at is outside of the years 1 to 9999",
+        ),
     ],
 )
 def test_what_can_not_be_a_row_is_refused(fields: dict[str, Any], error: str) -> None:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lifecycle.policy import (
+    MOMENTARY,
     Decision,
     GiveUp,
     LeaveStopped,
@@ -14,6 +15,7 @@ from lifecycle.policy import (
     RestartPolicy,
     backoff,
     decide,
+    longest_wait,
 )
 from lifecycle.types import Exit, RestartMode
 
@@ -176,14 +178,58 @@ def test_whatever_the_runs_no_window_sees_more_than_the_attempts_that_it_allows(
                 assert counted == len(restarts) <= (policy.max_attempts or 0)
                 assert begun == restarts[0]
                 assert policy.window is None or now - begun <= policy.window
-                assert timedelta(0) <= at - now <= policy.cap
+                assert timedelta(0) <= at - now <= longest_wait(policy.cap)
                 now, attempts, since = at, counted, begun
             case GiveUp():
                 assert len(restarts) == policy.max_attempts or policy.max_attempts == 0
-                assert uptime < policy.stable or policy.max_attempts == 0
+                assert uptime < max(policy.stable, MOMENTARY) or policy.max_attempts == 0
                 return
             case LeaveStopped():
                 raise AssertionError("mode is always")
+
+
+AT_ONCE = RestartPolicy(delay=timedelta(0), cap=timedelta(0), max_attempts=None)
+
+
+def test_instant_deaths_back_off_also_with_a_delay_of_0() -> None:
+    waits, attempts = [], 0
+    for _ in range(10):
+        decision = after(attempts, timedelta(milliseconds=5), policy=AT_ONCE)
+        assert isinstance(decision, Restart)
+        waits.append((decision.at - NOW) / timedelta(milliseconds=1))
+        attempts = decision.attempts
+    assert waits == [0, 10, 20, 40, 80, 160, 320, 640, 1000, 1000]
+    assert after(attempts, MOMENTARY, policy=AT_ONCE) == Restart(NOW, attempts + 1, NOW)
+
+
+@given(
+    stable=st.timedeltas(timedelta(0), timedelta(minutes=2)),
+    window=st.one_of(st.none(), st.timedeltas(SECOND, timedelta(hours=1))),
+    runs=st.lists(st.timedeltas(timedelta(0), 2 * SECOND), min_size=20, max_size=80),
+)
+def test_no_worker_spins_whatever_its_runs(
+    stable: timedelta, window: timedelta | None, runs: list[timedelta]
+) -> None:
+    """No more than a dozen starts a second, also where windows end and begin anew all the time."""
+    policy = replace(AT_ONCE, stable=stable, window=window)
+    now, attempts, since = NOW, 0, None
+    starts: list[datetime] = []
+    for uptime in runs:
+        now += uptime
+        decision = decide(
+            policy,
+            attempts=attempts,
+            since=since,
+            uptime=uptime,
+            exit=Exit(code=1),
+            now=now,
+            random=lambda: 0.0,
+        )
+        assert isinstance(decision, Restart)
+        now, attempts, since = decision.at, decision.attempts, decision.since
+        starts.append(now)
+    for first, later in zip(starts, starts[12:], strict=False):
+        assert later - first >= SECOND
 
 
 @given(code=st.integers(-255, 2**32), uptime=durations, attempts=st.integers(0, 100))

@@ -38,3 +38,11 @@ def test_what_can_not_be_is_said(settings: Settings, modules: list[str], said: s
     settings.MUSTER_PLATFORMS = modules
     with pytest.raises(ImproperlyConfigured, match=said):
         platforms.registry()
+
+
+def test_the_platforms_own_addresses_are_written_as_endpoints_are() -> None:
+    """Else an account that names it would be another one than the account that names none."""
+    for platform in platforms.registry().values():
+        own = platform.default_endpoint
+        assert bool(own) != platform.needs_endpoint, platform.name
+        assert own == own.lower().rstrip("/")

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifecycle.rolling import Begin, Conclude, Finish, Limits, Step, plan
+from lifecycle.rolling import Begin, Conclude, Finish, Hold, Limits, Step, plan
 from lifecycle.types import State, StepState, Wish
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -91,7 +91,7 @@ def test_one_that_starts_is_restarted_once_it_runs() -> None:
     starting = replace(PENDING, worker_state=State.STARTING, deadline=NOW + timedelta(minutes=1))
     other = replace(PENDING, step_id=2, worker_id="worker-2")
     assert plan([starting, other], ONE, NOW) == [Begin(2, "worker-2", is_surge=True)]
-    assert plan([starting], ONE, NOW) == []
+    assert plan([starting], ONE, NOW) == [Hold(("worker-1",))]
     assert plan([replace(starting, worker_state=State.RUNNING)], ONE, NOW) == [
         Begin(1, "worker-1", is_surge=True)
     ]
@@ -113,6 +113,19 @@ def test_what_an_aborted_rollout_left_under_way_takes_up_room() -> None:
     assert begun == [Begin(1, "worker-1", is_surge=True)]
     arrived = replace(left, generation=4)
     assert plan([arrived, *fleet(PENDING, 2)], ONE, NOW) == [Begin(1, "worker-1", is_surge=True)]
+
+
+def test_those_that_are_down_leave_less_room() -> None:
+    """Never fewer ready ones than the limits say, whoever brought them down."""
+    crashed = replace(PENDING, step_id=3, worker_id="worker-3", worker_state=State.CRASHED)
+    one_down = Limits(max_surge=0, max_unavailable=1)
+    assert plan([*fleet(PENDING, 2), crashed], one_down, NOW) == [Begin(3, "worker-3", False)]
+    done = replace(crashed, state=StepState.DONE)
+    assert plan([*fleet(PENDING, 2), done], one_down, NOW) == [Hold(("worker-3",))]
+    assert plan([GOING, *fleet(PENDING, 2)[1:], done], one_down, NOW) == []
+    two_down = Limits(max_surge=0, max_unavailable=2)
+    assert plan([*fleet(PENDING, 2), done], two_down, NOW) == [Begin(1, "worker-1", False)]
+    assert plan([*fleet(PENDING, 2), done], ONE, NOW) == [Begin(1, "worker-1", True)]
 
 
 steps = st.builds(

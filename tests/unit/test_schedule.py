@@ -20,6 +20,7 @@ from sync.schedule import (
     after_failure,
     after_success,
     backoff_s,
+    first_audit,
     next_interval_s,
 )
 
@@ -115,3 +116,8 @@ def test_after_a_burst_it_goes_back_to_what_people_want() -> None:
 
 def test_due_times_are_aware() -> None:
     assert after_success(NOON, 30, 0.5).at == NOON + timedelta(seconds=30)
+
+
+def test_first_audits_are_spread_over_the_interval() -> None:
+    waits = [(first_audit(NOON, 21_600, part / 100) - NOON).total_seconds() for part in range(100)]
+    assert waits == [pytest.approx(216.0 * part) for part in range(100)]

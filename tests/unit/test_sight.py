@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
+import pytest
+
 from lifecycle.backends.base import Snapshot
 from lifecycle.master.sight import SNAPSHOT_LAG_S, Sight
 from lifecycle.models import WorkerConfig, WorkerRuntime
@@ -51,3 +53,19 @@ def test_since_when_a_process_is_missed() -> None:
     sight.lives(WORKER)
     assert sight.unseen_s(row(State.RUNNING)) == 0
     assert sight.unseen_s(row(State.STOPPED)) == 0
+
+
+def test_the_time_to_stop_begins_with_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It came as a successor long ago: that it waited to be ready then is none of its stop [L7]."""
+    now = 1000.0
+    monkeypatch.setattr("lifecycle.master.sight.time.monotonic", lambda: now)
+    sight = Sight()
+    running = row(State.RUNNING)
+    running.successor_generation, running.successor_started_at = 5, datetime.now(UTC)
+    sight.view(running, datetime.now(UTC), ())
+    now += 3600
+    assert sight.stopping_s(Instance("w", 5)) == 0
+    now += 7
+    assert sight.stopping_s(Instance("w", 5)) == 7
+    sight.ended(Instance("w", 5))
+    assert sight.stopping_s(Instance("w", 5)) == 0

@@ -214,6 +214,25 @@ async def test_send(server: Any, connection: WhatsAppConnection) -> None:
         await connection.find_sent(reply())
 
 
+async def test_mark_read(server: Any, connection: WhatsAppConnection) -> None:
+    assert platform.marks_read
+    route = server.post("/messages").respond(json={"success": True})
+    await connection.mark_read(CUSTOMER, "wamid.3")
+    request = route.calls.last.request
+    assert json.loads(request.content) == {
+        "messaging_product": "whatsapp",
+        "status": "read",
+        "message_id": "wamid.3",
+    }
+    assert request.headers["authorization"] == f"Bearer {WHATSAPP['access_token']}"
+    server.post("/messages").mock(return_value=graph(400, 100, "Invalid parameter"))
+    with pytest.raises(RequestRejected, match="Invalid parameter"):
+        await connection.mark_read(CUSTOMER, "wamid.of-another-number")
+    server.post("/messages").respond(json={"success": False})
+    with pytest.raises(RequestRejected, match="did not mark"):
+        await connection.mark_read(CUSTOMER, "wamid.3")
+
+
 @pytest.mark.parametrize(
     ("answer", "error", "words"),
     [

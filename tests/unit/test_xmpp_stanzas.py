@@ -9,18 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync.errors import CursorInvalid, PlatformUnavailable
+from sync.errors import CursorInvalid, LoginExpired, PlatformUnavailable
 from sync.platforms.xmpp import platform
 from sync.platforms.xmpp.place import Gap, Place, Position
 from sync.platforms.xmpp.stanzas import (
     Archived,
+    Invitation,
     Owner,
     folded,
+    invitation,
+    may_retract,
     message_id,
     own_part,
     read_archived,
+    retracted_in_room,
 )
-from sync.platforms.xmpp.stream import address, is_loopback
+from sync.platforms.xmpp.stream import address, is_loopback, no_login
 from sync.types import AccountRef, Direction, MessageRecord, Refused
 
 ROOM = "room@rooms.test"
@@ -74,6 +78,67 @@ def test_correction_and_retraction_in_any_order(order: int) -> None:
     assert (found.text, found.sent_at) == ("the", original.sent_at)
     (found,) = folded([original, corrected, read(gone, second=6)][::order]).values()
     assert (found.text, found.is_deleted, found.sent_at) == ("", True, original.sent_at)
+
+
+@pytest.mark.parametrize(
+    "announced",
+    [
+        "<retract xmlns='urn:xmpp:message-retract:1' id='a7'/>",
+        "<retract xmlns='urn:xmpp:message-retract:1' id='a7'>"
+        "<moderated xmlns='urn:xmpp:message-moderate:1' by='x'/></retract>",
+        "<apply-to xmlns='urn:xmpp:fasten:0' id='a7'>"
+        "<moderated xmlns='urn:xmpp:message-moderate:0' by='x'>"
+        "<retract xmlns='urn:xmpp:message-retract:0'/></moderated></apply-to>",
+    ],
+)
+def test_retraction_in_a_room_names_what_the_room_calls_it(announced: str) -> None:
+    assert retracted_in_room(archived(announced, writer=ROOM, archive=ROOM)) == "a7"
+    assert retracted_in_room(archived("<body>x</body>", writer=ROOM, archive=ROOM)) == ""
+
+
+@pytest.mark.parametrize(
+    ("writer", "may"), [(ROOM, True), (f"{ROOM}/Ana", True), (f"{ROOM}/Bob", False)]
+)
+def test_who_may_retract_in_a_room(writer: str, may: bool) -> None:
+    original = read("<body>x</body>", writer=f"{ROOM}/Ana", archive=ROOM)
+    assert may_retract(archived("", writer=writer, archive=ROOM), original) is may
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        "<retracted xmlns='urn:xmpp:message-retract:1' stamp='2026-01-01T12:00:00Z'/>",
+        "<moderated xmlns='urn:xmpp:message-moderate:0' by='x'>"
+        "<retracted xmlns='urn:xmpp:message-retract:0'/></moderated>",
+    ],
+)
+def test_what_archives_keep_of_a_retracted_message(left: str) -> None:
+    found = read(left, writer=f"{ROOM}/Ana", archive=ROOM)
+    assert (found.external_id, found.is_deleted, found.text) == (f"{ROOM}/Ana#i0", True, "")
+
+
+@pytest.mark.parametrize(
+    ("children", "writer", "expected"),
+    [
+        (
+            "<x xmlns='http://jabber.org/protocol/muc#user'><invite from='ana@a.test'/>"
+            "<password>p</password></x><body>come</body>",
+            ROOM,
+            Invitation(ROOM, "p"),
+        ),
+        (
+            f"<x xmlns='jabber:x:conference' jid='{ROOM}' password='p'/>",
+            "ana@a.test",
+            Invitation(ROOM, "p"),
+        ),
+        (f"<x xmlns='jabber:x:conference' jid='{ROOM}'/>", "me@a.test/phone", None),
+        ("<x xmlns='jabber:x:conference'/><body>x</body>", "ana@a.test", None),
+    ],
+)
+def test_invitations_to_rooms(children: str, writer: str, expected: Invitation | None) -> None:
+    item = archived(children, writer=writer)
+    assert invitation(item, OWNER) == expected
+    assert expected is None or read_archived(item, OWNER) is None
 
 
 def test_nobody_corrects_what_somebody_else_wrote() -> None:
@@ -135,3 +200,13 @@ def test_addresses() -> None:
     for wrong in ("", "a.test", "https://a.test", "xmpp://a.test:port"):
         with pytest.raises(PlatformUnavailable):
             address(wrong)
+
+
+def test_why_nobody_was_logged_in() -> None:
+    """Only what speaks of the password makes a person change it."""
+    wrong = no_login(["not-authorized", "not-authorized"], True)
+    assert isinstance(wrong, LoginExpired)
+    assert "not-authorized" in str(wrong)
+    for later in (no_login(["temporary-auth-failure"], True), no_login([], True)):
+        assert isinstance(later, PlatformUnavailable)
+    assert "no encryption" in str(no_login([], False))

@@ -33,7 +33,6 @@ from sync.types import (
     Refused,
 )
 
-DEFAULT_ENDPOINT = "https://open.douyin.com"
 DAY_S = 86_400.0
 # An access token lasts 15 days, a refresh token 30 and can be renewed five times; each is changed
 # well before its end, so that some days of outage do no harm.
@@ -51,6 +50,7 @@ class Douyin(Platform):
     name: ClassVar[str] = "douyin"
     label: ClassVar[str] = "抖音 Douyin"
     needs_endpoint: ClassVar[bool] = False
+    default_endpoint: ClassVar[str] = "https://open.douyin.com"
     credentials: ClassVar[type[BaseModel]] = wire.DouyinCredentials
     replies_to: ClassVar[frozenset[RecordKind]] = frozenset(
         {RecordKind.CONVERSATION, RecordKind.POST, RecordKind.COMMENT}
@@ -62,7 +62,7 @@ class Douyin(Platform):
     @asynccontextmanager
     async def connect(self, account: AccountRef) -> AsyncIterator[DouyinConnection]:
         async with httpx.AsyncClient(
-            base_url=(account.endpoint or DEFAULT_ENDPOINT).rstrip("/"),
+            base_url=account.endpoint or self.default_endpoint,
             headers={"User-Agent": "Muster"},
             limits=httpx.Limits(max_connections=4),
         ) as http:
@@ -220,7 +220,8 @@ class DouyinConnection(Connection):
         return await self._client.reply(reply.post_id, reply.parent_id, reply.text)
 
     async def find_sent(self, reply: OutgoingReply) -> str | None:
-        """Comments are looked for in the list; what was sent privately can't be asked for."""
+        """Comments are looked for in the list, by their text: there is nothing else to know them
+        by. What was sent privately can't be asked for."""
         if reply.conversation_id:
             raise RequestRejected(
                 "it may have been sent: the connection broke before Douyin answered, and there is "
@@ -230,7 +231,9 @@ class DouyinConnection(Connection):
             )
         since = reply.created_at.timestamp() - CLOCK_SKEW_S
         reader = Reader(self._client, self._now)
-        return await reader.find_reply(reply.post_id, reply.parent_id, reply.text, since)
+        return await reader.find_reply(
+            reply.post_id, reply.parent_id, reply.text, since, reply.taken_ids
+        )
 
 
 def _session(stored: Any) -> wire.Session:

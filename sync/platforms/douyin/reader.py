@@ -7,7 +7,7 @@ A reading that is cut off goes on with the work at which it stopped.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Container
 from typing import Any
 
 from pydantic import ValidationError
@@ -97,15 +97,17 @@ class Reader:
         raise PlatformUnavailable(f"the replies to a comment have more than {MOST_PAGES} pages")
 
     async def find_reply(
-        self, item_id: str, comment_id: str, text: str, since: float
+        self, item_id: str, comment_id: str, text: str, since: float, taken_ids: Container[str]
     ) -> str | None:
-        """The id of what we said there since then, if we did."""
+        """The id of what we said there since then, if we did; none of those that are taken."""
         pages = self._replies(item_id, comment_id) if comment_id else self._comments(item_id)
         async for records, _bad in pages:
             for one in records:
                 is_ours = getattr(one, "author_id", "") == self._client.open_id
+                is_there = getattr(one, "parent_id", "") == comment_id
                 at: Any = getattr(one, "published_at", None)
-                if is_ours and getattr(one, "text", "") == text and at.timestamp() >= since:
+                is_it = getattr(one, "text", "") == text and at.timestamp() >= since
+                if is_ours and is_there and is_it and one.external_id not in taken_ids:
                     return one.external_id
         return None
 

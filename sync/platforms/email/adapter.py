@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import cached_property
@@ -20,13 +20,16 @@ from sync.platforms.email.headers import Address
 from sync.platforms.email.letter import Letter, read_letter
 from sync.platforms.email.line import AuthRefused
 from sync.platforms.email.mailbox import INBOX, Login, Mailbox
+from sync.platforms.email.place import Place
 from sync.platforms.email.reader import PAGE, Reader, rows_of
 from sync.platforms.email.sending import Replies
 from sync.platforms.email.threads import Found
 from sync.platforms.listing import progressive
 from sync.types import (
+    NOTHING_DONE,
     AccountRef,
     Batch,
+    Done,
     Listing,
     MessageRecord,
     OutgoingReply,
@@ -133,11 +136,18 @@ class EmailConnection(Connection):
         """Looks for the reply's Message-ID until its copy must have arrived."""
         return await self._replies().wait_for(reply)
 
-    async def list_ids(self, since: datetime) -> AsyncIterator[Listing]:
+    def cursor_after(self, known: Mapping[str, datetime]) -> str:
+        """Mails that arrived since the last one that we know was sent, for folders whose mails were
+        numbered anew."""
+        last = max(known.values()).astimezone(UTC) - threads.ZONES
+        return Place(since=last.date().isoformat()).text()
+
+    async def list_ids(self, since: datetime, done: Done = NOTHING_DONE) -> AsyncIterator[Listing]:
         mailbox = self._session_mailbox()
-        now = datetime.now(UTC)
-        found = threads.dated_ids(mailbox, self._folders(), since, now)
-        async for listing in progressive(RecordKind.MESSAGE, found, since, now):
+        before = done.get((RecordKind.MESSAGE, ""))
+        until = before.since if before else datetime.now(UTC)
+        found = threads.dated_ids(mailbox, self._folders(), since, until, is_rest=bool(before))
+        async for listing in progressive(RecordKind.MESSAGE, found, since, until):
             yield listing
 
     async def fetch(self, kind: RecordKind, scope: str, ids: Sequence[str]) -> AsyncIterator[Batch]:

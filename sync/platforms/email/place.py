@@ -13,13 +13,15 @@ from sync.types import OpenGap
 
 
 class Stretch(BaseModel):
-    """Mails of a folder that are not read yet: UIDs, both ends included."""
+    """Mails of a folder that are not read yet: UIDs, both ends included; of these only what arrived
+    on the day `since` (ISO 8601) or later, if it is given."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     folder: str
     low: int = Field(ge=1)
     high: int
+    since: str = ""
 
     def gap(self) -> OpenGap:
         return OpenGap(
@@ -47,6 +49,7 @@ class Place(BaseModel):
 
     folders: dict[str, Known] = {}
     owed: tuple[Stretch, ...] = ()  # in the order in which they are read
+    since: str = ""  # of the folders that are not known yet: see `Stretch`
 
     @classmethod
     def parse(cls, cursor: str) -> Place:
@@ -59,7 +62,7 @@ class Place(BaseModel):
             raise CursorInvalid(f"this is not a cursor of the e-mail adapter: {error}") from error
 
     def text(self) -> str:
-        return self.model_dump_json(exclude_defaults=True) if self.folders else ""
+        return self.model_dump_json(exclude_defaults=True) if self.folders or self.since else ""
 
     def seen(self, folder: str, validity: int, upto: int) -> Place:
         """The folder reaches up to the UID `upto` now. Raises `CursorInvalid` when its UIDs mean
@@ -70,9 +73,11 @@ class Place(BaseModel):
         begins = known.upto + 1 if known else 1
         if known is not None and upto < begins:
             return self
-        news = (Stretch(folder=folder, low=begins, high=upto),) if upto >= begins else ()
+        since = "" if known else self.since
+        one = Stretch(folder=folder, low=begins, high=upto, since=since)
         folders = {**self.folders, folder: Known(validity=validity, upto=upto)}
-        return Place(folders=folders, owed=(*news, *self.owed))
+        owed = (one, *self.owed) if upto >= begins else self.owed
+        return Place(folders=folders, owed=owed, since=self.since)
 
     def read_down_to(self, uid: int) -> Place:
         """The first owed stretch was read from its upper end down to this UID."""

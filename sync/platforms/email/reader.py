@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from sync.batches import slices, sorted_out
 from sync.errors import CursorInvalid
 from sync.platforms.email.letter import Letter, read_letter
 from sync.platforms.email.mailbox import INBOX, Mailbox
 from sync.platforms.email.place import Place, Stretch
+from sync.platforms.email.threads import day
 from sync.types import Batch, ConversationRecord, Refused
 from sync.weights import Row
 
@@ -70,7 +72,7 @@ class Reader:
         for name in dict.fromkeys((self.sent, INBOX)):  # what is looked at last is read first
             if folder := await self.mailbox.look(name):
                 place = place.seen(name, folder.validity, folder.next_uid - 1)
-        return place
+        return place.model_copy(update={"since": ""}) if place.folders else place
 
     async def _page(self, place: Place) -> Page:
         """The newest page of the first owed stretch."""
@@ -97,6 +99,8 @@ class Reader:
         """Its mails, the oldest first. The folder is entered."""
         if stretch not in self._uids:
             within = b"UID %d:%d" % (stretch.low, stretch.high)
+            if stretch.since:
+                within += b" SINCE " + day(datetime.fromisoformat(stretch.since)).encode()
             found = await (await self.mailbox.imap()).search(within)
             self._uids[stretch] = [uid for uid in found if stretch.low <= uid <= stretch.high]
         return self._uids[stretch]

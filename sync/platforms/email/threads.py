@@ -117,15 +117,33 @@ def any_of(ids: Sequence[str]) -> list[bytes | Literal]:
 
 
 async def dated_ids(
-    mailbox: Mailbox, names: Sequence[str], since: datetime, now: datetime
+    mailbox: Mailbox,
+    names: Sequence[str],
+    since: datetime,
+    sent_before: datetime,
+    *,
+    is_rest: bool = False,
 ) -> AsyncIterator[tuple[list[Dated], datetime]]:
     """When each mail of the folders since then was sent, and its id, by the time of arrival, the
-    newest first: no mail was sent after it arrived (`letter.sent_at`)."""
+    newest first: no mail was sent after it arrived (`letter.sent_at`).
+
+    `is_rest`: of those that arrived later than `sent_before`, only what was sent before.
+    """
     beginning = max(since, EARLIEST) - ZONES
-    todo = [(name, uid) for name in names for uid in await _arrived(mailbox, name, beginning)]
-    left, until, step = set(todo), None, STEP
+    until, step = None, STEP
+    if is_rest:
+        until = max(sent_before + ZONES, beginning)
+        late: list[Dated] = []
+        for name in names:
+            some = await _arrived(mailbox, name, until, sent_before=until + ZONES)
+            late += await _dated(mailbox, name, some)
+        yield [one for one in late if one[0] >= since], until + ZONES
+    todo = [
+        (name, uid) for name in names for uid in await _arrived(mailbox, name, beginning, until)
+    ]
+    left = set(todo)
     while left:
-        begin = max((until or now) - step, beginning)
+        begin = max((until or sent_before) - step, beginning)
         found: list[Dated] = []
         for name in names:
             some = await _arrived(mailbox, name, begin, until)
@@ -138,13 +156,19 @@ async def dated_ids(
 
 
 async def _arrived(
-    mailbox: Mailbox, name: str, begin: datetime, until: datetime | None = None
+    mailbox: Mailbox,
+    name: str,
+    begin: datetime,
+    until: datetime | None = None,
+    sent_before: datetime | None = None,
 ) -> list[int]:
     """The UIDs of mails by their day of arrival, as the server's zone has it. The folder is
-    entered."""
+    entered. `sent_before`: without those whose own date says that they were sent later."""
     if await mailbox.look(name) is None:
         return []
     criteria = f"SINCE {day(begin)}" + (f" BEFORE {day(until)}" if until else "")
+    if sent_before:
+        criteria += f" NOT SENTSINCE {day(sent_before)}"
     return await (await mailbox.imap()).search(criteria.encode())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import ClassVar
@@ -21,7 +21,17 @@ from sync.platforms.matrix.events import read_again
 from sync.platforms.matrix.place import Place
 from sync.platforms.matrix.proof import fetch_messages, list_messages
 from sync.platforms.matrix.reader import Reader
-from sync.types import AccountRef, Batch, Listing, OutgoingReply, Record, RecordKind, Refused
+from sync.types import (
+    NOTHING_DONE,
+    AccountRef,
+    Batch,
+    Done,
+    Listing,
+    OutgoingReply,
+    Record,
+    RecordKind,
+    Refused,
+)
 
 # One long poll; proxies in front of homeservers cut connections that are silent for a minute.
 LONGEST_POLL_S = 30.0
@@ -126,13 +136,19 @@ class MatrixConnection(Connection):
             elif is_waiting and not step.entered and (step.rows or left_s <= poll_s):
                 return
 
+    def cursor_after(self, known: Mapping[str, datetime]) -> str:
+        """The homeserver's first answer again, and its rooms' history down to what we know; rooms
+        that we don't know are read whole."""
+        floors = {room: int(at.timestamp() * 1000) for room, at in known.items()}
+        return Place(floors=floors).text()
+
     async def send(self, reply: OutgoingReply) -> str:
         """Also raises `RequestRejected`, e.g. M_TOO_LARGE, M_FORBIDDEN."""
         content = {"msgtype": "m.text", "body": reply.text}
         return await self._client.send(reply.conversation_id, "m.room.message", content, reply.key)
 
-    def list_ids(self, since: datetime) -> AsyncIterator[Listing]:
-        return list_messages(self._client, self._word("user_id"), since)
+    def list_ids(self, since: datetime, done: Done = NOTHING_DONE) -> AsyncIterator[Listing]:
+        return list_messages(self._client, self._word("user_id"), since, done)
 
     async def fetch(self, kind: RecordKind, scope: str, ids: Sequence[str]) -> AsyncIterator[Batch]:
         """`scope` is the room. Only messages are listed."""

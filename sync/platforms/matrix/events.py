@@ -16,6 +16,8 @@ NAME_LIMIT = 500  # characters, as the columns for names
 CONTENT_TYPE_LIMIT = 100
 # We hold no keys of encrypted rooms. Such a message is shown as what it is, not left out.
 ENCRYPTED_TEXT = "\N{LOCK}"
+# Parts of `unsigned` that speak of the answer, not of the event ("UnsignedData").
+OF_THE_ANSWER = {"age", "transaction_id"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +175,14 @@ def refusal(raw: object, error: ValidationError | str, kind: str = "message") ->
 
 
 def placed(raw: object, room_id: str) -> object:
-    """An event with its room, which /sync leaves out: so that it can be read again by itself."""
-    return {**raw, "room_id": room_id} if isinstance(raw, dict) else raw
+    """An event with its room, which /sync leaves out: so that it can be read again by itself; and
+    without what differs with each answer: read again it is the same."""
+    if not isinstance(raw, dict):
+        return raw
+    event = {**raw, "room_id": room_id}
+    if isinstance(unsigned := raw.get("unsigned"), dict):
+        event["unsigned"] = {k: v for k, v in unsigned.items() if k not in OF_THE_ANSWER}
+    return event
 
 
 def read_again(raw: object, me: str) -> list[MessageRecord | Refused]:

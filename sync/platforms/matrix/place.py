@@ -16,7 +16,8 @@ from sync.types import OpenGap
 class Gap(BaseModel):
     """History of a room that we don't have: older than `start`, not older than `stop`.
 
-    Both are the server's pagination tokens; without `stop` the gap reaches to the room's beginning.
+    Both are the server's pagination tokens; without `stop` the gap reaches to the room's beginning,
+    or to the last message that we know, which was sent at `floor` (ms since 1970).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -24,6 +25,7 @@ class Gap(BaseModel):
     room: str
     start: str = Field(alias="from")
     stop: str | None = Field(None, alias="to")
+    floor: int | None = None
 
     @property
     def key(self) -> str:
@@ -32,11 +34,12 @@ class Gap(BaseModel):
 
     def opened(self) -> OpenGap:
         """The gap as the books have it [S9]; its ends are the homeserver's tokens."""
-        reason = (
-            "the homeserver left these messages out of its answer"
-            if self.stop
-            else "the room's history before we came"
-        )
+        if self.stop:
+            reason = "the homeserver left these messages out of its answer"
+        elif self.floor is not None:
+            reason = "the homeserver forgot how far we had read: all since the last known message"
+        else:
+            reason = "the room's history before we came"
         return OpenGap(self.key, self.room, self.start, self.stop or "", reason)
 
 
@@ -53,6 +56,8 @@ class Place(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     since: str = ""
+    # Before the first answer: the last known message of each room (ms since 1970).
+    floors: dict[str, int] = {}
     gaps: tuple[Gap, ...] = ()
     invitations: tuple[Invitation, ...] = ()
 
@@ -72,4 +77,8 @@ class Place(BaseModel):
 
     def text(self) -> str:
         """The cursor; "" for the empty place."""
-        return self.model_dump_json(by_alias=True, exclude_defaults=True) if self.since else ""
+        return (
+            self.model_dump_json(by_alias=True, exclude_defaults=True)
+            if self.since or self.floors
+            else ""
+        )

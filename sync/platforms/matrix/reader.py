@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -48,11 +49,14 @@ class Reader:
         rows: list[Row] = []
         gaps: list[Gap] = []
         for room_id, room in (*answer.rooms.join.items(), *answer.rooms.leave.items()):
+            floor = place.floors.get(room_id)
             is_whole = not place.since or rooms.is_new(room)
-            rows += await self._room(room_id, room, is_whole, room_id in answer.rooms.leave)
+            is_left = room_id in answer.rooms.leave
+            rows += await self._room(room_id, room, is_whole, is_left, floor)
             if room.timeline.limited and room.timeline.prev_batch:
                 stop = None if is_whole else place.since
-                gaps.append(Gap(room=room_id, start=room.timeline.prev_batch, stop=stop))
+                start = room.timeline.prev_batch
+                gaps.append(Gap(room=room_id, start=start, stop=stop, floor=floor))
         followed = await follow(self._client, place, answer.rooms)
         after = Place(
             since=answer.next_batch,
@@ -64,8 +68,10 @@ class Reader:
     async def page(self, place: Place) -> Step:
         """One page of the first gap of `place`. Raises `CursorInvalid`.
 
-        A gap ends where the server names no further page. One that can't be read at all (the
-        account was put out of the room) is refused, so that people see it, and left.
+        A gap ends where the server names no further page, or at the last message that we know: with
+        the first page on which nothing is as new (clocks of servers differ, within a page). One
+        that can't be read at all (the account was put out of the room) is refused, so that people
+        see it, and left.
         """
         gap, rest = place.gaps[0], place.gaps[1:]
         try:
@@ -80,14 +86,15 @@ class Reader:
             gap.room,
             tuple(reversed(answer.chunk)),
             member_names(answer.state),
-            is_whole=gap.stop is None,
+            is_whole=gap.stop is None and gap.floor is None,
         )
-        if answer.end and answer.end != gap.start:
+        is_known = gap.floor is not None and newest(answer.chunk) < gap.floor
+        if answer.end and answer.end != gap.start and not is_known:
             rest = (gap.model_copy(update={"start": answer.end}), *rest)
         return Step(rows, place.model_copy(update={"gaps": rest}))
 
     async def _room(
-        self, room_id: str, room: wire.Room, is_whole: bool, is_left: bool
+        self, room_id: str, room: wire.Room, is_whole: bool, is_left: bool, floor: int | None
     ) -> list[Row]:
         """A room's record where it may have changed, then its messages."""
         known = rooms.facts(room, is_whole)
@@ -95,7 +102,8 @@ class Reader:
         if known.touches_title and (is_whole or not is_left):
             known = known if is_whole else await self._completed(room_id, known)
             rows.append(rooms.conversation(room_id, known, self._me))
-        return rows + await self._messages(room_id, room.timeline.events, known.names, is_whole)
+        is_all = is_whole and floor is None
+        return rows + await self._messages(room_id, room.timeline.events, known.names, is_all)
 
     async def _completed(self, room_id: str, known: rooms.Facts) -> rooms.Facts:
         """`known`, and what else the room's record needs, asked from the server."""
@@ -140,3 +148,9 @@ class Reader:
         names = member_names(answer.state)
         page = read_timeline(room_id, [answer.event, *changes], names, self._me)
         return [*page.messages, *page.refused]
+
+
+def newest(events: Sequence[object]) -> float:
+    """When the newest of them was sent (ms since 1970); one without a time may be new."""
+    times = [event.get("origin_server_ts") for event in events if isinstance(event, dict)]
+    return max((at if isinstance(at, int) else math.inf for at in times), default=math.inf)

@@ -21,7 +21,6 @@ from sync.platforms.telegram.hooks import TelegramHooks, bot_id
 from sync.platforms.telegram.place import Place
 from sync.types import AccountRef, Batch, OutgoingReply, Record, RecordKind, Refused
 
-DEFAULT_ENDPOINT = "https://api.telegram.org"
 LONGEST_POLL_S = 30.0
 SHORTEST_POLL_S = 1.0  # Telegram counts whole seconds
 
@@ -37,6 +36,7 @@ class Telegram(Platform):
     label: ClassVar[str] = "Telegram"
     can_wait: ClassVar[bool] = True
     needs_endpoint: ClassVar[bool] = False
+    default_endpoint: ClassVar[str] = "https://api.telegram.org"
     credentials: ClassVar[type[BaseModel]] = wire.TelegramCredentials
     replies_to: ClassVar[frozenset[RecordKind]] = frozenset({RecordKind.CONVERSATION})
     longest_reply: ClassVar[int] = 4096
@@ -45,7 +45,7 @@ class Telegram(Platform):
     @asynccontextmanager
     async def connect(self, account: AccountRef) -> AsyncIterator[TelegramConnection]:
         async with httpx.AsyncClient(
-            base_url=(account.endpoint or DEFAULT_ENDPOINT).rstrip("/"),
+            base_url=account.endpoint or self.default_endpoint,
             headers={"User-Agent": "Muster"},
             limits=httpx.Limits(max_connections=4),
         ) as http:

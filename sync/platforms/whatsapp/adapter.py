@@ -17,8 +17,6 @@ from sync.platforms.whatsapp.client import WhatsAppClient
 from sync.platforms.whatsapp.hooks import WhatsAppHooks
 from sync.types import AccountRef, Batch, OutgoingReply, Record, RecordKind, Refused
 
-DEFAULT_ENDPOINT = "https://graph.facebook.com"
-
 
 class WhatsApp(Platform):
     """An account is a phone number, named by its id. Messages are pushed; reading asks whether the
@@ -27,15 +25,17 @@ class WhatsApp(Platform):
     name: ClassVar[str] = "whatsapp"
     label: ClassVar[str] = "WhatsApp"
     needs_endpoint: ClassVar[bool] = False
+    default_endpoint: ClassVar[str] = "https://graph.facebook.com"
     credentials: ClassVar[type[BaseModel]] = wire.WhatsAppCredentials
     replies_to: ClassVar[frozenset[RecordKind]] = frozenset({RecordKind.CONVERSATION})
     longest_reply: ClassVar[int] = 4096
+    marks_read: ClassVar[bool] = True
     hooks: ClassVar[Hooks | None] = WhatsAppHooks()
 
     @asynccontextmanager
     async def connect(self, account: AccountRef) -> AsyncIterator[WhatsAppConnection]:
         async with httpx.AsyncClient(
-            base_url=(account.endpoint or DEFAULT_ENDPOINT).rstrip("/"),
+            base_url=account.endpoint or self.default_endpoint,
             headers={"User-Agent": "Muster"},
             limits=httpx.Limits(max_connections=4),
         ) as http:
@@ -83,6 +83,11 @@ class WhatsAppConnection(Connection):
     async def send(self, reply: OutgoingReply) -> str:
         """Also raises `RequestRejected`: e.g. 24 hours after the customer's last message."""
         return await self._client.send(reply.conversation_id, reply.text, reply.key)
+
+    async def mark_read(self, conversation_id: str, message_id: str) -> None:
+        """Two blue ticks at it, and at all before it; also raises `RequestRejected`, e.g. for one
+        older than 30 days."""
+        await self._client.mark_read(message_id)
 
     async def find_sent(self, reply: OutgoingReply) -> str | None:
         """The Cloud API has no list of what was sent: whether it was is for a person to say."""

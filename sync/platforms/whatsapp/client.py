@@ -63,6 +63,13 @@ class WhatsAppClient:
         sent = await self._call(wire.Sent, "POST", "/messages", "the message", json=body)
         return sent.messages[0].id
 
+    async def mark_read(self, message_id: str) -> None:
+        """developers.facebook.com/docs/whatsapp/cloud-api/guides/mark-message-as-read"""
+        body = {"messaging_product": "whatsapp", "status": "read", "message_id": message_id}
+        done = await self._call(wire.Done, "POST", "/messages", "the mark", json=body)
+        if not done.success:
+            raise RequestRejected("WhatsApp did not mark it read, and gives no reason", 200)
+
     async def _call(
         self, model: type[Answer], method: str, path: str, what: str, **request: Any
     ) -> Answer:

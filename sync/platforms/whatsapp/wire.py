@@ -149,6 +149,10 @@ class Sent(Wire):
     messages: tuple[SentMessage, ...] = Field(min_length=1)
 
 
+class Done(Wire):
+    success: bool
+
+
 class GraphError(Wire):
     code: int = 0
     message: Decoration = ""

@@ -22,8 +22,10 @@ from sync.platforms.wordpress.credentials import WordPressCredentials
 from sync.platforms.wordpress.reader import COMMENTS, POSTS, SHOWN, Reader, pieces_of
 from sync.platforms.wordpress.wire import Comment, User
 from sync.types import (
+    NOTHING_DONE,
     AccountRef,
     Batch,
+    Done,
     Listing,
     OutgoingReply,
     Record,
@@ -155,15 +157,19 @@ class WordPressConnection(Connection):
                 return None
             offset += PAGE - 1
 
-    async def list_ids(self, since: datetime) -> AsyncIterator[Listing]:
+    async def list_ids(self, since: datetime, done: Done = NOTHING_DONE) -> AsyncIterator[Listing]:
         self._me()
         until = max(datetime.now(UTC), since) + SKEW  # what the site's clock says
         for kind, path, wanted in (
             (RecordKind.COMMENT, COMMENTS, {**SHOWN, "orderby": "date_gmt"}),
             (RecordKind.POST, POSTS, {"status": "publish", "orderby": "date"}),
         ):
+            before, end = done.get((kind, "")), until
+            if before:
+                end = before.since
+                wanted["before"] = f"{end + SKEW:%Y-%m-%dT%H:%M:%S}"  # in the site's own time
             found = self._dated(path, wanted, since)
-            async for listing in progressive(kind, found, since, until):
+            async for listing in progressive(kind, found, since, end):
                 yield listing
 
     async def fetch(self, kind: RecordKind, scope: str, ids: Sequence[str]) -> AsyncIterator[Batch]:

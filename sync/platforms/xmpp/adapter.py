@@ -19,9 +19,19 @@ from sync.platforms.xmpp.batches import cut
 from sync.platforms.xmpp.credentials import XmppCredentials
 from sync.platforms.xmpp.place import Place
 from sync.platforms.xmpp.reader import Reader, all_news, sent_id
-from sync.platforms.xmpp.stanzas import Owner, Unreadable, own_part, read_archived, read_raw
+from sync.platforms.xmpp.stanzas import Owner, Unreadable, read_archived, read_raw
 from sync.platforms.xmpp.stream import Stream
-from sync.types import AccountRef, Batch, Listing, OutgoingReply, Record, RecordKind, Refused
+from sync.types import (
+    NOTHING_DONE,
+    AccountRef,
+    Batch,
+    Done,
+    Listing,
+    OutgoingReply,
+    Record,
+    RecordKind,
+    Refused,
+)
 
 MARKERS = "urn:xmpp:chat-markers:0"
 HINTS = "urn:xmpp:hints"
@@ -157,9 +167,9 @@ class XmppConnection(Connection):
         id = sent_id(stream, self._owner, reply.conversation_id, own_id(reply.key))
         return await reader.find_sent(reply, id)
 
-    async def list_ids(self, since: datetime) -> AsyncIterator[Listing]:
+    async def list_ids(self, since: datetime, done: Done = NOTHING_DONE) -> AsyncIterator[Listing]:
         _stream, reader = await self._opened()
-        async for listing in reader.list_ids(since):
+        async for listing in reader.list_ids(since, done):
             yield listing
 
     async def fetch(self, kind: RecordKind, scope: str, ids: Sequence[str]) -> AsyncIterator[Batch]:
@@ -173,12 +183,9 @@ class XmppConnection(Connection):
     async def mark_read(self, conversation_id: str, message_id: str) -> None:
         """A displayed marker (XEP-0333), which archives keep for our other devices, too."""
         stream, reader = await self._opened()
-        is_room = conversation_id in self._owner.nicks
-        target = (
-            await reader.archive_id(conversation_id, message_id)
-            if is_room
-            else own_part(message_id)
-        )
+        target = await reader.marked(conversation_id, message_id)
+        if target is None:
+            return
         message, _id = self._message(conversation_id, uuid.uuid4().hex)
         ET.SubElement(message, f"{{{MARKERS}}}displayed", {"id": target})
         ET.SubElement(message, f"{{{HINTS}}}store")

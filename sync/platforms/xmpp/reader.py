@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -10,18 +11,35 @@ from datetime import UTC, datetime, timedelta
 from sync.batches import slices, sorted_out
 from sync.errors import CursorInvalid, RequestRejected
 from sync.platforms.listing import windows
+from sync.platforms.xmpp import rooms
+from sync.platforms.xmpp.archive import Page, Query
 from sync.platforms.xmpp.place import OWN, Gap, Place, Position
 from sync.platforms.xmpp.stanzas import (
     Archived,
     Owner,
+    bare,
     conversation,
     folded,
+    invitation,
+    may_retract,
     message_id,
     own_part,
     read_archived,
+    retracted_in_room,
+    writer,
 )
-from sync.platforms.xmpp.stream import Page, Query, Stream
-from sync.types import Batch, Listing, MessageRecord, OutgoingReply, RecordKind, Refused
+from sync.platforms.xmpp.stream import Stream
+from sync.types import (
+    NOTHING_DONE,
+    Batch,
+    Direction,
+    Done,
+    Listing,
+    MessageRecord,
+    OutgoingReply,
+    RecordKind,
+    Refused,
+)
 from sync.weights import Row
 
 # How far from ours the clock of a server may be.
@@ -64,7 +82,8 @@ class Reader:
             gap = Gap(newer=page.first, older=position.top, left=left and max(1, left))
             gaps = (gap, *gaps)
         after = Position(top=page.last or position.top, total=total, gaps=gaps)
-        return Step(await self._rows(page), place.moved(archive, after))
+        kept_out = await self._follow(page) if archive in place.archives else []
+        return Step([*await self._rows(page), *kept_out], place.moved(archive, after))
 
     async def page(self, place: Place, archive: str) -> Step:
         """One page of the first gap of an archive, its newest part. Raises `CursorInvalid`."""
@@ -76,7 +95,23 @@ class Reader:
             left = None if gap.left is None else max(1, gap.left - len(page.items))
             rest = [Gap(newer=page.first, older=gap.older, left=left), *rest]
         after = position.model_copy(update={"gaps": tuple(rest)})
-        return Step(await self._rows(page), place.moved(archive, after))
+        kept_out = await self._follow(page) if gap.older else []
+        return Step([*await self._rows(page), *kept_out], place.moved(archive, after))
+
+    async def _follow(self, page: Page) -> list[Refused]:
+        """Enter the rooms that we were invited to since the first read: older invitations were
+        declined, or left again. The server's bookmarks keep what was entered."""
+        kept_out = []
+        for item in page.items:
+            found = invitation(item, self._owner)
+            if found is None or found.room in self._owner.nicks:
+                continue
+            try:
+                self._owner.nicks[found.room] = await rooms.follow(self._stream, found)
+            except RequestRejected as error:
+                raw = json.dumps({"room": found.room})
+                kept_out.append(Refused("invitation", found.room, raw, str(error)))
+        return kept_out
 
     async def _rows(self, page: Page) -> list[Row]:
         """The messages of a page, each after its conversation."""
@@ -99,17 +134,17 @@ class Reader:
         records = []
         for item in items:
             record = read_archived(item, self._owner)
-            if isinstance(record, MessageRecord) and record.is_deleted and item.archive:
-                record = await self._retracted_in_room(item, record)
+            if target := retracted_in_room(item):
+                record = await self._retracted(item, target, record)
             if record is not None:
                 records.append(record)
         return records
 
-    async def _retracted_in_room(
-        self, item: Archived, retraction: MessageRecord
+    async def _retracted(
+        self, item: Archived, target: str, retraction: MessageRecord | Refused | None
     ) -> MessageRecord | Refused | None:
-        """In rooms a retraction names the room's own id of a message (XEP-0424, 5.1)."""
-        target = own_part(retraction.external_id)
+        """What is retracted in a room, as it is now; None when it isn't the writer's to retract.
+        An id that the room doesn't know may be one that the writer gave."""
         try:
             page = await self._stream.query(Query(item.archive, ids=(target,)))
         except RequestRejected:
@@ -117,8 +152,12 @@ class Reader:
         for found in page.items:
             original = read_archived(found, self._owner)
             if isinstance(original, MessageRecord) and found.archive_id == target:
-                return replace(original, text="", attachments=(), is_deleted=True)
-        return retraction
+                gone = replace(original, text="", attachments=(), is_deleted=True)
+                return gone if may_retract(item, original) else None
+        is_moderated = (
+            isinstance(retraction, MessageRecord) and retraction.sender_id == item.archive
+        )
+        return None if is_moderated else retraction
 
     async def _backwards(self, archive: str, peer: str) -> AsyncIterator[list[MessageRecord]]:
         """The messages of a conversation, page by page, the newest first."""
@@ -132,8 +171,9 @@ class Reader:
             before = page.first
 
     def _where(self, peer: str) -> tuple[str, str]:
-        """The archive that has a conversation, and the peer to ask it for."""
-        return (peer, "") if peer in self._owner.nicks else (OWN, peer)
+        """The archive that has a conversation, and the peer to ask it for: servers know archived
+        messages by bare addresses."""
+        return (peer, "") if peer in self._owner.nicks else (OWN, bare(peer))
 
     async def find_sent(self, reply: OutgoingReply, external_id: str) -> str | None:
         """The reply's id if the archive has it; looked for from its end to when it was made."""
@@ -145,10 +185,15 @@ class Reader:
                 return None
         return None
 
-    async def list_ids(self, since: datetime) -> AsyncIterator[Listing]:
-        """The messages of each conversation since then, without those that were retracted."""
+    async def list_ids(self, since: datetime, done: Done = NOTHING_DONE) -> AsyncIterator[Listing]:
+        """The messages of each conversation since then, without those that were retracted. An
+        archive is read as a whole, corrections come later than what they correct; that of a room
+        is one conversation, and not read again."""
         until = max(datetime.now(UTC), since) + CLOCKS_APART
         for archive in self.archives:
+            before = done.get((RecordKind.MESSAGE, archive))
+            if before and before.since <= since:
+                continue
             peers: dict[str, list[MessageRecord]] = {}
             for record in folded(await self._since(archive, since)).values():
                 peers.setdefault(record.conversation_id, []).append(record)
@@ -191,23 +236,39 @@ class Reader:
             records, refused = sorted_out(piece)
             yield Batch(None, records, refused, fetched=True)
 
-    async def archive_id(self, peer: str, external_id: str) -> str:
-        """What a room calls a message. Raises `RequestRejected` when it has none of that id."""
-        before = ""
+    async def marked(self, peer: str, external_id: str) -> str | None:
+        """The id in a marker for having read up to a message: of the last one that is not ours
+        (XEP-0333: a marker names what was received), in rooms what the room calls it. None: there
+        is none. Raises `RequestRejected` when the archive doesn't have the message."""
+        is_room = peer in self._owner.nicks
+        if not is_room and writer(external_id) != self._owner.jid:
+            return own_part(external_id)
+        archive, other = self._where(peer)
+        before, is_reached = "", False
         while True:
-            page = await self._stream.query(Query(peer, before=before))
-            for item in page.items:
+            page = await self._stream.query(Query(archive, before=before, peer=other))
+            for item in reversed(page.items):
                 record = read_archived(item, self._owner)
-                if isinstance(record, MessageRecord) and record.external_id == external_id:
-                    return item.archive_id
+                if not isinstance(record, MessageRecord):
+                    continue
+                is_reached = is_reached or record.external_id == external_id
+                if is_reached and record.direction is Direction.INBOUND and not record.is_deleted:
+                    return item.archive_id if is_room else own_part(record.external_id)
             if page.is_complete or not page.first or page.first == before:
-                raise RequestRejected("the room has no such message", 404, "item-not-found")
+                break
             before = page.first
+        if not is_reached:
+            raise RequestRejected("the archive has no such message", 404, "item-not-found")
+        return None
 
 
 async def all_news(reader: Reader, place: Place) -> AsyncIterator[tuple[Place, Step]]:
     """A step for each archive: the place before it, and what it brought."""
-    for archive in reader.archives:
+    done: set[str] = set()
+    # Invitations in our own archive, the first, add rooms.
+    while left := [each for each in reader.archives if each not in done]:
+        archive = left[0]
+        done.add(archive)
         try:
             step = await reader.news(place, archive)
         except CursorInvalid:

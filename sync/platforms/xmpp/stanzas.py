@@ -26,6 +26,15 @@ RETRACT = "{urn:xmpp:message-retract:1}retract"
 # XEP-0424 before its version 0.4.
 FASTENING = "{urn:xmpp:fasten:0}apply-to"
 OLD_RETRACT = "{urn:xmpp:message-retract:0}retract"
+OLD_MODERATED = "{urn:xmpp:message-moderate:0}moderated"
+# What an archive has in place of a message that was retracted (XEP-0424, XEP-0425).
+TOMBSTONES = (
+    "{urn:xmpp:message-retract:1}retracted",
+    "{urn:xmpp:message-retract:0}retracted",
+    f"{OLD_MODERATED}/{{urn:xmpp:message-retract:0}}retracted",
+)
+MUC_USER = "{http://jabber.org/protocol/muc#user}"
+DIRECT_INVITE = "{jabber:x:conference}x"
 ENCRYPTED = ("{eu.siacs.conversations.axolotl}encrypted", "{urn:xmpp:omemo:2}encrypted")
 # We hold no keys of encrypted chats. Such a message is shown as what it is, not left out.
 ENCRYPTED_TEXT = "\N{LOCK}"
@@ -55,7 +64,8 @@ class Owner:
 
 
 def read_archived(item: Archived, owner: Owner) -> MessageRecord | Refused | None:
-    """The record of a result; None for what is no message (markers, receipts, chat states).
+    """The record of a result; None for what is no message (markers, receipts, chat states,
+    invitations).
 
     A correction or retraction becomes the record of what it changes, as it is after it, and with
     its own time: the merge takes the earlier one of the original when that is there.
@@ -69,6 +79,41 @@ def read_archived(item: Archived, owner: Owner) -> MessageRecord | Refused | Non
             "xml": ET.tostring(item.forwarded, encoding="unicode"),
         }
         return Refused("message", item.archive_id, json.dumps(raw), str(why))
+
+
+def retracted_in_room(item: Archived) -> str:
+    """The room's own id of the message that an occupant or a moderator retracts (XEP-0424, 5.1;
+    XEP-0425), or ""."""
+    stanza = item.forwarded.find(f"{CLIENT}message")
+    return _changed(stanza)[1] if stanza is not None and item.archive else ""
+
+
+def may_retract(item: Archived, original: MessageRecord) -> bool:
+    """Whether the room itself retracts, for a moderator, or who wrote the original."""
+    stanza = item.forwarded.find(f"{CLIENT}message")
+    who = (stanza.get("from") or "") if stanza is not None else ""
+    return who in (item.archive, original.sender_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    room: str
+    password: str
+
+
+def invitation(item: Archived, owner: Owner) -> Invitation | None:
+    """The room that somebody invites us to, by way of the room (XEP-0045, 7.8.2) or directly
+    (XEP-0249)."""
+    stanza = item.forwarded.find(f"{CLIENT}message")
+    if stanza is None or item.archive or bare(stanza.get("from") or owner.jid) == owner.jid:
+        return None
+    if stanza.find(f"{MUC_USER}x/{MUC_USER}invite") is not None:
+        password = stanza.findtext(f"{MUC_USER}x/{MUC_USER}password") or ""
+        return Invitation(bare(stanza.get("from") or ""), password)
+    direct = stanza.find(DIRECT_INVITE)
+    if direct is None or not direct.get("jid"):
+        return None
+    return Invitation(bare(direct.get("jid") or ""), direct.get("password") or "")
 
 
 def read_raw(raw: str) -> Archived:
@@ -104,6 +149,11 @@ def message_id(sender: str, id: str) -> str:
     return f"{sender}#{quote(id, safe=SAFE)}"
 
 
+def writer(external_id: str) -> str:
+    """Who wrote it, as `message_id` was told."""
+    return external_id.rpartition("#")[0]
+
+
 def own_part(external_id: str) -> str:
     """The id that the writer gave it."""
     return unquote(external_id.rpartition("#")[2])
@@ -115,36 +165,43 @@ def _record(item: Archived, owner: Owner) -> MessageRecord | None:
     if stanza is None or delay is None:
         raise Unreadable("there is no message with a time in it")
     sent_at = _moment(delay.get("stamp", ""))
-    writer = stanza.get("from") or owner.jid
+    author = stanza.get("from") or owner.jid
+    nick = author.partition("/")[2]
     if item.archive:
-        sender = writer
-        nick = writer.partition("/")[2]
+        sender = author
         peer, is_own = item.archive, bool(nick) and nick == owner.nicks.get(item.archive)
         name = nick or item.archive
     else:
-        sender = bare(writer)
-        is_own = sender == owner.jid
-        peer = bare(stanza.get("to") or "") if is_own else sender
-        name = owner.names.get(sender) or sender
+        is_own = bare(author) == owner.jid
+        peer = bare((stanza.get("to") or "") if is_own else author)
+        sender, name = bare(author), owner.names.get(bare(author)) or bare(author)
+        if peer in owner.nicks or stanza.find(f"{MUC_USER}x") is not None:
+            # In private, by way of a room (XEP-0045, 7.5): not to be answered before all in it.
+            occupant = ((stanza.get("to") or "") if is_own else author).partition("/")[2]
+            if not occupant:  # the room itself: declined invitations, changes of its settings
+                return None
+            peer = f"{peer}/{occupant}"
+            sender, name = (sender, name) if is_own else (peer, occupant)
     if not peer:
         raise Unreadable("the message is to nobody")
     id = stanza.get("id") or _origin_id(stanza) or item.archive_id
     replaced, retracted = _changed(stanza)
+    is_gone = bool(retracted) or any(stanza.find(name) is not None for name in TOMBSTONES)
     text, content_type = _content(stanza)
-    if text is None and not retracted:
+    if (text is None and not is_gone) or invitation(item, owner) is not None:
         return None
     return MessageRecord(
         external_id=message_id(sender, retracted or replaced or id),
         conversation_id=peer,
         sender_id=sender,
         sender_name=name,
-        text="" if retracted else (text or ""),
+        text="" if is_gone else (text or ""),
         sent_at=sent_at,
         direction=Direction.OUTBOUND if is_own else Direction.INBOUND,
         content_type=content_type,
-        attachments=() if retracted else _attachments(stanza),
+        attachments=() if is_gone else _attachments(stanza),
         edited_at=sent_at if replaced else None,
-        is_deleted=bool(retracted),
+        is_deleted=is_gone,
     )
 
 
@@ -165,10 +222,10 @@ def _changed(stanza: ET.Element) -> tuple[str, str]:
     """The ids of the message that this one corrects, and of the one that it retracts; or ""."""
     corrected = stanza.find(REPLACE)
     retracted = stanza.find(RETRACT)
-    if retracted is None:
-        fastened = stanza.find(FASTENING)
-        if fastened is not None and fastened.find(OLD_RETRACT) is not None:
-            retracted = fastened
+    fastened = stanza.find(FASTENING)
+    if retracted is None and fastened is not None:
+        ways = (OLD_RETRACT, f"{OLD_MODERATED}/{OLD_RETRACT}")
+        retracted = fastened if any(fastened.find(way) is not None for way in ways) else None
     return (
         (corrected.get("id") or "") if corrected is not None else "",
         (retracted.get("id") or "") if retracted is not None else "",

@@ -6,9 +6,8 @@ import asyncio
 import ipaddress
 import ssl
 import uuid
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from xml.etree import ElementTree as ET
@@ -28,49 +27,19 @@ from sync.errors import (
     RateLimited,
     RequestRejected,
 )
+from sync.platforms.xmpp.archive import RESULT, Page, Query, page_of, query_element
 from sync.platforms.xmpp.credentials import XmppCredentials
 from sync.platforms.xmpp.stanzas import FORWARDED, Archived
 
 OPEN_TIMEOUT_S = 20.0
 ANSWER_TIMEOUT_S = 30.0
+ENTER_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 1.0
 KEEPALIVE_S = 60
 WAIT_AFTER_LIMIT_S = 30.0
 PORTS = {"xmpp": 5222, "xmpps": 5223}
-PAGE = 250
-
-MAM = "urn:xmpp:mam:2"
-RSM = "http://jabber.org/protocol/rsm"
-RESULT = f"{{{MAM}}}result"
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A page of an archive, in its order. `count`: of all that the query is for, if it was told."""
-
-    items: tuple[Archived, ...]
-    first: str
-    last: str
-    is_complete: bool
-    count: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """Which part of an archive: between two ids (neither included), with one peer, by ids.
-
-    `before` "" and `backwards`: the newest page.
-    """
-
-    archive: str = ""
-    backwards: bool = True
-    before: str = ""
-    after: str = ""
-    peer: str = ""
-    start: str = ""  # a time of XEP-0082
-    ids: tuple[str, ...] = ()
 
 
 class _Client(ClientXMPP):
@@ -91,6 +60,7 @@ class Stream:
         self.news = asyncio.Event()
         self._results: dict[str, list[Archived]] = {}
         self._refusals: dict[str, str] = {}
+        self._entering: dict[str, asyncio.Future[str]] = {}  # by the address in the room
 
     @classmethod
     async def open(cls, endpoint: str, credentials: XmppCredentials) -> Stream:
@@ -130,8 +100,11 @@ class Stream:
 
         client = self._client
         client.add_event_handler("session_start", begun)
+        refusals: list[str] = []  # of each way to log in that was tried
+        client.add_event_handler("failed_auth", lambda why: refusals.append(str(why["condition"])))
         client.add_event_handler(
-            "failed_all_auth", lambda _: failed(LoginExpired("the server refuses the password"))
+            "failed_all_auth",
+            lambda _: failed(no_login(refusals, isinstance(client.socket, ssl.SSLObject))),
         )
         client.add_event_handler(
             "connection_failed",
@@ -143,6 +116,10 @@ class Stream:
         )
         client.register_handler(
             Callback("messages", MatchXPath("{jabber:client}message"), self._hear)
+        )
+
+        client.register_handler(
+            Callback("presence", MatchXPath("{jabber:client}presence"), self._see)
         )
 
         def closed(gone: asyncio.Future[str]) -> None:
@@ -181,6 +158,15 @@ class Stream:
         elif stanza.xml.find(RESULT) is None:
             self.news.set()
 
+    def _see(self, stanza: StanzaBase) -> None:
+        """Our own presence in a room is the last that it sends to one who enters (XEP-0045)."""
+        entering = self._entering.get(stanza.xml.get("from") or "")
+        if entering is None or entering.done():
+            return
+        is_error = stanza.xml.get("type") == "error"
+        error = stanza.xml.find("{jabber:client}error")
+        entering.set_result(condition(error) if is_error else "")
+
     def _take(self, stanza: StanzaBase) -> None:
         result = stanza.xml.find(RESULT)
         sender = (stanza.xml.get("from") or "").partition("/")[0].lower()
@@ -209,6 +195,10 @@ class Stream:
     def get(self) -> Iq:
         """A new request to our own server, to be filled."""
         return self._client.make_iq_get()
+
+    def set(self) -> Iq:
+        """A new request that changes something at our own server, to be filled."""
+        return self._client.make_iq_set()
 
     def send_now(self, stanza: ET.Element) -> None:
         """Send a stanza to which nothing is answered."""
@@ -256,6 +246,22 @@ class Stream:
         if refused:
             raise RequestRejected(f"the server refuses the message: {refused}", 400, refused)
 
+    async def enter(self, presence: ET.Element) -> None:
+        """Send a presence to a room and wait until we are in it. Raises `RequestRejected`; also
+        when the room does not answer."""
+        place = presence.get("to") or ""
+        answer = self._entering[place] = asyncio.get_running_loop().create_future()
+        try:
+            self._client.send_xml(presence)
+            async with asyncio.timeout(ENTER_TIMEOUT_S):
+                refused = await self._while_open(answer)
+        except TimeoutError:
+            refused = "no answer"
+        finally:
+            del self._entering[place]
+        if refused:
+            raise RequestRejected(f"the room can't be entered: {refused}", 400, refused)
+
     async def query(self, query: Query) -> Page:
         """One page. Raises `CursorInvalid` when the archive doesn't know an id of the query."""
         iq = self._client.make_iq_set(ito=query.archive or None)
@@ -270,18 +276,7 @@ class Stream:
             raise
         finally:
             items = self._results.pop(name)
-        fin = answer.find(f"{{{MAM}}}fin")
-        bounds = fin.find(f"{{{RSM}}}set") if fin is not None else None
-        if fin is None or bounds is None:
-            raise PlatformUnavailable("the server's answer to an archive query has no end")
-        count = bounds.findtext(f"{{{RSM}}}count") or ""
-        return Page(
-            items=tuple(items),
-            first=bounds.findtext(f"{{{RSM}}}first") or "",
-            last=bounds.findtext(f"{{{RSM}}}last") or "",
-            is_complete=fin.get("complete") in ("true", "1"),
-            count=int(count) if count.isdecimal() else None,
-        )
+        return page_of(answer, items)
 
     async def roster(self) -> dict[str, str]:
         """The names that the account gave people, by their bare address."""
@@ -298,38 +293,6 @@ def send(iq: Iq) -> Awaitable[Iq]:
     return answer
 
 
-def query_element(query: Query, name: str) -> ET.Element:
-    """The request of XEP-0313, with XEP-0059's page."""
-    element = ET.Element(f"{{{MAM}}}query", {"queryid": name})
-    form = ET.SubElement(element, "{jabber:x:data}x", {"type": "submit"})
-    fields = {
-        "with": query.peer,
-        "start": query.start,
-        # Both ends at once: RSM has only one; where it pages backwards the other is a filter.
-        "after-id": query.after if query.backwards else "",
-    }
-    _field(form, "FORM_TYPE", MAM).set("type", "hidden")
-    for key, value in fields.items():
-        if value:
-            _field(form, key, value)
-    if query.ids:
-        _field(form, "ids", *query.ids)
-    page = ET.SubElement(element, f"{{{RSM}}}set")
-    ET.SubElement(page, f"{{{RSM}}}max").text = str(PAGE)
-    if query.backwards:
-        ET.SubElement(page, f"{{{RSM}}}before").text = query.before or None
-    elif query.after:
-        ET.SubElement(page, f"{{{RSM}}}after").text = query.after
-    return element
-
-
-def _field(form: ET.Element, name: str, *values: str) -> ET.Element:
-    field = ET.SubElement(form, "{jabber:x:data}field", {"var": name})
-    for value in values:
-        ET.SubElement(field, "{jabber:x:data}value").text = value
-    return field
-
-
 def refusal(error: IqError) -> PlatformError:
     """What an error answer means (RFC 6120, 8.3)."""
     said = str(error.condition)
@@ -340,6 +303,19 @@ def refusal(error: IqError) -> PlatformError:
     if said in ("not-authorized", "registration-required"):
         return LoginExpired(f"the server says {said}")
     return RequestRejected(f"the server refuses: {said} {error.text}".strip(), 400, said)
+
+
+def no_login(refusals: Sequence[str], is_encrypted: bool) -> PlatformError:
+    """Why nobody was logged in, from what the server said to each way (RFC 6120, 6.5)."""
+    if refusals and "temporary-auth-failure" not in refusals:
+        return LoginExpired(f"the server refuses the password: {refusals[0]}")
+    if refusals:
+        return PlatformUnavailable("the server can't check the password now")
+    if not is_encrypted:
+        return PlatformUnavailable(
+            "the server offers no encryption, and no password is sent without it"
+        )
+    return PlatformUnavailable("the server knows no way to log in that we know")
 
 
 def condition(error: ET.Element | None) -> str:

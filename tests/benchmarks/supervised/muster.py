@@ -28,7 +28,8 @@ LOOK = """
     FROM lifecycle_workerruntime r JOIN lifecycle_workerconfig c ON c.id = r.config_id
     WHERE c.worker_id = %s
 """
-AGENT = ("-m", "tests.benchmarks.supervised.stamped")
+STAMPED = (sys.executable, "-m", "tests.benchmarks.supervised.stamped", "zygote")
+AGENT = ("manage.py", "agent", "--zygote", *STAMPED)
 
 
 def set_environment(home: Path) -> None:

@@ -1,7 +1,7 @@
 """Muster's Celery application, whose workers stamp the moment of `worker_ready`.
 
 `celery -A tests.benchmarks.supervised.stamped worker …` is what other supervisors run;
-`python -m tests.benchmarks.supervised.stamped` is Muster's agent, which forks the same.
+`python -m tests.benchmarks.supervised.stamped zygote …` is the zygote, which forks the same.
 """
 
 from __future__ import annotations
@@ -25,8 +25,4 @@ signals.worker_ready.connect(_stamp, weak=False)
 if __name__ == "__main__":
     from django.core.management import execute_from_command_line
 
-    if sys.argv[1:]:
-        execute_from_command_line(sys.argv)
-    else:
-        itself = [sys.executable, "-m", "tests.benchmarks.supervised.stamped"]
-        execute_from_command_line([sys.argv[0], "agent", "--zygote", *itself, "zygote"])
+    execute_from_command_line(sys.argv)

@@ -7,7 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sync.types import Batch, RecordKind
+from sync.platforms import listing
+from sync.platforms.matrix import proof
+from sync.types import Batch, Done, Listed, Listing, RecordKind
 from tests.contract.suite.reading import (
     ROW_LIMIT,
     entries,
@@ -20,6 +22,12 @@ from tests.contract.suite.reading import (
     written_at,
 )
 from tests.contract.suite.stage import Ability, Stage, Subject, needs
+
+
+def below(each: Listing, done: Done) -> bool:
+    """Whether a window was not listed before the cut."""
+    reached = done.get((each.kind, each.scope))
+    return reached is None or each.since < reached.since
 
 
 class Backlog(Subject):
@@ -95,6 +103,29 @@ class Proof(Subject):
             assert begins[-1] <= since
         for each in listings:
             assert each.kind in RecordKind
+
+    @needs(Ability.LISTS)
+    async def test_a_listing_that_was_cut_goes_on_below(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(listing, "WINDOW", 20)
+        monkeypatch.setattr(proof, "PAGE", 20)
+        one, other = await stage.thread(), await stage.thread()
+        await stage.say_many(one, [f"m{n}" for n in range(70)])
+        await stage.say_many(other, [f"o{n}" for n in range(30)])
+        since = datetime.now(UTC) - timedelta(hours=1)
+        async with logged_in(stage) as connection:
+            known = entries(await read(connection))
+            listings = [each async for each in connection.list_ids(since)]
+            assert len(listings) > 1
+            for cut in range(1, len(listings) + 1):
+                done: dict[tuple[RecordKind, str], Listed] = {}
+                for each in listings[:cut]:
+                    done[each.kind, each.scope] = Listed(each.since, each.place)
+                rest = [each async for each in connection.list_ids(since, done)]
+                left = [each for each in rest if below(each, done)]
+                own = [each for each in (*listings[:cut], *left) if each.kind is stage.kind]
+                assert {id for each in own for id in each.ids} == set(known), f"cut at {cut}"
 
     @needs(Ability.LISTS)
     async def test_listing_ends_where_it_was_asked_to(self, stage: Stage) -> None:
