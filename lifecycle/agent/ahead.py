@@ -17,7 +17,7 @@ from lifecycle.agent.zygotes import Zygotes
 from lifecycle.types import Instance, WorkerSpec
 
 # A restart that is not asked for by then has to wait for its time, and there may be others.
-PATIENCE_S = 0.5
+PATIENCE_S = 1.0
 
 
 class Ahead:

@@ -143,7 +143,7 @@ class Roster:
     def done(self, instance: Instance) -> None:
         """Its keeper says so: as good as its end, and some milliseconds before it."""
         kept = self.kept.get(instance)
-        if kept and kept.gone:
+        if kept and kept.gone and not kept.killed:  # why it was killed is still to be recorded
             self._unwatch(kept)
             self._let_go(kept, self.home.spawn_dir(instance), kept.gone)
 

@@ -94,6 +94,17 @@ def test_only_the_newest_mark_of_a_conversation_is_told(
     assert tiny.asked == [("c1", "m3")]
 
 
+def test_a_mark_names_a_message_that_is_still_there(
+    account: Account, tiny: MarkingPlatform
+) -> None:
+    account.refresh_from_db()
+    gone = (message(3, "c1", is_deleted=True), message(4, "c1", is_deleted=True))
+    store.ingest_batch(lease(account), account.sequence, Batch(None, gone))
+    store.mark_read(talk("c1").pk)
+    check(account)
+    assert tiny.asked == [("c1", "m2")]
+
+
 def test_a_mark_waits_for_a_platform_that_is_away(account: Account, tiny: MarkingPlatform) -> None:
     store.mark_all_read()
     tiny.refuses = [PlatformUnavailable("down for maintenance")]
