@@ -33,8 +33,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 FROZEN_S = 3.0
 AWAY_S = 12.0  # longer than every step of a back-off, and than the wait for a connection
-# A wait of at most 10 s and what follows, where nobody else uses the machine; else so many times that
-# at most:
+# A wait of at most 10 s and what follows; up to three times that where others use the machine.
 BACK_S = 15.0
 MOST_CROWDED = 3.0
 USERS = {"u1": "fake", "u2": "fake-keyed"}
