@@ -143,9 +143,8 @@ class Roster:
     def done(self, instance: Instance) -> None:
         """Its keeper says so: as good as its end, and some milliseconds before it."""
         kept = self.kept.get(instance)
-        if kept and kept.gone and not kept.killed:  # why it was killed is still to be recorded
-            self._unwatch(kept)
-            self._let_go(kept, self.home.spawn_dir(instance), kept.gone)
+        if kept:
+            self._ended(kept)
 
     def _tell(self, gone: Gone) -> None:
         self.notify({"event": "gone", **gone_to(gone)})

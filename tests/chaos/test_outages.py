@@ -33,7 +33,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 FROZEN_S = 3.0
 AWAY_S = 12.0  # longer than every step of a back-off, and than the wait for a connection
-BACK_S = 15.0  # a wait of at most 10 s and what follows; on a machine that is ours; where others use it as well, so many times that at most:
+# A wait of at most 10 s and what follows; up to three times that where others use the machine.
+BACK_S = 15.0
 MOST_CROWDED = 3.0
 USERS = {"u1": "fake", "u2": "fake-keyed"}
 WORKERS = ("worker-1", "threads", "prefork")

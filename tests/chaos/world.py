@@ -126,7 +126,7 @@ class World:
         for worker_id in fleet.WORKERS:
             body = fleet.config(worker_id, str(self.tallies))
             self.call("/worker-configs", body).raise_for_status()
-        for worker_id in fleet.WORKERS:
+        for worker_id in (*fleet.WORKERS, "worker-1"):  # the last is of a new installation
             self.system.running_worker(worker_id)
 
     def tear_down(self) -> None:

@@ -334,8 +334,8 @@ def test_errors_are_shown_whatever_the_platform_wrote() -> None:
     held = lease(account)
     services.note(held, "a\x00b\ud800" + "c" * 3000, NOON)
     account.refresh_from_db()
-    assert account.last_error.startswith("a\ufffdb\ufffdccc")
-    assert len(account.last_error) == 2000
+    assert account.notice.startswith("a\ufffdb\ufffdccc")
+    assert len(account.notice) == 2000
     services.record_failure(held, services.Problem("x\ud800\x00"), NOON, 0.5)
     account.refresh_from_db()
     assert account.last_error == "x\ufffd\ufffd"
