@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from django.db import connection
@@ -21,6 +22,7 @@ from lifecycle.backends.base import Snapshot
 from lifecycle.backends.local import LocalBackend
 from lifecycle.duty_runner import DutyRunner
 from lifecycle.errors import Rejected
+from lifecycle.management.commands.master import is_open
 from lifecycle.master import BrokerAnswers, Leave, Master, Notified, Observed, ShutDown
 from lifecycle.models import WorkerConfig, WorkerLog, WorkerRuntime
 from lifecycle.types import DeploymentType, Exit, Gone, Instance, State
@@ -379,6 +381,25 @@ def test_a_deleted_config_leaves_no_process(host: Host, make_config: MakeConfig)
     with leading():
         eventually(lambda: not process.is_alive(alive.process), "the process is ended")
     assert running.process_id == alive.process.pid
+
+
+def test_one_that_leads_no_more_decides_nothing(host: Host, make_config: MakeConfig) -> None:
+    """[L11] Whatever it had taken in before: it was frozen, and its lead is gone."""
+    make_config(worker_id="w", auto_start=True)
+    lead = leadership.acquire(database_url(), [services.CHANNEL])
+    master = Master(backends.backends(), leads=partial(is_open, lead.connection))
+    assert master.leads()
+    snapshot = host.snapshot()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s)", [lead.connection.info.backend_pid])
+    eventually(lambda: not master.leads(), "it knows, though nobody reads from the connection")
+    master.sight.take(DeploymentType.LOCAL, snapshot, 0.0)
+    master.reconcile(["w"])
+    assert queries.runtime("w").generation == 0
+    master.items.put(Notified("w"))
+    assert master._next() is None
+    lead.give_up()
+    assert not master.leads()
 
 
 def test_auto_start_waits_for_the_broker(host: Host, make_config: MakeConfig) -> None:

@@ -53,7 +53,7 @@ class Command(BaseCommand):
         served = duties.registered()
         channels = {services.CHANNEL, *(channel for duty in served for channel in duty.channels)}
         lead = leadership.acquire(settings.MUSTER.resolved_database_url, sorted(channels))
-        master.leads = partial(_is_open, lead.connection)
+        master.leads = partial(is_open, lead.connection)
         runners = [DutyRunner(duty, master.leads) for duty in served]
         _wait_until_migrated()
         master.broker_answers = _broker_answers()
@@ -99,7 +99,7 @@ def _on_signals(master: Master) -> None:
         signal.signal(number, on_signal)
 
 
-def _is_open(connection: psycopg.Connection[Any]) -> bool:
+def is_open(connection: psycopg.Connection[Any]) -> bool:
     """Whether the server has not closed it, as far as the kernel knows: no round trip.
 
     The thread that listens says the same, but a process that was frozen goes on with all threads,
