@@ -7,7 +7,7 @@ The master never spawns a process itself, keeps no state that is not in the data
 backend, and so may die at any instruction.
 """
 
-from lifecycle.master.items import Leave, Lost, Notified, Observed, ShutDown
+from lifecycle.master.items import BrokerAnswers, Leave, Lost, Notified, Observed, ShutDown
 from lifecycle.master.loop import Master
 
-__all__ = ["Leave", "Lost", "Master", "Notified", "Observed", "ShutDown"]
+__all__ = ["BrokerAnswers", "Leave", "Lost", "Master", "Notified", "Observed", "ShutDown"]

@@ -29,6 +29,11 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
+class BrokerAnswers:
+    """For the first time since this master leads."""
+
+
+@dataclass(frozen=True, slots=True)
 class ShutDown:
     """End the fleet: stop every worker, then be done."""
 
@@ -38,4 +43,4 @@ class Leave:
     """Be done; workers go on without a master."""
 
 
-Item = Notified | Observed | Lost | ShutDown | Leave
+Item = Notified | Observed | Lost | BrokerAnswers | ShutDown | Leave

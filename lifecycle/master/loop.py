@@ -18,15 +18,16 @@ from lifecycle import queries, services
 from lifecycle.backends.base import Backend, Loaded, Sampled, Snapshot
 from lifecycle.checkup import Checkup
 from lifecycle.clocks import Clocks
+from lifecycle.consumption import WAITING_FOR_BROKER
 from lifecycle.errors import BackendUnavailable, LifecycleError, LostRace, UnknownWorker
 from lifecycle.master.agenda import Agenda
-from lifecycle.master.items import Item, Leave, Lost, Notified, Observed, ShutDown
+from lifecycle.master.items import BrokerAnswers, Item, Leave, Lost, Notified, Observed, ShutDown
 from lifecycle.master.sight import Sight
 from lifecycle.master.steps import CONDEMNED_STOP_S, Steps
 from lifecycle.models import WorkerRuntime
-from lifecycle.reconcile import Start, plan
+from lifecycle.reconcile import Action, Start, plan
 from lifecycle.states import WITH_PROCESS
-from lifecycle.types import Alive, DeploymentType, Gone
+from lifecycle.types import Alive, DeploymentType, Gone, State
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class Master:
     backends: dict[DeploymentType, Backend]
     # Asked before each decision, as one that stood still hears of its lost lead too late.
     leads: Callable[[], bool] = lambda: True
+    broker_answers: bool = True  # has answered since this master leads [L4]
     items: queue.SimpleQueue[Item] = field(default_factory=queue.SimpleQueue)
     sight: Sight = field(default_factory=Sight)
     agenda: Agenda = field(default_factory=Agenda)
@@ -123,6 +125,9 @@ class Master:
                 return {worker_id}
             case Lost(deployment_type):
                 self.sight.lost(deployment_type)
+            case BrokerAnswers():
+                self.broker_answers = True
+                self.agenda.resync_at = timezone.now()
             case ShutDown():
                 self.shutting_down = True
                 services.clear_wishes_without_auto_start()
@@ -218,6 +223,8 @@ class Master:
         view = self.sight.view(runtime, now, self.backends)
         action = plan(view, now, shutting_down=self.shutting_down)
         try:
+            if self._waits_for_broker(runtime, action):
+                return
             self.steps.apply(runtime.config, view, action)
         except DatabaseError:
             raise  # without its database a master must not decide
@@ -230,6 +237,17 @@ class Master:
         except Exception:  # one worker's trouble must not keep the others from being looked after
             log.exception("could not carry out %s", action)
             self.agenda.add(view.worker_id, now + RETRY)
+
+    def _waits_for_broker(self, runtime: WorkerRuntime, action: Action) -> bool:
+        """Workers with `auto_start` start once the broker has answered [L4]. Those that crashed
+        are restarted by their policy, and wait for it themselves [L5]."""
+        if runtime.state != State.STOPPED or not runtime.config.auto_start:
+            return False
+        waits = isinstance(action, Start) and not self.broker_answers
+        reason = WAITING_FOR_BROKER if waits else ""
+        if waits or runtime.reason == WAITING_FOR_BROKER:
+            services.start_waits(runtime.config.worker_id, reason)
+        return waits
 
     def _expected(self) -> bool:
         """While the fleet shuts down: does any row still wait for its process to end?"""

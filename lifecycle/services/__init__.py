@@ -16,6 +16,7 @@ from lifecycle.services.facts import (
     spawn_delayed,
     spawn_refused,
     spawned,
+    start_waits,
     stopping,
 )
 from lifecycle.services.metrics import sampled
@@ -76,6 +77,7 @@ __all__ = [
     "spawn_delayed",
     "spawn_refused",
     "spawned",
+    "start_waits",
     "stopping",
     "task_failed",
     "update_config",

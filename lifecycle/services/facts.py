@@ -130,6 +130,13 @@ def spawn_delayed(instance: Instance, why: str) -> None:
         runtime.reason = why[:1000]
 
 
+def start_waits(worker_id: str, reason: str) -> None:
+    """What a stopped worker that is to start by itself waits for; "" for nothing any more."""
+    with locked(worker_id) as runtime:
+        if runtime.state == State.STOPPED:
+            runtime.reason = reason
+
+
 def stopping(instance: Instance, cause: str) -> tuple[bool, int]:
     """The worker is about to be told to stop; returns (graceful, timeout in ms) of the wish."""
     with current(instance) as runtime:

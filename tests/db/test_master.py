@@ -21,7 +21,7 @@ from lifecycle.backends.base import Snapshot
 from lifecycle.backends.local import LocalBackend
 from lifecycle.duty_runner import DutyRunner
 from lifecycle.errors import Rejected
-from lifecycle.master import Leave, Master, Notified, Observed, ShutDown
+from lifecycle.master import BrokerAnswers, Leave, Master, Notified, Observed, ShutDown
 from lifecycle.models import WorkerConfig, WorkerLog, WorkerRuntime
 from lifecycle.types import DeploymentType, Exit, Gone, Instance, State
 from tests.host import Host, eventually, running_host
@@ -42,9 +42,9 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
 
 
 @contextmanager
-def leading(*runners: DutyRunner) -> Iterator[Master]:
+def leading(*runners: DutyRunner, broker_answers: bool = True) -> Iterator[Master]:
     """A master that decides, on a thread, until the block ends; `runners` of duties beside it."""
-    master = Master(backends.backends())
+    master = Master(backends.backends(), broker_answers=broker_answers)
     channels = {services.CHANNEL, *(c for runner in runners for c in runner.duty.channels)}
     lead = leadership.acquire(database_url(), sorted(channels))
 
@@ -379,6 +379,31 @@ def test_a_deleted_config_leaves_no_process(host: Host, make_config: MakeConfig)
     with leading():
         eventually(lambda: not process.is_alive(alive.process), "the process is ended")
     assert running.process_id == alive.process.pid
+
+
+def test_auto_start_waits_for_the_broker(host: Host, make_config: MakeConfig) -> None:
+    """[L4] Until it has answered a worker is stopped, with the reason; one that was started by a
+    person, or crashed, waits for the broker itself [L5]."""
+    make_config(worker_id="auto", auto_start=True)
+    make_config(worker_id="asked")
+    services.request_start("asked", "ann")
+    with leading(broker_answers=False) as master:
+        with_process("asked")
+        waiting = runtime_when("auto", lambda r: r.reason == "waiting for broker", "says so")
+        assert waiting.state == State.STOPPED
+        assert waiting.generation == 0
+        master.items.put(BrokerAnswers())
+        assert with_process("auto").reason != "waiting for broker"
+
+
+def test_who_shall_not_start_any_more_waits_for_no_broker(
+    host: Host, make_config: MakeConfig
+) -> None:
+    make_config(worker_id="auto", auto_start=True)
+    with leading(broker_answers=False):
+        runtime_when("auto", lambda r: r.reason == "waiting for broker", "says so")
+        services.request_stop("auto", "ann")
+        assert runtime_when("auto", lambda r: not r.reason, "no reason").state == State.STOPPED
 
 
 def test_two_masters_one_leads(host: Host) -> None:

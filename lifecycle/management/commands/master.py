@@ -27,11 +27,12 @@ from crm.celery import app
 from lifecycle import duties, leadership, services
 from lifecycle.backends import backends
 from lifecycle.duty_runner import DutyRunner
-from lifecycle.master import Leave, Master, Notified, ShutDown
+from lifecycle.master import BrokerAnswers, Leave, Master, Notified, ShutDown
 
 log = logging.getLogger(__name__)
 
-BROKER_PATIENCE_S = 10
+BROKER_POLL_S = 1.0
+BROKER_TIMEOUTS = {"socket_connect_timeout": 2, "socket_timeout": 2, "max_retries": 1}
 # The thread that decides gets the interpreter from those that run duties in so much, not in 5 ms.
 SWITCH_S = 0.0005
 LEAD_LOST = 75  # EX_TEMPFAIL: start me again
@@ -55,7 +56,10 @@ class Command(BaseCommand):
         master.leads = partial(_is_open, lead.connection)
         runners = [DutyRunner(duty, master.leads) for duty in served]
         _wait_until_migrated()
-        _wait_for_broker()
+        master.broker_answers = _broker_answers()
+        if not master.broker_answers:
+            log.warning("the broker does not answer: workers with auto_start wait for it")
+            threading.Thread(target=_await_broker, args=[master], daemon=True).start()
         lost = threading.Event()
 
         def listen() -> None:
@@ -122,14 +126,23 @@ def _wait_until_migrated() -> None:
         time.sleep(0.5)
 
 
-def _wait_for_broker() -> None:
-    """Workers start only once the broker answers [L4]; one that stays away must not stop us from
-    looking after those that run already, and new ones wait for it by themselves [L5]."""
+def _await_broker(master: Master) -> None:
+    """Tell the master once the broker answers: workers with `auto_start` wait for that [L4].
+    Those that run already are looked after meanwhile."""
+    while not _broker_answers():
+        time.sleep(BROKER_POLL_S)
+    log.info("the broker answers")
+    master.items.put(BrokerAnswers())
+
+
+def _broker_answers() -> bool:
     try:
-        with app.connection_for_write(connect_timeout=2) as broker:
-            broker.ensure_connection(timeout=BROKER_PATIENCE_S, max_retries=5, interval_step=1)
+        with app.connection_for_write(transport_options=BROKER_TIMEOUTS) as broker:
+            broker.ensure_connection(max_retries=0)
     except (BrokerError, OSError) as error:
-        log.warning("the broker does not answer, going on without it: %s", error)
+        log.debug("the broker does not answer: %s", error)
+        return False
+    return True
 
 
 def _say_leading() -> None:
