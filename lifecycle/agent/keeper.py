@@ -84,10 +84,11 @@ def take_charge(
 ) -> tuple[int, Alive] | None:
     """All that must be before the worker's first instruction: its lock, and its pid on record.
 
-    None: somebody else holds a lock. Raises `OSError`.
+    None: somebody else holds a lock, or it was started before: a request that was repeated may be
+    read when what the first one started has ended already. Raises `OSError`.
     """
     lock = None
-    if spawn.take_keeper_lock():
+    if spawn.take_keeper_lock() and spawn.processes() is None:
         lock = spawn.take_lock(beside_other=spec.replaces is not None)
     if lock is None:
         return None

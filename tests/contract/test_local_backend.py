@@ -285,6 +285,10 @@ def test_a_start_that_comes_late_is_taken_in(host: Host) -> None:
     assert eventually(lambda: host.snapshot().alive, "it is known") == (alive,)
     assert host.start() == alive
     assert (host.home / "run" / "workers" / "worker-1" / "1" / "instance.json").exists()
+    host.backend.stop(alive.instance, graceful=False, timeout_s=0)
+    host.gone(alive.instance)
+    second = host.start(generation=2)  # read after what was asked for twice, which starts nothing
+    assert host.snapshot().alive == (second,)
 
 
 def test_a_successor_starts_beside_its_predecessor_after_one_that_failed(host: Host) -> None:
