@@ -67,7 +67,7 @@ class Chaos:
         self._carry_out(faults)
         self.there.wait_for_clicks()
         self.there.work.stop()
-        settled_s, left = self._settle(all_tasks=keeps_tasks(faults))
+        settled_s, left = self.settle(all_tasks=keeps_tasks(faults))
         self.slowest_s = max(self.slowest_s, settled_s)
         rows = self._log_rows()
         self.last_log_row = rows[-1].id if rows else self.last_log_row
@@ -105,7 +105,7 @@ class Chaos:
             if callable(ends):
                 todo.append((time.monotonic() - begun + holds[order], order, ends))
 
-    def _settle(self, *, all_tasks: bool) -> tuple[float, list[str]]:
+    def settle(self, *, all_tasks: bool) -> tuple[float, list[str]]:
         """Seconds until all holds, and what does not after the time is up. `all_tasks`: each that
         was sent must be done, not only those that a living process has begun."""
         begun = time.monotonic()
@@ -217,6 +217,7 @@ def test_the_fleet_survives(there: World) -> None:
     chaos = Chaos(there)
     first = int(os.environ.get("MUSTER_CHAOS_ROUND") or 0)
     say(f"seed {SEED}, {MINUTES} minutes")
+    assert chaos.settle(all_tasks=False)[1] == []
     ends_at = time.monotonic() + MINUTES * 60
     number = first
     while time.monotonic() < ends_at:
