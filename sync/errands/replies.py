@@ -27,7 +27,7 @@ from sync.errors import (
     Unreachable,
 )
 from sync.platforms.base import Connection
-from sync.services.replies import SETTLE_S, Attempt, wait_s
+from sync.services.attempts import SETTLE_S, Attempt, wait_s
 
 log = logging.getLogger(__name__)
 

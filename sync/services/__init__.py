@@ -7,6 +7,15 @@ from sync.services.accounts import (
     set_strategy,
     update_account,
 )
+from sync.services.attempts import (
+    Attempt,
+    begin_attempt,
+    record_absent,
+    record_doubt,
+    record_refused,
+    record_sent,
+    record_unknown,
+)
 from sync.services.audits import (
     AuditTask,
     ask_audit,
@@ -60,19 +69,7 @@ from sync.services.logins import (
     require_login_wanted,
     tell_login,
 )
-from sync.services.replies import (
-    Attempt,
-    begin_attempt,
-    cancel_reply,
-    is_being_sent,
-    queue_reply,
-    record_absent,
-    record_doubt,
-    record_refused,
-    record_sent,
-    record_unknown,
-    retry_reply,
-)
+from sync.services.replies import cancel_reply, is_being_sent, queue_reply, retry_reply
 from sync.services.rows import ACCOUNTS, notify
 from sync.services.servers import server_answered, server_failed
 from sync.services.totals import TOTALS, Total, add_totals

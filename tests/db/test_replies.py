@@ -41,7 +41,7 @@ from sync.models import (
     Reply,
 )
 from sync.queries import thread_replies
-from sync.services import replies as outbox
+from sync.services import attempts as outbox
 from sync.types import Batch, Direction, Lease
 from tests.db.engine_stage import check as engine_check
 from tests.db.errand_stage import OutboxPlatform, check_of, drive, due, perform
