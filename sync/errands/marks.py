@@ -22,7 +22,7 @@ async def marks(check: Check) -> None:
     while waiting := await check.in_database(store.untold, lease.account_id):
         for mark in waiting:
             try:
-                await check.connection.mark_read(mark.conversation, mark.message)
+                await check.connection.mark_read(mark.conversation, mark.message, mark.sent_at)
             except RequestRejected as refused:
                 log.warning(
                     "the platform refuses to mark a conversation read: %s",

@@ -98,8 +98,9 @@ class Connection(ABC):
         are left out."""
         raise NotImplementedError
 
-    async def mark_read(self, conversation_id: str, message_id: str) -> None:
-        """Tell the platform that a conversation was read up to a message (external ids)."""
+    async def mark_read(self, conversation_id: str, message_id: str, sent_at: datetime) -> None:
+        """Tell the platform that a conversation was read up to a message (external ids), which was
+        sent then and may be gone there by now."""
         raise NotImplementedError
 
 

@@ -37,7 +37,7 @@ WHERE c.id = ANY(%(ids)s)
 
 # conversation_read_untold.
 UNTOLD_READ = """
-SELECT c.id, c.external_id, m.id, m.external_id
+SELECT c.id, c.external_id, m.id, m.external_id, m.sent_at
 FROM sync_conversation c JOIN sync_message m ON m.id = c.untold_read_id
 WHERE c.account_id = %s AND c.untold_read_id IS NOT NULL
 ORDER BY c.id LIMIT %s

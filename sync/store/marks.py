@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
@@ -27,6 +28,7 @@ class Untold:
     conversation: str  # external ids
     message_id: int
     message: str
+    sent_at: datetime
 
 
 def mark_read(conversation_id: int, up_to_message_id: int | None = None) -> int:

@@ -54,7 +54,7 @@ class TestRooms:
             found = messages(await read(connection, last_cursor(batches)))
             assert found[sent].direction is Direction.OUTBOUND
             assert await connection.find_sent(stage.reply(room, "from us", "key")) == sent
-            await connection.mark_read(room, first)
+            await connection.mark_read(room, first, messages(batches)[first].sent_at)
 
     async def test_whispers_stay_between_two(self, stage: XmppStage) -> None:
         """A private message in a room is a conversation of its own, and so is the answer."""

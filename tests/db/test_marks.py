@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import ClassVar
 
 import pytest
@@ -23,7 +24,7 @@ Mark = tuple[str, str]
 class MarkingConnection(TinyConnection):
     platform: MarkingPlatform
 
-    async def mark_read(self, conversation_id: str, message_id: str) -> None:
+    async def mark_read(self, conversation_id: str, message_id: str, sent_at: datetime) -> None:
         self.platform.asked.append((conversation_id, message_id))
         if self.platform.refuses:
             raise self.platform.refuses.pop(0)

@@ -202,7 +202,7 @@ class FakeConnection(Connection):
                 records, refused = sorted_out(piece)
                 yield Batch(None, records, refused, fetched=True)
 
-    async def mark_read(self, conversation_id: str, message_id: str) -> None:
+    async def mark_read(self, conversation_id: str, message_id: str, sent_at: datetime) -> None:
         await self._ask("POST", "/read", {"thread": conversation_id, "entry": message_id})
 
     async def _ask(

@@ -217,7 +217,7 @@ async def test_send(server: Any, connection: WhatsAppConnection) -> None:
 async def test_mark_read(server: Any, connection: WhatsAppConnection) -> None:
     assert platform.marks_read
     route = server.post("/messages").respond(json={"success": True})
-    await connection.mark_read(CUSTOMER, "wamid.3")
+    await connection.mark_read(CUSTOMER, "wamid.3", datetime.now(UTC))
     request = route.calls.last.request
     assert json.loads(request.content) == {
         "messaging_product": "whatsapp",
@@ -227,10 +227,10 @@ async def test_mark_read(server: Any, connection: WhatsAppConnection) -> None:
     assert request.headers["authorization"] == f"Bearer {WHATSAPP['access_token']}"
     server.post("/messages").mock(return_value=graph(400, 100, "Invalid parameter"))
     with pytest.raises(RequestRejected, match="Invalid parameter"):
-        await connection.mark_read(CUSTOMER, "wamid.of-another-number")
+        await connection.mark_read(CUSTOMER, "wamid.of-another-number", datetime.now(UTC))
     server.post("/messages").respond(json={"success": False})
     with pytest.raises(RequestRejected, match="did not mark"):
-        await connection.mark_read(CUSTOMER, "wamid.3")
+        await connection.mark_read(CUSTOMER, "wamid.3", datetime.now(UTC))
 
 
 @pytest.mark.parametrize(

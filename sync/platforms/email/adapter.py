@@ -168,12 +168,11 @@ class EmailConnection(Connection):
                 for piece in slices(asked):
                     yield Batch(None, *sorted_out(piece), fetched=True)
 
-    async def mark_read(self, conversation_id: str, message_id: str) -> None:
+    async def mark_read(self, conversation_id: str, message_id: str, sent_at: datetime) -> None:
         """Flags the conversation's mails in the INBOX, up to that one, as seen."""
         mailbox = self._session_mailbox()
-        sent = await threads.conversation(mailbox, self.sent, conversation_id)
         received = await threads.conversation(mailbox, INBOX, conversation_id)
-        uids = [one.uid for one in up_to(message_id, received, sent)]
+        uids = [one.uid for one in up_to(message_id, sent_at, received)]
         if uids:
             await (await mailbox.imap()).mark_seen(uids)
 
@@ -221,10 +220,9 @@ class EmailConnection(Connection):
         return list(dict.fromkeys((INBOX, self.sent)))
 
 
-def up_to(message_id: str, received: Sequence[Found], sent: Sequence[Found]) -> list[Found]:
-    """The received ones up to that mail, which may be one that we sent; the oldest come first."""
+def up_to(message_id: str, sent_at: datetime, received: Sequence[Found]) -> list[Found]:
+    """Those up to that mail, or up to its time if somebody moved it away; the oldest come first."""
     for index, one in enumerate(received):
         if one.external_id == message_id:
             return list(received[: index + 1])
-    times = [one.sent_at for one in sent if one.external_id == message_id]
-    return [one for one in received if times and one.sent_at <= times[0]]
+    return [one for one in received if one.sent_at <= sent_at]

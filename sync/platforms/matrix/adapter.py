@@ -156,7 +156,7 @@ class MatrixConnection(Connection):
             async for batch in fetch_messages(self._client, scope, self._word("user_id"), ids):
                 yield batch
 
-    async def mark_read(self, conversation_id: str, message_id: str) -> None:
+    async def mark_read(self, conversation_id: str, message_id: str, sent_at: datetime) -> None:
         await self._client.mark_read(conversation_id, message_id)
 
     def _word(self, key: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import ClassVar
 
 import httpx
@@ -84,7 +85,7 @@ class WhatsAppConnection(Connection):
         """Also raises `RequestRejected`: e.g. 24 hours after the customer's last message."""
         return await self._client.send(reply.conversation_id, reply.text, reply.key)
 
-    async def mark_read(self, conversation_id: str, message_id: str) -> None:
+    async def mark_read(self, conversation_id: str, message_id: str, sent_at: datetime) -> None:
         """Two blue ticks at it, and at all before it; also raises `RequestRejected`, e.g. for one
         older than 30 days."""
         await self._client.mark_read(message_id)

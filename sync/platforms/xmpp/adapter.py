@@ -180,7 +180,7 @@ class XmppConnection(Connection):
         async for batch in reader.fetch(scope, ids):
             yield batch
 
-    async def mark_read(self, conversation_id: str, message_id: str) -> None:
+    async def mark_read(self, conversation_id: str, message_id: str, sent_at: datetime) -> None:
         """A displayed marker (XEP-0333), which archives keep for our other devices, too."""
         stream, reader = await self._opened()
         target = await reader.marked(conversation_id, message_id)

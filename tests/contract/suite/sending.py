@@ -9,7 +9,7 @@ import pytest
 from sync.errors import PlatformUnavailable
 from sync.platforms.base import Connection
 from sync.types import Direction, OutgoingReply
-from tests.contract.suite.reading import connected, entries, last_cursor, logged_in, read
+from tests.contract.suite.reading import connected, entries, last_cursor, logged_in, messages, read
 from tests.contract.suite.stage import Ability, Stage, Subject, needs
 
 
@@ -118,11 +118,12 @@ class Sending(Subject):
         first, second = await stage.say(talk, "one"), await stage.say(talk, "two")
         elsewhere = await stage.say(other, "three")
         async with logged_in(stage) as connection:
-            await read(connection)
-            await connection.mark_read(talk, first)
+            found = messages(await read(connection))
+            at = {id: found[id].sent_at for id in (first, second)}
+            await connection.mark_read(talk, first, at[first])
             assert await stage.is_read(talk, first)
             assert not await stage.is_read(talk, second)
-            await connection.mark_read(talk, second)
+            await connection.mark_read(talk, second, at[second])
             assert await stage.is_read(talk, second)
-            await connection.mark_read(talk, second)
+            await connection.mark_read(talk, second, at[second])
         assert not await stage.is_read(other, elsewhere)
