@@ -92,10 +92,10 @@ class AccountColumns:
         if account.posts_total and not account.conversations_total:
             n = account.posts_total
             text = ngettext("comments on %(n)d post", "comments on %(n)d posts", n) % {"n": n}
-            return two_lines(account.comments_total, text)
+            return two_lines(f"{account.comments_total:,}", text)
         n = account.conversations_total
         text = ngettext("in %(n)d conversation", "in %(n)d conversations", n) % {"n": n}
-        return two_lines(account.messages_total, text)
+        return two_lines(f"{account.messages_total:,}", text)
 
     @admin.display(description=_("last sync"), ordering="last_sync_at")
     def last_sync(self, account: Account) -> str:

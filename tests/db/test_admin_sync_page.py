@@ -143,7 +143,7 @@ def test_a_backlog_is_no_step_and_comments_are_counted(
     assert "catching up" in page
     assert "about 1,400 to be read" in page
     assert page.count("in step") == 1
-    assert "1501" in page
+    assert "1,501" in page
     assert "comments on 1 post" in page
 
 
