@@ -195,6 +195,7 @@ class Agent:
         return {
             "pid": os.getpid(),
             "zygote_pid": self.zygotes.pid,
+            "has_spare": self.zygotes.has_spare,
             "code": self.zygotes.code,
             "reload_failure": self.zygotes.failure,
             "workers": [

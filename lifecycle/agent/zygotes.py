@@ -113,6 +113,10 @@ class Zygotes:
     def pid(self) -> int | None:
         return self._current.process.pid if self._current else None
 
+    @property
+    def has_spare(self) -> bool:
+        return self._current is not None and self._current.spare is not None
+
     def begin(self) -> None:
         """Have one, now and whenever the present one dies."""
         task = asyncio.create_task(self._keep_trying())

@@ -36,7 +36,8 @@ def crashed(host: Host, *words: str) -> tuple[Alive, set[int]]:
 
     def pair() -> set[int] | None:
         found = standing_by(host) - {keeper, alive.process.pid}
-        return found if len(found) == 2 else None
+        is_known = host.backend.agent.call("status")["has_spare"]
+        return found if is_known and len(found) == 2 else None
 
     spares = eventually(pair, "a spare and its worker")
     os.kill(alive.process.pid, signal.SIGKILL)
