@@ -36,7 +36,7 @@ ifdef PYTEST_ARGS
 else
 	$(PYTEST) tests/unit
 	$(PYTEST) tests/db tests/contract -n 2
-	$(PYTEST) tests/e2e
+	$(PYTEST) tests/e2e -n 2 --dist loadfile
 	$(PYTEST) tests/chaos
 endif
 
