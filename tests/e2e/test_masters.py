@@ -103,8 +103,9 @@ def master(system: System, name: str) -> Iterator[MasterProcess]:
 
 
 def leader(system: System) -> int:
-    """The pid of the master that said last that it leads."""
-    return int(json.loads((system.home / "run" / "master.json").read_text())["pid"])
+    """The pid of the master that said last that it leads; 0 before one has."""
+    said = system.home / "run" / "master.json"
+    return int(json.loads(said.read_text())["pid"]) if said.exists() else 0
 
 
 def runs(pid: int) -> bool:
