@@ -63,21 +63,12 @@ class Doctor:
     def examine(self, workers: Iterable[Vitals], now: float) -> list[Diagnosis]:
         """Those that have to be replaced."""
         workers = list(workers)
-        self._over_since = {
-            vitals.instance: self._over_since.get(vitals.instance, now)
-            for vitals in workers
-            if vitals.memory_mb > vitals.max_memory_mb
-        }
-        self._idle_since = {
-            vitals.instance: self._idle_since.get(vitals.instance, now)
-            for vitals in workers
-            if vitals.not_consuming
-        }
-        self._mute_since = {
-            vitals.instance: self._mute_since.get(vitals.instance, now)
-            for vitals in workers
-            if vitals.heartbeat_age_s is None
-        }
+        greedy = [vitals for vitals in workers if vitals.memory_mb > vitals.max_memory_mb]
+        idle = [vitals for vitals in workers if vitals.not_consuming]
+        mute = [vitals for vitals in workers if vitals.heartbeat_age_s is None]
+        self._over_since = _since_when(greedy, self._over_since, now)
+        self._idle_since = _since_when(idle, self._idle_since, now)
+        self._mute_since = _since_when(mute, self._mute_since, now)
         found = (self._examine_one(vitals, now) for vitals in workers)
         return [diagnosis for diagnosis in found if diagnosis]
 
@@ -105,3 +96,10 @@ class Doctor:
             )
             return Diagnosis(vitals.instance, cause, graceful=True)
         return None
+
+
+def _since_when(
+    ill: Iterable[Vitals], before: dict[Instance, float], now: float
+) -> dict[Instance, float]:
+    """What was there before keeps its time, what is new begins now, and the rest is over."""
+    return {vitals.instance: before.get(vitals.instance, now) for vitals in ill}
