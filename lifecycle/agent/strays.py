@@ -20,7 +20,6 @@ MARK = "MUSTER_SPAWN"  # in the environment of a worker, and so of all programs 
 PASSES = 50
 DEATH_S = 2.0
 STANDARD = ("0", "1", "2")
-PID_MAX = int(Path("/proc/sys/kernel/pid_max").read_text())
 
 
 def end(spawn: Path, worker: ProcessRef) -> None:
@@ -61,7 +60,7 @@ def _everybody() -> Iterator[int]:
     newest = _newest_pid()
     yield from (int(one.name) for one in Path("/proc").iterdir() if one.name.isdigit())
     while (now := _newest_pid()) != newest:
-        last = PID_MAX if now < newest else now
+        last = _largest_pid() if now < newest else now
         yield from range(newest + 1, last + 1)
         if now < newest:  # they begin anew
             yield from range(1, now + 1)
@@ -73,6 +72,10 @@ def _is_process(entry: Path) -> bool:
     with suppress(OSError):
         return f"\nTgid:\t{entry.name}\n" in (entry / "status").read_text(errors="replace")
     return False
+
+
+def _largest_pid() -> int:
+    return int(Path("/proc/sys/kernel/pid_max").read_text())
 
 
 def _newest_pid() -> int:
