@@ -60,12 +60,20 @@ class Misfortune:
     happened: Counter[str] = field(default_factory=Counter)
     _asked: Counter[str] = field(default_factory=Counter)
 
+    def give(self, user: str, faults: Faults) -> None:
+        """To one user, whose requests then meet the same faults in each run; to all without one."""
+        if user:
+            self.by_user[user] = faults
+            del self._asked[user]
+        else:
+            self.faults = faults
+
     def settings(self, user: str) -> Faults:
         """Those of the user, else those of all."""
         return self.by_user.get(user, self.faults)
 
     def of_request(self, user: str, path: str) -> set[Fault]:
-        """The faults of this request; each user's requests have their own chances, by the seed."""
+        """The faults of this request, by the seed; users that share settings differ in chances."""
         for number, (fault, where) in enumerate(self.ordered):
             if where in ("", path):
                 del self.ordered[number]
@@ -73,7 +81,8 @@ class Misfortune:
                 return {fault}
         faults = self.settings(user)
         self._asked[user] += 1
-        chance = random.Random(f"{faults.seed} {user} {self._asked[user]}")
+        sharing = "" if user in self.by_user else user
+        chance = random.Random(f"{faults.seed} {sharing} {self._asked[user]}")
         chosen = {fault for fault in Fault if chance.random() < getattr(faults, fault.value)}
         self.happened.update(chosen)
         return chosen

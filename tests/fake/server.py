@@ -70,11 +70,7 @@ class Server:
                 self.misfortune.ordered.append((Fault(given["order"]), given.get("path", "")))
                 return {}
             case "faults":
-                user = given.pop("user", "")
-                if user:
-                    self.misfortune.by_user[user] = Faults.of(given)
-                else:
-                    self.misfortune.faults = Faults.of(given)
+                self.misfortune.give(given.pop("user", ""), Faults.of(given))
                 return {}
             case "happened":
                 return dict(self.misfortune.happened)
