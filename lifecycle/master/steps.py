@@ -120,8 +120,7 @@ class Steps:
     ) -> None:
         if self.is_shutting_down():
             timeout_s = min(timeout_s, SHUTDOWN_STOP_S)
-        backend = self.backends[DeploymentType(config.deployment_type)]
-        backend.stop(instance, graceful=graceful, timeout_s=timeout_s)
+        backend_for(config).stop(instance, graceful=graceful, timeout_s=timeout_s)
 
     def _halt_again(self, config: WorkerConfig, instance: Instance) -> None:
         runtime = config.runtime

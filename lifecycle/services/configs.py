@@ -46,7 +46,8 @@ def update_config(config: WorkerConfig, fields: dict[str, Any], actor: str) -> W
     starts by itself starts.
 
     `config.version` is the version that was edited. Raises `ValidationError`; `OutOfDate`, with
-    both versions, when somebody else saved in between.
+    both versions, when somebody else saved in between; `Rejected` for another deployment type
+    while a process may still run: only its own backend can end that.
     """
     if fields.get("worker_id", config.worker_id) != config.worker_id:
         raise Rejected(
@@ -57,6 +58,9 @@ def update_config(config: WorkerConfig, fields: dict[str, Any], actor: str) -> W
         if current.version != config.version:
             raise _out_of_date(current, config.version, fields)
         changed = {name for name, value in fields.items() if getattr(current, name) != value}
+        runtime = WorkerRuntime.objects.select_for_update().get(pk=config.pk)
+        if "deployment_type" in changed:
+            _require_no_process(runtime, config.worker_id)
         for name, value in fields.items():
             setattr(config, name, value)
         config.full_clean()
@@ -64,7 +68,6 @@ def update_config(config: WorkerConfig, fields: dict[str, Any], actor: str) -> W
         if changed & SPAWN_FIELDS:
             config.spawn_version += 1
         config.save()
-        runtime = WorkerRuntime.objects.select_for_update().get(pk=config.pk)
         said = ", ".join(sorted(changed)) or "nothing"
         record(runtime, "configured", f"config changed: {said}", actor)
         if wish := _wish(config, changed):
@@ -106,11 +109,22 @@ def settings_of(version: Any) -> dict[str, Any]:
 def delete_config(config: WorkerConfig, actor: str) -> None:
     """Delete a config and its runtime. Raises `Rejected` while a process may still run."""
     with locked(config.worker_id) as runtime:
-        if runtime.state in WITH_PROCESS:
-            raise Rejected(
-                config.worker_id,
-                _("%(worker)s is %(state)s; stop it first.")
-                % {"worker": config.worker_id, "state": runtime.get_state_display()},
-            )
+        _require_no_process(runtime, config.worker_id)
         config.delete()
         notify(config.worker_id)
+
+
+def _require_no_process(runtime: WorkerRuntime, worker_id: str) -> None:
+    """Raises `Rejected`."""
+    if runtime.state in WITH_PROCESS:
+        raise Rejected(
+            worker_id,
+            _("%(worker)s is %(state)s; stop it first.")
+            % {"worker": worker_id, "state": runtime.get_state_display()},
+        )
+    if runtime.retiring_generation is not None:
+        raise Rejected(
+            worker_id,
+            _("%(worker)s has an old process that is about to end; try again then.")
+            % {"worker": worker_id},
+        )

@@ -116,6 +116,22 @@ def test_a_running_worker_is_not_deleted(api_client: APIClient, make_config: Mak
     assert "running" in detail_of(response)
 
 
+def test_a_running_worker_keeps_its_deployment_type(
+    api_client: APIClient, make_config: Maker
+) -> None:
+    """Only the backend that started it can end it."""
+    make_config(worker_id="worker-1")
+    run("worker-1")
+    change = {"deployment_type": "docker"}
+    response = api_client.patch(f"{CONFIGS}/worker-1", change, format="json")
+    assert errors_of(response, 409) == {None: "rejected"}
+    assert "running" in detail_of(response)
+    config = WorkerConfig.objects.get()
+    assert (config.deployment_type, config.version) == ("local", 1)
+    same = {"deployment_type": "local", "name": "new"}
+    assert api_client.patch(f"{CONFIGS}/worker-1", same, format="json").status_code == 200
+
+
 def test_version_can_not_be_chosen_at_birth(api_client: APIClient) -> None:
     response = api_client.post(CONFIGS, {"worker_id": "w", "version": 9}, format="json")
     assert errors_of(response, 400) == {"version": "read_only"}

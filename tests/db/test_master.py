@@ -121,6 +121,23 @@ def test_a_wish_that_comes_while_a_master_leads_is_seen_at_once(
         assert services.wait_for_process("w").process_id is not None
 
 
+def test_a_worker_without_a_backend_does_not_depose_the_master(
+    host: Host, make_config: MakeConfig
+) -> None:
+    """Somebody reached around the service that refuses it; it is condemned for its silence."""
+    long_ago = timezone.now() - timedelta(hours=1)
+    config = make_config(worker_id="lost")
+    services.claim_start("lost", 1)
+    WorkerRuntime.objects.update(started_at=long_ago, last_heartbeat_at=long_ago, state="running")
+    WorkerConfig.objects.filter(pk=config.pk).update(deployment_type="docker")
+    master = Master(backends.backends())
+    master.checkup._doctor.watching_since -= 3600
+    master.checkup.due_at = timezone.now()
+    master._look_after()
+    assert queries.runtime("lost").condemned.startswith("no heartbeat")
+    assert [worker_id for _at, worker_id in master.agenda._deadlines] == ["lost"]
+
+
 def test_a_killed_worker_comes_back_as_the_next_generation(
     host: Host, make_config: MakeConfig
 ) -> None:

@@ -131,6 +131,20 @@ def test_rejections_say_why(make_config: Callable[..., WorkerConfig]) -> None:
         services.request_start("w", "ann")
 
 
+def test_the_deployment_type_changes_once_nothing_runs(
+    make_config: Callable[..., WorkerConfig],
+) -> None:
+    config = make_config(worker_id="w")
+    old = bring_up(config)
+    services.ready(succeed(old), VERSIONS)
+    crashed_after(Instance("w", 2), 1)
+    with pytest.raises(Rejected, match="old process"):
+        services.update_config(config, {"deployment_type": "ssh"}, "ann")
+    crashed_after(old, 1)
+    changed = services.update_config(WorkerConfig.objects.get(), {"deployment_type": "ssh"}, "ann")
+    assert changed.deployment_type == "ssh"
+
+
 def test_an_exit_that_was_asked_for_is_a_stop(make_config: Callable[..., WorkerConfig]) -> None:
     instance = bring_up(make_config(worker_id="w"))
     services.request_stop("w", "ann")
