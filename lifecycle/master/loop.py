@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from django.db import Error as DatabaseError
+from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
 from lifecycle import queries, services
@@ -139,7 +139,7 @@ class Master:
                 self._write_down([alive])
                 return {alive.instance.worker_id}
             case Observed(deployment_type, Gone() as gone):
-                self.steps.take_gone(deployment_type, gone, self._starts_now)
+                self._take_gone(deployment_type, gone)
                 return {gone.instance.worker_id}
             case Observed(_, Sampled(samples)):
                 services.sampled(list(samples))
@@ -151,12 +151,20 @@ class Master:
         self, deployment_type: DeploymentType, snapshot: Snapshot, at: float
     ) -> None:
         for gone in snapshot.gone:
-            self.steps.take_gone(deployment_type, gone, self._starts_now)
+            self._take_gone(deployment_type, gone)
         self.sight.take(deployment_type, snapshot, at)
         self._write_down(snapshot.alive)
         if snapshot.code:
             services.code_loaded(deployment_type, snapshot.code)
         self.agenda.resync_at = timezone.now()
+
+    def _take_gone(self, deployment_type: DeploymentType, gone: Gone) -> None:
+        """Until it is written down: nobody but us remembers to."""
+        if not self.steps.take_gone(deployment_type, gone, self._starts_now):
+            again = [Observed(deployment_type, gone)]
+            timer = threading.Timer(RETRY.total_seconds(), self.items.put, again)
+            timer.daemon = True
+            timer.start()
 
     def _starts_now(self, runtime: WorkerRuntime) -> int | None:
         """The generation to start, if that is the plan for this row."""
@@ -226,8 +234,8 @@ class Master:
             if self._waits_for_broker(runtime, action):
                 return
             self.steps.apply(runtime.config, view, action)
-        except DatabaseError:
-            raise  # without its database a master must not decide
+        except (InterfaceError, OperationalError):
+            raise  # without its database a master must not decide; other errors are of one row
         except LostRace as error:
             log.info("looking again: %s", error)
             self.agenda.add(view.worker_id, now)

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.db import DataError, IntegrityError
 from django.utils import timezone
 
 from lifecycle import services
@@ -141,8 +142,9 @@ class Steps:
         deployment_type: DeploymentType,
         gone: Gone,
         starts_now: Callable[[WorkerRuntime], int | None],
-    ) -> None:
-        """Commit an exit, then acknowledge it: it is reported until both are done.
+    ) -> bool:
+        """Commit an exit, then acknowledge it: it is reported until both are done. False: the
+        database refuses the row.
 
         A restart that is due at once is claimed with the exit and spawned before anything else.
         """
@@ -153,10 +155,14 @@ class Steps:
                 self.spawn(config, Instance(config.worker_id, config.runtime.generation))
         except (LostRace, UnknownWorker) as error:
             log.info("an exit of an older instance: %s", error)
+        except (DataError, IntegrityError):
+            log.exception("could not write down the end of %s", gone.instance)
+            return False
         try:
             self.backends[deployment_type].acknowledge(gone.instance)
         except BackendUnavailable as error:
             log.info("could not acknowledge %s: %s", gone.instance, error)
+        return True
 
     def evict_unknown(self) -> None:
         """End processes of workers whose config is gone."""

@@ -113,7 +113,8 @@ def spawn_refused(instance: Instance, why: str) -> None:
         runtime.last_error, runtime.last_error_at = why, timezone.now()
         if role is Role.SUCCESSOR:
             call_off(runtime, why)
-        else:
+        else:  # a pid on record is of a process that was lost with its home
+            runtime.process_id = runtime.started_at = None
             move(runtime, Event.REFUSED, why, level=Level.ERROR)
 
 

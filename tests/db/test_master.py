@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import DataError, IntegrityError, connection
 from django.utils import timezone
 
 from lifecycle import backends, leadership, queries, reconcile, services
@@ -209,6 +210,42 @@ def test_what_can_never_be_started_is_given_up_with_its_cause(
         with leading():
             ended = in_state("w", State.ERROR)
     assert ended.reason.startswith("could not be started for 0 s: a process of w still holds")
+
+
+@pytest.mark.parametrize("refused", [IntegrityError("no"), DataError("no")])
+def test_a_row_that_the_database_refuses_does_not_keep_others_from_being_looked_after(
+    host: Host, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, refused: Exception
+) -> None:
+    """[L11] The database answers: that is no reason to give up the lead."""
+    claim, exited = services.claim_start, services.exited
+
+    def refusing_claim(worker_id: str, generation: int) -> WorkerConfig:
+        if worker_id == "a-bad":
+            raise refused
+        return claim(worker_id, generation)
+
+    def refusing_exit(gone: Gone, *arguments: Any) -> WorkerConfig | None:
+        if gone.instance == Instance("b-ends", 1):
+            raise refused
+        return exited(gone, *arguments)
+
+    monkeypatch.setattr(services, "claim_start", refusing_claim)
+    for name in ("a-bad", "b-ends", "c-good"):
+        make_config(worker_id=name, auto_start=True, restart_delay_ms=0)
+    with leading() as master:
+        ends, good = with_process("b-ends"), with_process("c-good")
+        monkeypatch.setattr(services, "exited", refusing_exit)
+        for pid in (ends.process_id, good.process_id):
+            assert pid
+            os.kill(pid, signal.SIGKILL)
+        with_process("c-good", generation=2)
+        kept = [gone.instance for gone in host.snapshot().gone]
+        assert kept == [Instance("b-ends", 1)]  # until it is written down
+        monkeypatch.setattr(services, "exited", exited)
+        monkeypatch.setattr(services, "claim_start", claim)
+        with_process("a-bad")
+        with_process("b-ends", generation=2)
+        assert not master.deposed
 
 
 def test_new_code_makes_running_workers_outdated(host: Host, make_config: MakeConfig) -> None:

@@ -212,6 +212,19 @@ def test_a_config_that_cannot_start_ends_in_error_with_the_reason(
     assert "/nowhere" in runtime.reason
 
 
+def test_one_that_was_lost_with_its_home_and_can_not_be_started_again_is_in_error(
+    make_config: Callable[..., WorkerConfig],
+) -> None:
+    """It waited for its broker, so its pid is on record; nobody will ever tell how it ended."""
+    make_config(worker_id="w")
+    services.request_start("w", "ann")
+    services.claim_start("w", 1)
+    services.spawned(Alive(Instance("w", 1), ProcessRef(4711, 1, "boot"), timezone.now()))
+    services.spawn_refused(Instance("w", 1), "working_directory /nowhere does not exist")
+    runtime = queries.runtime("w")
+    assert (runtime.state, runtime.process_id, runtime.started_at) == (State.ERROR, None, None)
+
+
 def test_an_old_generation_can_not_touch_the_row(make_config: Callable[..., WorkerConfig]) -> None:
     config = make_config(worker_id="w")
     old = bring_up(config)
