@@ -23,7 +23,7 @@ from lifecycle.errors import BackendUnavailable, LifecycleError, LostRace, Unkno
 from lifecycle.master.agenda import Agenda
 from lifecycle.master.items import BrokerAnswers, Item, Leave, Lost, Notified, Observed, ShutDown
 from lifecycle.master.sight import Sight
-from lifecycle.master.steps import CONDEMNED_STOP_S, Steps
+from lifecycle.master.steps import Steps
 from lifecycle.models import WorkerRuntime
 from lifecycle.reconcile import Action, Start, plan
 from lifecycle.states import WITH_PROCESS
@@ -204,7 +204,7 @@ class Master:
         for instance, graceful in self.checkup.run(now):
             try:
                 config = queries.runtime(instance.worker_id).config
-                self.steps.halt(config, instance, graceful, CONDEMNED_STOP_S)
+                self.steps.condemn(config, instance, graceful)
             except LifecycleError as error:  # condemned it is: the plan will say it again
                 log.warning("could not end %s: %s", instance, error)
                 self.agenda.add(instance.worker_id, now + RETRY)

@@ -6,7 +6,7 @@ import logging
 import random
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from django.db import DataError, IntegrityError
@@ -35,7 +35,7 @@ from lifecycle.reconcile import (
     Wait,
     troubled,
 )
-from lifecycle.types import DeploymentType, Gone, Instance, Pool, WorkerSpec
+from lifecycle.types import DeploymentType, Gone, Instance, Pool, State, WorkerSpec
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,8 @@ class Steps:
     sight: Sight
     agenda: Agenda
     is_shutting_down: Callable[[], bool]
+    # Condemned, and past finishing anything; a new master, which does not know, drains them first.
+    hung: set[Instance] = field(default_factory=set)
 
     def apply(self, config: WorkerConfig, view: View, action: Action) -> None:
         """Raises `LifecycleError`."""
@@ -123,11 +125,18 @@ class Steps:
             timeout_s = min(timeout_s, SHUTDOWN_STOP_S)
         backend_for(config).stop(instance, graceful=graceful, timeout_s=timeout_s)
 
+    def condemn(self, config: WorkerConfig, instance: Instance, graceful: bool) -> None:
+        """End one that is unwell. Raises `LifecycleError`: `_halt_again` repeats it."""
+        if not graceful:
+            self.hung.add(instance)
+        self.halt(config, instance, graceful, CONDEMNED_STOP_S)
+
     def _halt_again(self, config: WorkerConfig, instance: Instance) -> None:
         runtime = config.runtime
-        is_condemned = runtime.condemned and instance.generation != runtime.retiring_generation
-        if is_condemned:  # how it is ended was decided with its condemnation
-            self.halt(config, instance, graceful=True, timeout_s=CONDEMNED_STOP_S)
+        is_current = instance.generation != runtime.retiring_generation
+        # A person who has one that is condemned stopped may also force it.
+        if is_current and runtime.condemned and runtime.state != State.STOPPING:
+            self.condemn(config, instance, graceful=instance not in self.hung)
         else:
             left_s = self._remaining_s(runtime, instance)
             self.halt(config, instance, runtime.stop_graceful, left_s)
@@ -149,6 +158,7 @@ class Steps:
         A restart that is due at once is claimed with the exit and spawned before anything else.
         """
         self.sight.ended(gone.instance)
+        self.hung.discard(gone.instance)
         try:
             config = services.exited(gone, random.random, starts_now)
             if config:

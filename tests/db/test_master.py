@@ -306,6 +306,41 @@ def test_a_forced_restart_ends_the_old_process_first(host: Host, make_config: Ma
         assert len(host.snapshot().alive) == 1
 
 
+def test_a_condemned_worker_that_does_not_end_can_be_forced(
+    host: Host, make_config: MakeConfig
+) -> None:
+    """[L7] It drains, for a minute; a person has it stopped, and then can't wait."""
+    make_config(worker_id="w", auto_start=True, command_args=["lines=1", "deaf"])
+    with leading():
+        with_process("w")
+        services.condemned(Instance("w", 1), "memory 900 MB, over its limit")
+        services.request_stop("w", "ann")
+        in_state("w", State.STOPPING)
+        services.request_stop("w", "ann", graceful=False)
+        assert in_state("w", State.STOPPED).exit_text == "killed by SIGKILL (as it was asked to)"
+
+
+def test_a_silent_worker_is_killed_once_its_agent_is_back(
+    host: Host, make_config: MakeConfig
+) -> None:
+    """[L9] It finishes nothing any more: there is nothing to wait for."""
+    make_config(worker_id="w", auto_start=True, auto_restart=False, command_args=["deaf"])
+    with leading() as master:
+        with_process("w")
+        services.ready(Instance("w", 1), VERSIONS)
+        host.kill_agent()
+        eventually(lambda: not master.sight.reachable, "the agent is missed")
+        WorkerRuntime.objects.update(last_heartbeat_at=timezone.now() - timedelta(hours=1))
+        master.checkup._doctor.watching_since -= 3600
+        master.checkup.due_at = timezone.now()
+        services.notify("w")
+        runtime_when("w", lambda r: bool(r.condemned), "is condemned")
+        eventually(lambda: Instance("w", 1) in master.steps.hung, "and can't be ended")
+        host.start_agent()
+        assert in_state("w", State.CRASHED).exit_signal == "SIGKILL"
+        assert not master.steps.hung
+
+
 def test_a_new_master_takes_over_what_runs(host: Host, make_config: MakeConfig) -> None:
     """[L10] Nothing is started twice, and what ended meanwhile is known with its exit."""
     for name in ("stays", "dies"):
