@@ -205,10 +205,10 @@ def _plan_crashed(view: View, wanted: bool, now: datetime) -> Action:
 
 
 def _plan_up(view: View, wanted: bool, now: datetime, shutting_down: bool) -> Action:
-    if view.reachable and not view.is_alive:
-        if view.state is State.STARTING:
-            never = Vanished(view.instance, Exit(note="never started"))
-            return _plan_spawn(view, view.instance, now) if wanted else never
+    never_started = view.state is State.STARTING and not view.is_alive
+    if view.reachable and never_started and wanted:
+        return _plan_spawn(view, view.instance, now)
+    if view.reachable and not never_started and not view.is_alive:
         unseen = Exit(note="its process is gone and nobody saw it end")
         return _awaited(view, now) or Vanished(view.instance, unseen)
     if not wanted:

@@ -198,6 +198,21 @@ def test_a_start_that_cannot_be_done_says_why_and_is_done_once_it_can(
             eventually(lambda: not master.sight.troubles, "no trouble any more")
 
 
+def test_a_start_that_cannot_be_done_can_be_taken_back(host: Host, make_config: MakeConfig) -> None:
+    """[L6] A stop is no crash, also where there are no restarts left: it asks no policy."""
+    make_config(worker_id="w", auto_start=True, max_restart_attempts=0)
+    folder = host.home / "run" / "workers" / "w"
+    folder.mkdir(parents=True)
+    with (folder / "lock.0").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with leading():
+            runtime_when("w", lambda r: "next try in" in r.reason, "says why")
+            services.request_stop("w", "ann")
+            ended = runtime_when("w", lambda r: r.state in ("stopped", "error"), "ends")
+    assert (ended.state, ended.error_count, ended.last_error) == (State.STOPPED, 0, "")
+    assert not WorkerLog.objects.filter(level="error").exists()
+
+
 def test_what_can_never_be_started_is_given_up_with_its_cause(
     host: Host, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

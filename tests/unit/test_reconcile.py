@@ -76,6 +76,13 @@ def test_a_claimed_spawn_that_was_never_seen_is_repeated() -> None:
     assert plan(view, NOW) == Spawn(Instance("worker-1", 4))
 
 
+def test_a_spawn_that_nobody_wants_any_more_is_a_stop_and_no_crash() -> None:
+    """[L6]"""
+    view = replace(STOPPED, state=State.STARTING)
+    assert plan(view, NOW) == Stop("asked to stop")
+    assert plan(replace(view, state=State.STOPPING), NOW) == Vanished(view.instance, Exit())
+
+
 def test_a_running_worker_without_a_process_has_vanished() -> None:
     assert isinstance(plan(replace(RUNNING, alive=frozenset()), NOW), Vanished)
 
