@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 
 from django.db import InterfaceError, OperationalError
 from django.utils import timezone
@@ -21,6 +22,7 @@ from lifecycle.clocks import Clocks
 from lifecycle.consumption import WAITING_FOR_BROKER
 from lifecycle.errors import BackendUnavailable, LifecycleError, LostRace, UnknownWorker
 from lifecycle.master.agenda import Agenda
+from lifecycle.master.deadlocks import despite_deadlocks
 from lifecycle.master.items import BrokerAnswers, Item, Leave, Lost, Notified, Observed, ShutDown
 from lifecycle.master.sight import Sight
 from lifecycle.master.steps import Steps
@@ -116,7 +118,7 @@ class Master:
         for item in items:
             if not self._may_decide() or isinstance(item, Leave):
                 return None
-            woken |= self._take(item)
+            woken |= despite_deadlocks(partial(self._take, item))
         return woken | self.agenda.due(timezone.now())
 
     def _take(self, item: Item) -> set[str]:
@@ -233,7 +235,7 @@ class Master:
         try:
             if self._waits_for_broker(runtime, action):
                 return
-            self.steps.apply(runtime.config, view, action)
+            despite_deadlocks(partial(self.steps.apply, runtime.config, view, action))
         except (InterfaceError, OperationalError):
             raise  # without its database a master must not decide; other errors are of one row
         except LostRace as error:

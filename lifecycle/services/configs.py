@@ -46,19 +46,19 @@ def update_config(config: WorkerConfig, fields: dict[str, Any], actor: str) -> W
     starts by itself starts.
 
     `config.version` is the version that was edited. Raises `ValidationError`; `OutOfDate`, with
-    both versions, when somebody else saved in between; `Rejected` for another deployment type
-    while a process may still run: only its own backend can end that.
+    both versions, when somebody else saved in between; `UnknownWorker` when somebody deleted it;
+    `Rejected` for another deployment type while a process may still run: only its own backend can
+    end that.
     """
     if fields.get("worker_id", config.worker_id) != config.worker_id:
         raise Rejected(
             config.worker_id, _("The worker id can't be changed; create another config.")
         )
-    with transaction.atomic():
-        current = WorkerConfig.objects.select_for_update().get(pk=config.pk)
+    with locked(config.worker_id) as runtime:
+        current = WorkerConfig.objects.get(pk=config.pk)  # what came with the lock may be older
         if current.version != config.version:
             raise _out_of_date(current, config.version, fields)
         changed = {name for name, value in fields.items() if getattr(current, name) != value}
-        runtime = WorkerRuntime.objects.select_for_update().get(pk=config.pk)
         if "deployment_type" in changed:
             _require_no_process(runtime, config.worker_id)
         for name, value in fields.items():
@@ -72,8 +72,6 @@ def update_config(config: WorkerConfig, fields: dict[str, Any], actor: str) -> W
         record(runtime, "configured", f"config changed: {said}", actor)
         if wish := _wish(config, changed):
             runtime.desired_state = wish.value
-            runtime.save(update_fields=["desired_state"])
-        notify(config.worker_id)
     return config
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from lifecycle.errors import LostRace
@@ -21,6 +21,7 @@ from lifecycle.services.rows import (
     current,
     forget_attempts,
     forget_stop,
+    in_order,
     locked,
     move,
     record,
@@ -121,8 +122,9 @@ def spawn_refused(instance: Instance, why: str) -> None:
 def code_loaded(deployment_type: DeploymentType, code: str) -> None:
     """What a new process of this deployment type would run. Safe to repeat; rows that have it
     already are not written."""
-    stale = WorkerRuntime.objects.filter(config__deployment_type=deployment_type)
-    stale.exclude(loaded_code=code).update(loaded_code=code)
+    rows = WorkerRuntime.objects.filter(config__deployment_type=deployment_type)
+    with transaction.atomic():
+        in_order(rows.exclude(loaded_code=code)).update(loaded_code=code)
 
 
 def spawn_delayed(instance: Instance, why: str) -> None:

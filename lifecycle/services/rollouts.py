@@ -11,7 +11,7 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
 from lifecycle.errors import Rejected, UnknownWorker
-from lifecycle.models import Rollout, RolloutStep, WorkerConfig
+from lifecycle.models import Rollout, RolloutStep, WorkerConfig, WorkerRuntime
 from lifecycle.queries import outdated
 from lifecycle.queries import runtime as runtime_of
 from lifecycle.rolling import (
@@ -25,7 +25,7 @@ from lifecycle.rolling import (
     Step,
     plan,
 )
-from lifecycle.services.rows import notify
+from lifecycle.services.rows import in_order, notify
 from lifecycle.services.wishes import request_restart
 from lifecycle.types import STOP_TIMEOUT_MS, RolloutState, State, StepState, Wish
 
@@ -100,7 +100,10 @@ def advance_rollout(now: datetime) -> bool:
         if rollout is None:
             return False
         limits = Limits(rollout.max_surge, rollout.max_unavailable)
-        for decision in plan(_steps(rollout), limits, now):
+        decisions = plan(_steps(rollout), limits, now)
+        begun = [decision.worker_id for decision in decisions if isinstance(decision, Begin)]
+        in_order(WorkerRuntime.objects.filter(config__worker_id__in=begun))
+        for decision in decisions:
             _carry_out(rollout, decision)
     return True
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from enum import Enum
 
 from django.db import connection, transaction
+from django.db.models import QuerySet
 
 from lifecycle.errors import LostRace, UnknownWorker
 from lifecycle.models import WorkerLog, WorkerRuntime
@@ -31,7 +32,8 @@ def notify(worker_id: str) -> None:
 def locked(worker_id: str) -> Iterator[WorkerRuntime]:
     """The runtime row, locked for one transaction; what the block changes on it is written.
 
-    Raises `UnknownWorker`.
+    Whoever also writes the config does so after this: the log rows of all others refer to it while
+    they hold this lock. Raises `UnknownWorker`.
     """
     with transaction.atomic(), connection.cursor() as cursor:
         runtime = read_locked(cursor, worker_id)
@@ -42,6 +44,12 @@ def locked(worker_id: str) -> Iterator[WorkerRuntime]:
         yield runtime
         write(cursor, runtime, before, CHANNEL)
         runtime.gathered = None
+
+
+def in_order(rows: QuerySet[WorkerRuntime]) -> QuerySet[WorkerRuntime]:
+    """These rows, locked until the transaction ends, in the one order of all who lock many."""
+    found = rows.select_for_update(of=("self",)).order_by("pk").only("pk")
+    return WorkerRuntime.objects.filter(pk__in=[runtime.pk for runtime in found])
 
 
 class Role(Enum):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from django.db import transaction
 from django.utils.translation import gettext as _
 
 from lifecycle import queries
 from lifecycle.errors import Rejected
 from lifecycle.models import WorkerRuntime
-from lifecycle.services.rows import locked, record, reset
+from lifecycle.services.rows import in_order, locked, record, reset
 from lifecycle.states import WITH_PROCESS
 from lifecycle.types import STOP_TIMEOUT_MS, State, Wish
 
@@ -118,9 +119,12 @@ def wait_for_process(worker_id: str, timeout_s: float = 5.0) -> WorkerRuntime:
 
 def clear_wishes_without_auto_start() -> None:
     """The system shuts down on purpose: workers without `auto_start` stay down next time."""
-    WorkerRuntime.objects.filter(config__auto_start=False, desired_state=Wish.RUNNING).update(
-        desired_state=Wish.STOPPED
-    )
+    wanted = WorkerRuntime.objects.filter(config__auto_start=False, desired_state=Wish.RUNNING)
+    with transaction.atomic():
+        for runtime in in_order(wanted):
+            runtime.desired_state = Wish.STOPPED.value
+            runtime.save(update_fields=["desired_state"])
+            record(runtime, "wish", "stays down after this: it has no auto start", "master")
 
 
 def _require_enabled(runtime: WorkerRuntime) -> None:
