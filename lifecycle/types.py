@@ -12,6 +12,7 @@ WORKER_ID = re.compile(r"^[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?$")
 # Addresses of their own below /api/v1/workers.
 RESERVED_WORKER_IDS = frozenset({"batch", "rollouts", "stats"})
 STOP_TIMEOUT_MS = 30_000  # of a stop for which nobody says how long it may take
+SHUTDOWN_STOP_S = 8.0  # at most, for each worker, when the whole system ends [L13]
 
 
 class State(StrEnum):

@@ -22,7 +22,7 @@ from crm.env_checks import HIGHEST_PORT
 from crm.folders import private_dir
 from crm.logs import logging_config
 from crm.up import broker, output, parts, ready
-from crm.up.leftovers import end_leftovers, end_workers
+from crm.up.leftovers import end_leftovers, end_workers, stop_workers
 from crm.up.prepared import ADMIN, FIRST_WORKER, Prepared, PrepareFailed, prepare
 from crm.up.state import AlreadyRunning, UpState, home_lock
 from crm.up.supervisor import Supervisor
@@ -252,6 +252,9 @@ class Up:
             # SIGUSR2: end the fleet, then yourself.
             end("master", (signal.SIGUSR2, FLEET_S), (term, TERM_S)),
         )
+        hasty = self.supervisor.hasten.is_set
+        if told := await asyncio.to_thread(stop_workers, self.env, begun + FLEET_S, hasty):
+            self.say(f"the agent stopped what no master did: {', '.join(told)}")
         await end("agent", (term, AGENT_S))
         if left := await asyncio.to_thread(end_workers, self.env.home):
             self.say(f"killed what did not stop in time: {', '.join(left)}")

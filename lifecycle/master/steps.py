@@ -35,11 +35,18 @@ from lifecycle.reconcile import (
     Wait,
     troubled,
 )
-from lifecycle.types import DeploymentType, Gone, Instance, Pool, State, WorkerSpec
+from lifecycle.types import (
+    SHUTDOWN_STOP_S,
+    DeploymentType,
+    Gone,
+    Instance,
+    Pool,
+    State,
+    WorkerSpec,
+)
 
 log = logging.getLogger(__name__)
 
-SHUTDOWN_STOP_S = 8.0
 CONDEMNED_STOP_S = 60.0
 EVICTED_STOP_S = 10.0
 LOOPBACK = "127.0.0.1"

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,14 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import psycopg
 import pytest
 
-from crm import embedded
 from tests.chaos.feed_reader import FeedReader
 from tests.chaos.sync_truth import differences, held, stored
 from tests.e2e.driving import add_worker, api_of
+from tests.e2e.servers import Servers
 from tests.e2e.system import System
 from tests.fake.process import FakeServer
 from tests.waiting import eventually, eventually_nothing
@@ -44,47 +42,6 @@ SILENT = """
     SELECT config.worker_id FROM lifecycle_workerruntime runtime
     JOIN lifecycle_workerconfig config ON config.id = runtime.config_id
     WHERE last_heartbeat_at < %s OR state <> 'running'"""
-
-
-class Servers:
-    """PostgreSQL and Valkey that are nobody's parts: whoever of them is ended stays away."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.sockets = folder / "run"
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
-
-    @property
-    def urls(self) -> dict[str, str]:
-        return {
-            "DATABASE_URL": f"postgresql://muster@/muster?host={self.sockets}/pg&port=5432",
-            "BROKER_URL": f"redis+socket://{self.sockets}/valkey.sock?virtual_host=0",
-        }
-
-    def start(self, name: str) -> None:
-        """Start it and wait until it answers."""
-        make, wait = {
-            "postgres": (embedded.postgres, embedded.wait_postgres),
-            "valkey": (embedded.valkey, embedded.wait_valkey),
-        }[name]
-        server = make(self.folder, self.sockets)
-        with (self.folder / f"{name}.log").open("ab") as log:
-            self.processes[name] = subprocess.Popen(
-                server.command, stdout=log, stderr=log, start_new_session=True, **server.identity()
-            )
-        wait(self.sockets)
-
-    def send(self, name: str, number: signal.Signals) -> None:
-        """A signal to it and all of its children at once."""
-        parent = psutil.Process(self.processes[name].pid)
-        for one in [parent, *parent.children(recursive=True)]:
-            one.send_signal(number)
-
-    def end(self) -> None:
-        for one in self.processes.values():
-            if one.poll() is None:
-                one.kill()
-            one.wait()
 
 
 class Scene:

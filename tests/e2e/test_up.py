@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -22,6 +23,7 @@ from crm import embedded
 from crm.env import Env
 from crm.up.parts import python_part
 from crm.up.run import Up
+from tests.e2e.servers import Servers
 from tests.e2e.system import CHECKOUT, System, free_port
 from tests.waiting import eventually
 
@@ -232,6 +234,27 @@ def test_a_broker_that_is_away_is_said_and_so_is_its_return(fresh_system: System
         server.kill()
         server.wait()
     assert "s3cret" not in fresh_system.said()
+    assert fresh_system.processes() == {}
+
+
+def test_workers_end_in_order_although_the_database_is_away(fresh_system: System) -> None:
+    """[L13] Nobody leads then, so nobody but `up` can have them stopped."""
+    servers = Servers(fresh_system.home.parent / "servers")
+    fresh_system.variables = {"DATABASE_URL": servers.urls["DATABASE_URL"]}
+    spawn = fresh_system.home / "run" / "workers" / "worker-1" / "1"
+    try:
+        servers.start("postgres")
+        fresh_system.up()
+        log = fresh_system.home / "logs" / "workers" / "worker-1" / "stdout.log"
+        eventually(lambda: log.exists() and " ready." in log.read_text())
+        servers.send("postgres", signal.SIGKILL)
+        eventually(lambda: fresh_system.part("master")["restarts"])
+        assert fresh_system.stop() < STOP_S
+    finally:
+        servers.end()
+    assert "the agent stopped what no master did: worker-1" in fresh_system.said()
+    assert "killed what did not stop in time" not in fresh_system.said()
+    assert json.loads((spawn / "exit.json").read_text())["exit"]["code"] == 0
     assert fresh_system.processes() == {}
 
 
