@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 import secrets
+import socket
 import tempfile
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +28,7 @@ from crm.env_checks import (
     explain,
     split_keys,
 )
+from lifecycle.types import HomeRef
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 DEFAULT_HOME = CHECKOUT / "var"
@@ -120,6 +122,15 @@ class Env(BaseSettings):
             return run
         digest = hashlib.sha256(str(self.home).encode()).hexdigest()[:12]
         return Path(tempfile.gettempdir()) / f"muster-{os.getuid()}-{digest}"
+
+    @cached_property
+    def home_ref(self) -> HomeRef:
+        """This home among those that share a database. Raises `OSError`.
+
+        Its name is made up, and not kept in `keys/`: those are copied to other hosts.
+        """
+        identity = key_file(self.home / "id", secrets.token_hex(16))
+        return HomeRef(identity, socket.gethostname(), str(self.home))
 
     @property
     def agent_socket(self) -> Path:

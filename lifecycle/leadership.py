@@ -9,10 +9,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import psycopg
 from psycopg import sql
+
+from lifecycle.types import HomeRef
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +34,19 @@ CONNECT_OPTIONS: dict[str, Any] = {
     " -c tcp_user_timeout=4000",
 }
 
+# By primary key; the condition reads the runtime rows, one for each worker, once for each lead.
+CLAIM_FLEET = """
+    INSERT INTO lifecycle_fleethome AS f (id, identity, host, path, since)
+    VALUES (1, %(identity)s, %(host)s, %(path)s, now())
+    ON CONFLICT (id) DO UPDATE
+    SET identity = EXCLUDED.identity, host = EXCLUDED.host, path = EXCLUDED.path, since = now()
+    WHERE f.identity = EXCLUDED.identity OR NOT EXISTS (
+        SELECT FROM lifecycle_workerruntime
+        WHERE state IN ('starting', 'running', 'stopping') OR retiring_generation IS NOT NULL
+    )
+    RETURNING id
+"""
+
 
 class Leadership:
     """The lead, while it lasts."""
@@ -47,6 +63,15 @@ class Leadership:
                 self.connection.execute("SELECT 1")
         except psycopg.Error as error:
             log.warning("the lead is lost: %s", error)
+
+    def claim_fleet(self, home: HomeRef) -> bool:
+        """Whether the workers are this home's from now on: the row of one that is up says that it
+        has a process, not where. To a master elsewhere it would look dead, and be started twice.
+
+        By the connection that holds the lead: who has lost that claims nothing. Raises
+        `psycopg.Error`.
+        """
+        return self.connection.execute(CLAIM_FLEET, asdict(home)).fetchone() is not None
 
     def give_up(self) -> None:
         """Close the connection: another master may lead now."""

@@ -13,8 +13,16 @@ from lifecycle import series
 from lifecycle.consumption import WAITING_FOR_BROKER, complaint
 from lifecycle.errors import UnknownWorker
 from lifecycle.health import Vitals
-from lifecycle.models import Rollout, WorkerConfig, WorkerLog, WorkerMetric, WorkerRuntime
-from lifecycle.types import Instance, Level, State, StepState
+from lifecycle.models import (
+    FleetHome,
+    Rollout,
+    WorkerConfig,
+    WorkerLog,
+    WorkerMetric,
+    WorkerRuntime,
+)
+from lifecycle.states import WITH_PROCESS
+from lifecycle.types import HomeRef, Instance, Level, State, StepState
 
 MIN_HEARTBEAT_TIMEOUT = timedelta(seconds=15)
 
@@ -55,6 +63,13 @@ def runtime(worker_id: str) -> WorkerRuntime:
         return WorkerRuntime.objects.select_related("config").get(config__worker_id=worker_id)
     except WorkerRuntime.DoesNotExist:
         raise UnknownWorker(worker_id) from None
+
+
+def fleet_elsewhere(home: HomeRef) -> HomeRef | None:
+    """Another home, of whose workers one may still have a process [L11]."""
+    other = FleetHome.objects.exclude(identity=home.identity).first()
+    up = Q(state__in=WITH_PROCESS) | Q(retiring_generation__isnull=False)
+    return other.ref if other and WorkerRuntime.objects.filter(up).exists() else None
 
 
 def known_workers(worker_ids: Iterable[str]) -> set[str]:

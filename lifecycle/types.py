@@ -154,6 +154,18 @@ def _remarks(code: int) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
+class HomeRef:
+    """One home of those that may share a database; host and path are for people."""
+
+    identity: str
+    host: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessRef:
     """One process, named so that a recycled pid is not mistaken for it."""
 

@@ -16,6 +16,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from crm.env import Env
 from crm.up.prepared import ADMIN, FIRST_WORKER, Prepared
 from lifecycle.models import WorkerConfig
+from lifecycle.queries import fleet_elsewhere
 from lifecycle.services import create_config
 
 ACTOR = "up"
@@ -26,14 +27,17 @@ LOCK_KEY = 0x4D757374657255  # "MusterU": one `up` at a time prepares a database
 def prepare(env: Env) -> Prepared:
     """Migrate, make the first admin and the first worker.
 
-    Several hosts may share a database: an advisory lock makes them take turns.
+    Several hosts may share a database, though one home at a time runs its workers (adr 0020): an
+    advisory lock makes them take turns.
     """
     url = env.resolved_database_url
     with psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_S) as lock:
         lock.execute("SELECT pg_advisory_lock(%s)", [LOCK_KEY])
         migrated = _migrate()
         created, password = _first_admin(env.admin_password)
-        return Prepared(password, created, migrated, _first_worker())
+        elsewhere = fleet_elsewhere(env.home_ref)
+        named = str(elsewhere) if elsewhere else None
+        return Prepared(password, created, migrated, _first_worker(), named)
 
 
 def _migrate() -> bool:

@@ -214,6 +214,11 @@ class Up:
             self.say(f"made user {ADMIN} with the password from MUSTER_ADMIN_PASSWORD")
         if prepared.first_worker:
             self.say(f"made {FIRST_WORKER}; it starts with the master")
+        if prepared.elsewhere:
+            self.say(
+                f"WARNING: the workers of this database run in {prepared.elsewhere}; no master "
+                "leads here before they have stopped there (docs/runbook.md: another home)"
+            )
 
     def _say_ready(self, prepared: Prepared) -> None:
         how = f"log in as {ADMIN}"

@@ -13,6 +13,7 @@ from lifecycle.models.choices import (
     one_of,
 )
 from lifecycle.models.configs import WorkerConfig, default_queues, own_queue
+from lifecycle.models.homes import FleetHome
 from lifecycle.models.logs import WorkerLog
 from lifecycle.models.metrics import WorkerMetric
 from lifecycle.models.rollouts import Rollout, RolloutStep
@@ -27,6 +28,7 @@ __all__ = [
     "STATES",
     "STEP_STATES",
     "WISHES",
+    "FleetHome",
     "Rollout",
     "RolloutStep",
     "WorkerConfig",

@@ -19,6 +19,7 @@ from lifecycle.services.facts import (
     start_waits,
     stopping,
 )
+from lifecycle.services.homes import forget_home
 from lifecycle.services.metrics import sampled
 from lifecycle.services.replacement import called_off, claim_succession
 from lifecycle.services.reports import (
@@ -61,6 +62,7 @@ __all__ = [
     "create_config",
     "delete_config",
     "exited",
+    "forget_home",
     "heartbeat",
     "notify",
     "outdated_workers",

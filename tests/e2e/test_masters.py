@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psutil
+import psycopg
 import pytest
 
 from lifecycle.management.commands.master import LEAD_LOST
 from tests.chaos import sight
 from tests.chaos.invariants import twice
+from tests.e2e.servers import Servers
 from tests.e2e.system import CHECKOUT, System
 from tests.waiting import eventually
 
@@ -196,3 +200,47 @@ def decides_nothing(system: System, deposed: MasterProcess, leads: MasterProcess
         assert system.worker_pid(WORKER) is None
     eventually(lambda: is_restarted(system, killed))
     assert generation(system) == before + 1
+
+
+def test_a_master_of_another_home_never_starts_what_runs_here(
+    fresh_system: System, module_home: Path
+) -> None:
+    """Two homes share a database. Whoever is faster, the lead is for the home of the workers."""
+    servers = Servers(fresh_system.home.parent / "servers")
+    shared = {"DATABASE_URL": servers.urls["DATABASE_URL"]}
+    other = System(module_home.with_name("other"))
+    fresh_system.variables = other.variables = shared
+    try:
+        servers.start("postgres")
+        fresh_system.up()
+        worker = eventually(lambda: fresh_system.worker_pid(WORKER))
+        eventually(lambda: states(servers) == [("running", 1)])
+        said = json.loads(other.manage("bootstrap").stdout.splitlines()[-1])
+        assert said["elsewhere"] == f"{socket.gethostname()}:{fresh_system.home}"
+        (other.home / "run").mkdir(exist_ok=True)  # `up` would
+        with master(other, "elsewhere") as elsewhere:
+            first = leader(fresh_system)
+            assert fresh_system.process
+            with held(fresh_system.process.pid):  # so that ours is not started at once
+                os.kill(first, signal.SIGKILL)
+                eventually(lambda: f"run in {said['elsewhere']}: no master" in said_by(elsewhere))
+            eventually(lambda: leader(fresh_system) not in (first, 0))
+            assert (fresh_system.worker_pid(WORKER), states(servers)) == (worker, [("running", 1)])
+            assert "this master leads" not in said_by(elsewhere)
+            fresh_system.stop()
+            eventually(lambda: leader(other) == elsewhere.pid)
+    finally:
+        other.kill_everything()
+        fresh_system.kill_everything()
+        servers.end()
+
+
+def said_by(process: MasterProcess) -> str:
+    return process.log.read_text()
+
+
+def states(servers: Servers) -> list[tuple[str, int]]:
+    """State and generation of each worker."""
+    with psycopg.connect(servers.urls["DATABASE_URL"], connect_timeout=5) as connection:
+        rows = connection.execute("SELECT state, generation FROM lifecycle_workerruntime")
+        return [(str(state), int(number)) for state, number in rows]

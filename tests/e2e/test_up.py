@@ -22,6 +22,7 @@ import pytest
 from crm import embedded
 from crm.env import Env
 from crm.up.parts import python_part
+from crm.up.prepared import Prepared
 from crm.up.run import Up
 from tests.e2e.servers import Servers
 from tests.e2e.system import CHECKOUT, System, free_port
@@ -170,6 +171,16 @@ def test_an_end_before_a_server_answers_waits_for_no_thread(home: Path) -> None:
     begun = time.monotonic()
     asyncio.run(begin_and_end())  # returns when its threads have ended
     assert time.monotonic() - begun < embedded.ATTEMPT_S + 5
+
+
+def test_workers_that_run_in_another_home_are_said(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepared = Prepared(None, False, False, False, elsewhere="beta:/srv/muster")
+    Up(Env.model_construct(home=home))._say_prepared(prepared)
+    assert (
+        "WARNING: the workers of this database run in beta:/srv/muster" in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize("command", ["up", "ps"])

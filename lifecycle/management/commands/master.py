@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -24,14 +25,16 @@ from kombu.exceptions import OperationalError as BrokerError
 from setproctitle import setproctitle
 
 from crm.celery import app
-from lifecycle import duties, leadership, services
+from lifecycle import duties, leadership, queries, services
 from lifecycle.backends import backends
 from lifecycle.duty_runner import DutyRunner
 from lifecycle.master import BrokerAnswers, Leave, Master, Notified, ShutDown
+from lifecycle.types import HomeRef
 
 log = logging.getLogger(__name__)
 
 BROKER_POLL_S = 1.0
+ELSEWHERE_POLL_S = 1.0
 BROKER_TIMEOUTS = {"socket_connect_timeout": 2, "socket_timeout": 2, "max_retries": 1}
 # The thread that decides gets the interpreter from those that run duties in so much, not in 5 ms.
 SWITCH_S = 0.0005
@@ -52,10 +55,9 @@ class Command(BaseCommand):
         _on_signals(master)
         served = duties.registered()
         channels = {services.CHANNEL, *(channel for duty in served for channel in duty.channels)}
-        lead = leadership.acquire(settings.MUSTER.resolved_database_url, sorted(channels))
+        lead = _lead(sorted(channels), settings.MUSTER.home_ref)
         master.leads = partial(is_open, lead.connection)
         runners = [DutyRunner(duty, master.leads) for duty in served]
-        _wait_until_migrated()
         master.broker_answers = _broker_answers()
         if not master.broker_answers:
             log.warning("the broker does not answer: workers with auto_start wait for it")
@@ -111,6 +113,36 @@ def is_open(connection: psycopg.Connection[Any]) -> bool:
     except (psycopg.Error, ValueError):
         return False
     return not look.poll(0)
+
+
+def _lead(channels: Sequence[str], home: HomeRef) -> leadership.Leadership:
+    """Wait, for as long as it takes, until this process leads and the workers are this home's.
+
+    Raises `CommandError` when the database goes away meanwhile.
+    """
+    try:
+        while True:
+            lead = leadership.acquire(settings.MUSTER.resolved_database_url, channels)
+            _wait_until_migrated()
+            if lead.claim_fleet(home):
+                return lead
+            lead.give_up()  # it is for a master of the home where they run
+            _wait_while_elsewhere(home)
+    except (DatabaseError, psycopg.Error) as error:
+        raise CommandError(f"the database is away: {error}", returncode=LEAD_LOST) from error
+
+
+def _wait_while_elsewhere(home: HomeRef) -> None:
+    said = None
+    while elsewhere := queries.fleet_elsewhere(home):
+        if said != elsewhere:
+            said = elsewhere
+            log.error(
+                "the workers of this database run in %s: no master leads here before they have "
+                "stopped there. Is that home lost? See docs/runbook.md: another home",
+                elsewhere,
+            )
+        time.sleep(ELSEWHERE_POLL_S)
 
 
 def _wait_until_migrated() -> None:
