@@ -99,5 +99,7 @@ def _kill(one: ProcessRef) -> None:
         return
     with suppress(ProcessLookupError):
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        select.select([pidfd], [], [], DEATH_S)
+        end = select.poll()  # select(2) takes no descriptor over 1023
+        end.register(pidfd, select.POLLIN)
+        end.poll(DEATH_S * 1000)
     os.close(pidfd)

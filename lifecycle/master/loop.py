@@ -99,6 +99,11 @@ class Master:
                     log.warning("backend %s: %s", deployment_type, error)
                     self.items.put(Lost(deployment_type))
                 connected = False
+            except Exception:  # a master that hears of no exit any more must not keep the lead
+                log.exception("backend %s: can't be watched, trying again", deployment_type)
+                self.items.put(Lost(deployment_type))
+                connected = False
+                pause.wait(RETRY.total_seconds())
             pause.wait(RECONNECT_S)
 
     def _next(self) -> set[str] | None:
