@@ -224,12 +224,14 @@ class Roster:
 
     def _conclude_for_keeper(self, spawn: SpawnDir, kept: Kept) -> Gone:
         """Keeper and worker were killed together: do the keeper's last duties."""
-        strays.end(spawn.path, kept.alive.process)
-        for stream in STREAMS:
-            pump = spawn.pump(stream, spawn.spec())
-            pump.drain()
-            pump.end_line()
-            pump.close()
+        if kept.alive.process.boot_id == process.boot_id():  # else nothing is left of it
+            strays.end(spawn.path, kept.alive.process)
+            spec = spawn.spec()
+            for stream in STREAMS:
+                pump = spawn.pump(stream, spec)
+                pump.drain()
+                pump.end_line()
+                pump.close()
         how = process.told_exit(kept.alive.process, kept.worker_fd)
         gone = kept.gone or Gone(
             spawn.instance,
