@@ -29,7 +29,7 @@ class Prepared:
     admin_created: bool
     migrated: bool  # whether there was something to do
     first_worker: bool
-    elsewhere: str | None  # another home that may still run workers of this database
+    elsewhere: str | None = None  # another home that may still run workers of this database
 
 
 async def prepare(env: Env) -> Prepared:

@@ -28,7 +28,7 @@ from lifecycle.services.reports import (
     port_said,
     ready,
     shutting_down,
-    task_failed,
+    tasks_failed,
 )
 from lifecycle.services.rollouts import (
     abort_rollout,
@@ -81,7 +81,7 @@ __all__ = [
     "spawned",
     "start_waits",
     "stopping",
-    "task_failed",
+    "tasks_failed",
     "update_config",
     "wait_for_process",
 ]

@@ -94,7 +94,8 @@ def test_a_master_that_gave_way_leads_on(
 ) -> None:
     """It looks at the worker again, at once; here its backend is away."""
     make_config(worker_id="w", auto_start=True)
-    claim, given_way = services.claim_start, []
+    claim = services.claim_start
+    given_way: list[str] = []
 
     def giving_way_once(worker_id: str, generation: int) -> WorkerConfig:
         if not given_way:
