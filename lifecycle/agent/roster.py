@@ -116,7 +116,8 @@ class Roster:
         kept.worker_fd = process.open_pidfd(alive.process)
         spawn = self.home.spawn_dir(alive.instance)
         kept.pipes = [os.open(spawn.fifo(stream), os.O_RDWR | os.O_NONBLOCK) for stream in STREAMS]
-        self.notify({"event": "started", **alive_to(alive)})
+        if kept.gone is None:  # else its end is told already
+            self.notify({"event": "started", **alive_to(alive)})
         self._watch(kept)
 
     def _watch(self, kept: Kept) -> None:

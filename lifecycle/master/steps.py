@@ -72,8 +72,7 @@ class Steps:
             case Halt(instance):
                 self._halt_again(config, instance)
             case Evict(instance):
-                log.warning("ending a process that no row asks for: %s", instance)
-                self.halt(config, instance, graceful=True, timeout_s=EVICTED_STOP_S)
+                self._evict(config, instance)
             case CallOff(cause):
                 services.called_off(view.worker_id, cause)
             case GiveUp(instance, cause):
@@ -127,10 +126,17 @@ class Steps:
 
     def halt(
         self, config: WorkerConfig, instance: Instance, graceful: bool, timeout_s: float
-    ) -> None:
+    ) -> bool:
+        """False: it does not run."""
         if self.is_shutting_down():
             timeout_s = min(timeout_s, SHUTDOWN_STOP_S)
-        backend_for(config).stop(instance, graceful=graceful, timeout_s=timeout_s)
+        return backend_for(config).stop(instance, graceful=graceful, timeout_s=timeout_s)
+
+    def _evict(self, config: WorkerConfig, instance: Instance) -> None:
+        log.warning("ending a process that no row asks for: %s", instance)
+        if not self.halt(config, instance, graceful=True, timeout_s=EVICTED_STOP_S):
+            self.sight.ended(instance)  # that it lives was told late: nobody will tell its end
+            self.agenda.add(instance.worker_id, timezone.now())
 
     def condemn(self, config: WorkerConfig, instance: Instance, graceful: bool) -> None:
         """End one that is unwell. Raises `LifecycleError`: `_halt_again` repeats it."""

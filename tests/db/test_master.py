@@ -263,6 +263,18 @@ def test_a_row_that_the_database_refuses_does_not_keep_others_from_being_looked_
         assert not master.deposed
 
 
+def test_what_does_not_run_is_not_ended_again_and_again(
+    host: Host, make_config: MakeConfig
+) -> None:
+    """That it lives was told after its end, or never was true: the worker itself can start."""
+    make_config(worker_id="w")
+    with leading() as master:
+        eventually(lambda: master.sight.reachable, "the agent answers")
+        master.sight.lives(Instance("w", 7))
+        services.request_start("w", "ann")
+        assert with_process("w").generation == 1
+
+
 def test_new_code_makes_running_workers_outdated(host: Host, make_config: MakeConfig) -> None:
     """[L8]"""
     make_config(worker_id="w", auto_start=True)
