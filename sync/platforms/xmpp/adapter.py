@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from datetime import datetime
 from typing import ClassVar
 from xml.etree import ElementTree as ET
@@ -17,6 +19,7 @@ from sync.platforms.base import Connection, Platform, Tell
 from sync.platforms.xmpp import rooms
 from sync.platforms.xmpp.batches import cut
 from sync.platforms.xmpp.credentials import XmppCredentials
+from sync.platforms.xmpp.outbox import Bounce
 from sync.platforms.xmpp.place import Place
 from sync.platforms.xmpp.reader import Reader, all_news, sent_id
 from sync.platforms.xmpp.stanzas import Owner, Unreadable, read_archived, read_raw
@@ -60,6 +63,8 @@ class Xmpp(Platform):
             await connection.close()
 
     def reread(self, account: AccountRef, kind: str, raw: str) -> Sequence[Record | Refused]:
+        if kind != RecordKind.MESSAGE:
+            return super().reread(account, kind, raw)
         try:
             item = read_raw(raw)
         except Unreadable as why:
@@ -140,6 +145,11 @@ class XmppConnection(Connection):
             had_caught_up = bool(place.archives) and place.owed() is None
             stream.news.clear()
             brought = False
+            if bounces := tuple(stream.outbox.bounces):
+                refused = tuple(self._not_delivered(stream, one) for one in bounces)
+                yield Batch(None, refused=refused, remaining=place.remaining())
+                del stream.outbox.bounces[: len(bounces)]
+                brought = True
             async for before, step in all_news(reader, place):
                 for batch in cut(step.rows, before, step.place):
                     yield batch
@@ -153,6 +163,11 @@ class XmppConnection(Connection):
                 if brought or clock() >= deadline:
                     return
                 await stream.wait_for_news(deadline - clock())
+
+    def _not_delivered(self, stream: Stream, bounce: Bounce) -> Refused:
+        id = sent_id(stream, self._owner, bounce.to, bounce.id)
+        why = f"what was sent to {bounce.to} could not be delivered: {bounce.condition}"
+        return Refused("status", id, json.dumps(asdict(bounce)), why)
 
     async def send(self, reply: OutgoingReply) -> str:
         stream, _reader = await self._opened()
