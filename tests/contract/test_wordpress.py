@@ -14,6 +14,7 @@ from tests.contract.platform_contract import PlatformContract
 from tests.contract.suite.reading import (
     entries,
     last_cursor,
+    listed,
     logged_in,
     read,
     tell_nobody,
@@ -72,7 +73,7 @@ class TestChanges:
             await stage.request(stage.friend, "DELETE", f"comments/{gone}", params={"force": "1"})
             assert entries(await read(connection, cursor)) == {}
             since = datetime.now(UTC) - timedelta(days=1)
-            listings = [each async for each in connection.list_ids(since)]
+            listings = await listed(connection, since)
         comments = [each for each in listings if each.kind is RecordKind.COMMENT]
         posts = [each for each in listings if each.kind is RecordKind.POST]
         assert [id for each in comments for id in each.ids] == [stays]

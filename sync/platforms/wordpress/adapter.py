@@ -156,7 +156,9 @@ class WordPressConnection(Connection):
                 return None
             offset += PAGE - 1
 
-    async def list_ids(self, since: datetime, done: Done = NOTHING_DONE) -> AsyncIterator[Listing]:
+    async def list_ids(
+        self, since: datetime, done: Done = NOTHING_DONE
+    ) -> AsyncIterator[Listing | None]:
         self._me()
         until = max(datetime.now(UTC), since) + SKEW  # what the site's clock says
         for kind, path, wanted in (

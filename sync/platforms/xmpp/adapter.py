@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from sync.errors import LoginExpired, LoginFailed
 from sync.platforms.base import Connection, Platform, Tell
-from sync.platforms.xmpp import rooms
+from sync.platforms.xmpp import proof, rooms
 from sync.platforms.xmpp.batches import cut
 from sync.platforms.xmpp.credentials import XmppCredentials
 from sync.platforms.xmpp.outbox import Bounce
@@ -182,9 +182,11 @@ class XmppConnection(Connection):
         id = sent_id(stream, self._owner, reply.conversation_id, own_id(reply.key))
         return await reader.find_sent(reply, id)
 
-    async def list_ids(self, since: datetime, done: Done = NOTHING_DONE) -> AsyncIterator[Listing]:
+    async def list_ids(
+        self, since: datetime, done: Done = NOTHING_DONE
+    ) -> AsyncIterator[Listing | None]:
         _stream, reader = await self._opened()
-        async for listing in reader.list_ids(since, done):
+        async for listing in proof.list_ids(reader, since, done):
             yield listing
 
     async def fetch(self, kind: RecordKind, scope: str, ids: Sequence[str]) -> AsyncIterator[Batch]:
@@ -192,7 +194,7 @@ class XmppConnection(Connection):
         if kind is not RecordKind.MESSAGE or not ids:
             return
         _stream, reader = await self._opened()
-        async for batch in reader.fetch(scope, ids):
+        async for batch in proof.fetch(reader, scope, ids):
             yield batch
 
     async def mark_read(self, conversation_id: str, message_id: str, sent_at: datetime) -> None:
