@@ -142,7 +142,9 @@ class EmailConnection(Connection):
         last = max(known.values()).astimezone(UTC) - threads.ZONES
         return Place(since=last.date().isoformat()).text()
 
-    async def list_ids(self, since: datetime, done: Done = NOTHING_DONE) -> AsyncIterator[Listing]:
+    async def list_ids(
+        self, since: datetime, done: Done = NOTHING_DONE
+    ) -> AsyncIterator[Listing | None]:
         mailbox = self._session_mailbox()
         before = done.get((RecordKind.MESSAGE, ""))
         until = before.since if before else datetime.now(UTC)
