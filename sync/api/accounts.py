@@ -199,7 +199,8 @@ class AssignmentViewSet(ViewSet):
 
 
 class SyncRunViewSet(Rows[SyncRun]):
-    """Receipts: what each committed batch did, and why a check failed."""
+    """Receipts: what each committed batch did, and why a check failed. Other filters need
+    `account`; which accounts fail at present is `/accounts?failing=true`."""
 
     queryset = SyncRun.objects.all()
     serializer_class = bodies.SyncRunSerializer
