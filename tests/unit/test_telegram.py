@@ -222,6 +222,28 @@ def test_numbers_begin_anew_after_a_week() -> None:
         Place.parse("no cursor of ours")
 
 
+async def test_after_a_quiet_week_a_lower_number_is_not_confirmed_unread(
+    server: Any, connection: TelegramConnection
+) -> None:
+    waiting = {42: update(42)}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        """As the Bot API has it: what is below the offset is forgotten."""
+        offset = json.loads(request.content).get("offset", 0)
+        for number in [one for one in waiting if one < offset]:
+            del waiting[number]
+        return good(list(waiting.values()))
+
+    server.post("/getUpdates").mock(side_effect=answer)
+    place = Place(update=5_000_000, at=datetime.now(UTC) - timedelta(days=8))
+    (batch,) = await read(connection, place.text())
+    assert len(batch.records) == 2
+    assert Place.parse(batch.cursor).update == 42
+    assert waiting
+    await read(connection, batch.cursor)
+    assert not waiting, "in step again, it confirms"
+
+
 async def test_it_waits_in_one_request(server: Any, connection: TelegramConnection) -> None:
     route = server.post("/getUpdates").mock(side_effect=[good([]), good([update(1)])])
     (batch,) = await read(connection, "", 30)
