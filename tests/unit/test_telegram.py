@@ -302,10 +302,15 @@ async def test_errors_in_plain_words(
 
 
 async def test_retry_after_is_kept(server: Any, connection: TelegramConnection) -> None:
-    server.post("/getUpdates").mock(return_value=bad(429, "Too Many Requests", retry_after=17))
+    asked = server.post("/getUpdates")
+    asked.mock(return_value=bad(429, "Too Many Requests", retry_after=17))
     with pytest.raises(RateLimited) as caught:
         await read(connection)
     assert caught.value.retry_after_s == 17
+    asked.mock(return_value=bad(429, "Too Many Requests", retry_after=10**400))
+    with pytest.raises(RateLimited) as caught:
+        await read(connection)
+    assert caught.value.retry_after_s == 86_400
 
 
 async def test_no_connection_is_told_apart(server: Any, connection: TelegramConnection) -> None:
