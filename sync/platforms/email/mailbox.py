@@ -179,7 +179,7 @@ def sort_out(
     for answer in answers:
         try:
             fields = fields_of(answer)
-        except (ValueError, TypeError, IndexError) as error:
+        except (ValueError, TypeError, IndexError, RecursionError) as error:
             named = UID.search(answer.raw())
             uid = int(named[1]) if named else 0
             if uid in asked:
