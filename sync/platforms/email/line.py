@@ -36,6 +36,8 @@ CODE = re.compile(r"\[([A-Z-]+)[^\]]*\]\s*")
 # RFC 5530: these say nothing of name and password.
 PASSING = frozenset({"UNAVAILABLE", "SERVERBUG", "INUSE", "LIMIT", "ALERT"})
 THROTTLING = frozenset({"THROTTLED", "OVERQUOTA"})
+# And these nothing of what was asked.
+NOT_NOW = frozenset({"UNAVAILABLE", "INUSE"})
 
 
 class Refusal(PlatformError):

@@ -73,15 +73,19 @@ class Mailbox:
             self._imap = None
 
     async def look(self, name: str, *, writable: bool = False) -> Folder | None:
-        """Enter the folder and see how far it reaches; None when there is none."""
+        """Enter the folder and see how far it reaches; None when there is none. Raises `Refusal`
+        when it is only not `writable`, `PlatformUnavailable` when there is no INBOX."""
         imap = await self.imap()
         try:
-            folder = await imap.select(name, writable=writable)
-        except Refusal:
+            return await imap.select(name, writable=writable)
+        except Refusal as refusal:
+            if writable:
+                raise
             if name == INBOX:
-                raise PlatformUnavailable("the mail server does not open the INBOX") from None
+                raise PlatformUnavailable(
+                    f"the mail server does not open the INBOX: {refusal}"
+                ) from None
             return None
-        return folder
 
     async def letters(
         self, folder: Folder, uids: Sequence[int]
