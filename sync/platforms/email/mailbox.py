@@ -58,6 +58,7 @@ class Mailbox:
         imap = await Imap.open(self.login.server)
         try:
             await imap.authenticate(self.login.username, self.login.password)
+            await imap.introduce()
         except BaseException:
             imap.abort()
             raise
