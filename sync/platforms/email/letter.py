@@ -103,6 +103,7 @@ def read_letter(
         direction=Direction.OUTBOUND if own else Direction.INBOUND,
         content_type="encrypted" if letter.is_sealed else "text",
         attachments=attachments(letter),
+        is_immutable=True,
     )
     title = base_subject(subject) or message.sender_name
     return ConversationRecord(thread, title, is_group=len(people - set(ours)) > 1), message
