@@ -8,6 +8,7 @@ indents, no lengths out of styles, no bullet of a number that the sender chose.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from html import unescape
 
 from inscriptis.css_profiles import CSS_PROFILES
@@ -23,9 +24,10 @@ from lxml.etree import LxmlError, iterwalk
 from lxml.html import HtmlElement as Element
 from lxml.html import HTMLParser, document_fromstring
 
-# Characters; beyond it there are only texts and links. The parser compares all attributes of a tag
-# with each other, and the layout copies a line for each of its words.
+# Characters; beyond it there are only texts and links. The layout copies a line for each of its
+# words, and the parser compares all attributes of a tag with each other.
 LONGEST_PARSED = 128 * 1024
+LONGEST_TAG = 16 * 1024
 DEEPEST = 200  # tags within tags; the layout recurses
 LONGEST_NUMBER = 9  # digits of a list's number
 
@@ -65,7 +67,7 @@ def readable(html: str, *, keeps_space: bool = False) -> str:
 def laid_out(html: str) -> str:
     """With its lines, lists and links. Raises `ValueError` for what is too long or too deep for
     that, and whatever parser and layout raise."""
-    if len(html) > LONGEST_PARSED:
+    if len(html) > LONGEST_PARSED or max(map(len, html.split(">"))) > LONGEST_TAG:
         raise ValueError("too long")
     data = AMPERSAND.sub("&amp;amp;", html).encode("utf-8", "replace")
     page = document_fromstring(data, parser=HTMLParser(encoding="utf-8"))
@@ -136,19 +138,26 @@ def layout() -> ParserConfig:
         display_links=True,
         custom_html_tag_handler_mapping=HANDLERS,
     )
-    config.attribute_handler.attribute_mapping = {"style": style}
+    config.attribute_handler = OwnStyle()
     return config
 
 
-def style(value: str, element: HtmlElement) -> None:
-    """Of an element's own style only what hides it, and what keeps space."""
-    for directive in value.lower().split(";"):
-        name, _, said = directive.partition(":")
-        match name.strip():
-            case "display":
-                CssParse.attr_display(said.strip(), element)
-            case "white-space":
-                CssParse.attr_white_space(said.strip(), element)
+class OwnStyle:
+    """In the place of `inscriptis.model.attribute.Attribute`."""
+
+    def apply_attributes(
+        self, attributes: Mapping[str, str], html_element: HtmlElement
+    ) -> HtmlElement:
+        """Of an element's own style only what hides it, and what keeps space. All attributes are
+        not asked for: that takes their number squared."""
+        for directive in attributes.get("style", "").lower().split(";"):
+            name, _, said = directive.partition(":")
+            match name.strip():
+                case "display":
+                    CssParse.attr_display(said.strip(), html_element)
+                case "white-space":
+                    CssParse.attr_white_space(said.strip(), html_element)
+        return html_element
 
 
 def nothing(*_of: object) -> None:
