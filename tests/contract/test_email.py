@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from sync.errors import LoginFailed, PlatformUnavailable, RateLimited, RequestRejected
+from sync.merge import merge
 from sync.platforms import listing
 from sync.platforms.email import threads
-from sync.types import AccountRef, Direction, RecordKind
-from tests.contract.email_stage import EmailStage, Post, email_stage, id_of
+from sync.types import AccountRef, Batch, Direction, RecordKind
+from tests.contract.email_stage import SENT, EmailStage, Post, email_stage, id_of
 from tests.contract.platform_contract import PlatformContract
 from tests.contract.suite.reading import (
     conversations,
@@ -188,6 +189,24 @@ class TestMails:
         async with logged_in(stage) as connection:
             (found,) = entries(await read(connection)).values()
         assert getattr(found, "direction", None) is Direction.OUTBOUND
+
+    async def test_nobody_takes_the_place_of_another(self, stage: EmailStage) -> None:
+        """All who got a mail know its id."""
+        first = stage.mail(talk := await stage.thread(), "what we wrote", sender=stage.address)
+        with stage.imap() as imap:
+            imap.append(f'"{SENT}"', "", "", first.as_bytes())
+        async with logged_in(stage) as connection:
+            (known,) = messages(batches := await read(connection)).values()
+            another = stage.mail(talk, "pay to another account", to=stage.address)
+            del another["Message-ID"]
+            another["Message-ID"] = first["Message-ID"]
+            await stage.deliver(another.as_bytes())
+            batches += await read(connection, last_cursor(batches))
+        merged = merge(Batch("", tuple(one for batch in batches for one in batch.records)))
+        assert merged.messages == (known,)
+        (letter,) = merged.refused
+        assert known.external_id in letter.error
+        assert "pay to another account" in letter.raw
 
     async def test_what_is_sent_elsewhere_shows_while_waiting(
         self, stage: EmailStage, monkeypatch: pytest.MonkeyPatch

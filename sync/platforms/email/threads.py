@@ -44,9 +44,11 @@ class Found:
     headers: Headers
 
 
-async def conversation(mailbox: Mailbox, name: str, conversation: str) -> list[Found]:
-    """The conversation's mails in one folder, the oldest first."""
-    folder = await mailbox.look(name, writable=True)
+async def conversation(
+    mailbox: Mailbox, name: str, conversation: str, *, writable: bool = False
+) -> list[Found]:
+    """The conversation's mails in one folder, the oldest first. Raises `Refusal`."""
+    folder = await mailbox.look(name, writable=writable)
     if folder is None:
         return []
     imap = await mailbox.imap()
