@@ -149,7 +149,7 @@ class AccountCheck:
         """Store news as they come, until there is other work.
 
         A platform that answers at once that there is nothing is asked once a second; one that has
-        news all the time ten times a second, as each answer is work for it and a transaction for us.
+        news all the time ten times a second: each answer is work for it, and a transaction for us.
         """
         while not self._work:
             begun, sequence = time.monotonic(), self._sequence
