@@ -80,6 +80,7 @@ MOVES = (
     _("asked to stop at once"),
     _("asked to restart"),
     _("the system shuts down"),
+    _("stays down after this: it has no auto start"),
     _("crashed: %(exit)s"),
     _("stopped: %(exit)s"),
     _("to be replaced: %(cause)s"),
