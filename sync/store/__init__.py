@@ -8,7 +8,7 @@ conversation or post, so that no record waits for another; the real one fills it
 """
 
 from sync.store.ingest import ingest, ingest_batch
-from sync.store.marks import Untold, mark_all_read, mark_read, told, untold
+from sync.store.marks import Untold, mark_all_read, mark_read, not_told, told, untold
 
 __all__ = [
     "Untold",
@@ -16,6 +16,7 @@ __all__ = [
     "ingest_batch",
     "mark_all_read",
     "mark_read",
+    "not_told",
     "told",
     "untold",
 ]
