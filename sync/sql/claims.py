@@ -96,6 +96,7 @@ WITH ripe AS (
         WHERE a.platform = ripe.platform AND a.endpoint = ripe.endpoint
           AND a.enabled AND a.login_state <> 'failed'
           AND (a.next_due_at <= %(now)s OR a.claimed_generation <> r.generation)
+          AND coalesce(a.not_before, '-infinity') <= %(now)s
         ORDER BY a.next_due_at LIMIT 1
         FOR NO KEY UPDATE OF a SKIP LOCKED
     ) one
@@ -119,6 +120,15 @@ MUST_NOT_ASK = """
     WHERE p.platform = {account}.platform AND p.endpoint = {account}.endpoint
       AND p.state <> 'closed' AND p.tried_by_id IS DISTINCT FROM {account}.id
 ))
+"""
+
+# Whether `sync_account` is the one that tries its server. server_is_there_once.
+TRIES_SERVER = """
+EXISTS (
+    SELECT FROM sync_platformserver p
+    WHERE p.platform = sync_account.platform AND p.endpoint = sync_account.endpoint
+      AND p.state <> 'closed' AND p.tried_by_id = sync_account.id
+)
 """
 
 # The accounts that have deliveries waiting: from one to the next in delivery_pending, however many
@@ -178,11 +188,16 @@ SELECT
     (SELECT min(a.next_due_at) {held_up})
 """.replace("{pushed}", PUSHED.strip()).replace("{held_up}", HELD_UP.strip())
 
-# Primary key, in its order, so that two who write for many accounts never wait for each other.
+# Primary key, in its order, so that two who write for many accounts never wait for each other. What
+# was made due meanwhile stays due.
 RELEASE = """
-UPDATE sync_account a SET next_due_at = %(at)s, claimed_generation = NULL
+UPDATE sync_account a
+SET next_due_at = CASE
+        WHEN held.next_due_at <= statement_timestamp() THEN held.next_due_at ELSE %(at)s
+    END,
+    claimed_generation = NULL
 FROM (
-    SELECT a.id FROM sync_account a
+    SELECT a.id, a.next_due_at FROM sync_account a
     JOIN unnest(%(ids)s::bigint[], %(epochs)s::bigint[]) AS h(id, epoch)
       ON a.id = h.id AND a.epoch = h.epoch
     ORDER BY a.id FOR NO KEY UPDATE OF a

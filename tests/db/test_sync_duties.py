@@ -359,6 +359,15 @@ def test_a_released_claim_that_was_taken_anew_is_left_alone(now: datetime) -> No
     assert (account.claimed_generation, account.next_due_at) == (1, now)
 
 
+def test_what_was_made_due_meanwhile_stays_due() -> None:
+    """A delivery between the last look at what waits and the end of the check."""
+    due_at = timezone.now() - timedelta(seconds=1)
+    account = make_account(epoch=4, claimed_generation=1, next_due_at=due_at)
+    services.give_back([lease(account)], due_at + timedelta(hours=1))
+    account.refresh_from_db()
+    assert (account.claimed_generation, account.next_due_at) == (None, due_at)
+
+
 # --- servers that do not answer ---------------------------------------------------------------
 
 REF = AccountRef(0, "tiny", "", "https://down.test", {}, {})
@@ -542,6 +551,10 @@ def test_only_the_account_that_tries_a_server_asks_it(
     assert server.retry_at is not None
     for one in accounts:
         push(one)
+    told = Account.objects.filter(pk=accounts[0].pk)  # it would come first, and may not ask
+    told.update(not_before=server.retry_at + timedelta(hours=1), next_due_at=now)
+    later = server.retry_at + timedelta(minutes=1)
+    Account.objects.update(asks_at=later, audit_due_at=later)
     AccountsDuty().run(server.retry_at)
     for one in accounts:
         one.refresh_from_db()
@@ -552,6 +565,7 @@ def test_only_the_account_that_tries_a_server_asks_it(
     ]
     server.refresh_from_db()
     assert (len(sent), asking) == (3, [server.tried_by_id])
+    assert asking != [accounts[0].pk]
     again = break_server(now, times=1)
     assert (again.state, again.tried_by_id) == ("open", None)
     tried = Account.objects.get(pk=asking[0])
