@@ -19,7 +19,7 @@ from lifecycle.models import WorkerConfig, WorkerRuntime, own_queue
 from sync import breaker, duties, platforms, sending, services, sql
 from sync.models import Account, HookDelivery, PlatformServer
 from sync.schedule import DueAt
-from sync.types import AccountRef, Lease
+from sync.types import AccountRef, Lease, Work
 from tests.db.sync_stage import AccountsDuty, TinyPlatform, lease, make_account
 
 pytestmark = pytest.mark.django_db
@@ -303,7 +303,41 @@ def test_a_broker_that_is_away_loses_nothing(
     duty.run(again)
     everybody = set(Account.objects.values_list("pk", flat=True))
     assert {args[0] for args, _ in sent} == everybody - set(reached)
-    assert len(sent) == 2
+    present = set(Account.objects.values_list("pk", "epoch"))
+    assert len([args for args, _ in sent if args in present]) == 2, "and one to try whether it is"
+
+
+def test_a_broker_that_stays_away_ends_no_wait(
+    make_worker: Any, sent: Sent, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody replies on an account that is waited on: its check hears of it and sends it. A claim
+    would end that check, and nobody would begin another."""
+
+    def away(_sender: object) -> None:
+        raise kombu.exceptions.OperationalError("connection refused")
+
+    make_worker()
+    waiting = make_account(next_due_at=now + timedelta(hours=1))
+    duty = AccountsDuty()
+    duty.run(now)
+    Account.objects.update(claimed_generation=1)
+    make_account()
+    with monkeypatch.context() as outage:
+        outage.setattr(sending.Sender, "_opened", away)
+        later = duty.run(now)
+        waiting.refresh_from_db()
+        epoch = waiting.epoch
+        talk = waiting.conversations.create(external_id="c1")
+        waiting.replies.create(conversation=talk, text="hello")
+        Account.objects.filter(pk=waiting.pk).update(next_due_at=now)
+        for _ in range(3):
+            later = duty.run(later)
+        held = services.Held(lease(waiting), None)
+        assert services.renew([held], later)[waiting.pk].work >= {Work.REPLIES}
+        waiting.refresh_from_db()
+        assert (waiting.epoch, sent) == (epoch, [])
+    duty.run(later)
+    assert [args for args, _ in sent if args[0] == waiting.pk] == [(waiting.pk, epoch + 1)]
 
 
 def test_a_connection_that_has_become_old_is_made_anew(
