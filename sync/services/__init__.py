@@ -25,6 +25,7 @@ from sync.services.audits import (
     finish_audit,
     keep_progress,
     put_off_audit,
+    put_off_part,
     remember_versions,
 )
 from sync.services.checks import (
@@ -124,6 +125,7 @@ __all__ = [
     "prune_deliveries",
     "prune_runs",
     "put_off_audit",
+    "put_off_part",
     "queue_reply",
     "record_absent",
     "record_doubt",
