@@ -103,7 +103,8 @@ class ChecksDuty:
 
 
 class FreshnessDuty:
-    """Finds accounts that have stalled, and those that no longer are [S7]."""
+    """Finds accounts that have stalled, and those that no longer are [S7]; and forgets the servers
+    that nobody asks any more."""
 
     name = "freshness"
     channels: tuple[str, ...] = ()
@@ -119,6 +120,8 @@ class FreshnessDuty:
                 log.info("%s is stalled no more", one.name, extra=about)
         if len(judged) > MOST_NAMED:
             log.warning("sync_stalled changed for %s accounts in all", len(judged))
+        if forgotten := services.forget_servers():
+            log.info("%s servers that failed have no account any more", forgotten)
         return now + timedelta(seconds=FRESHNESS_S)
 
 

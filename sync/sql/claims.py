@@ -171,8 +171,8 @@ RETURNING a.id, a.epoch, due.worker_id
 """.replace("{pushed}", PUSHED.strip()).replace("{held_up}", HELD_UP.strip())
 
 # account_due, from its beginning: few accounts wait for a worker or for a server. When the next is
-# due; when a server may be tried: then, if an account of it is due; and when one is due for which
-# nothing but deliveries wait.
+# due; when a server may be tried and an account of it is due (account_is_there_once, for those few
+# servers that are not asked); and when one is due for which nothing but deliveries wait.
 NEXT_DUE = """
 WITH RECURSIVE {pushed}
 SELECT
@@ -184,7 +184,15 @@ SELECT
          WHERE p.state <> 'closed' AND p.platform = a.platform AND p.endpoint = a.endpoint
      )
      ORDER BY a.next_due_at LIMIT 1),
-    (SELECT min(p.retry_at) FROM sync_platformserver p WHERE p.state <> 'closed'),
+    (SELECT min(greatest(p.retry_at, one.due_at))
+     FROM sync_platformserver p CROSS JOIN LATERAL (
+         SELECT min(greatest(a.next_due_at, a.not_before)) AS due_at FROM sync_account a
+         JOIN lifecycle_workerruntime r
+           ON r.config_id = a.worker_id AND r.state = 'running' AND r.condemned = ''
+         WHERE a.platform = p.platform AND a.endpoint = p.endpoint
+           AND a.enabled AND a.login_state <> 'failed'
+     ) one
+     WHERE p.state <> 'closed' AND one.due_at IS NOT NULL),
     (SELECT min(a.next_due_at) {held_up})
 """.replace("{pushed}", PUSHED.strip()).replace("{held_up}", HELD_UP.strip())
 
@@ -266,6 +274,16 @@ FROM held
 JOIN sync_account ON sync_account.id = held.id AND sync_account.epoch = held.epoch
 LEFT JOIN renewed ON renewed.id = held.id
 """.replace("{work}", WORK).replace("{troubled}", IS_SERVER_TROUBLED)
+
+# The servers that failed and that nobody would ask any more: their accounts are gone, disabled, at
+# another address, or wait for a person. account_is_there_once.
+FORGET_SERVERS = """
+DELETE FROM sync_platformserver p WHERE p.failures > 0 AND NOT EXISTS (
+    SELECT FROM sync_account a
+    WHERE a.platform = p.platform AND a.endpoint = p.endpoint
+      AND a.enabled AND a.login_state <> 'failed'
+)
+"""
 
 # All accounts, a few times a minute: who has not synced for `stalled_after_s`, or for two of its
 # intervals where they are longer. A change by people gives it that time anew. Only rows that change

@@ -488,9 +488,47 @@ def test_an_open_server_without_a_due_account_waits_without_spinning(
     server = break_server(now)
     assert server.retry_at is not None
     later = server.retry_at + timedelta(seconds=1)
-    assert AccountsDuty().run(later) >= later + timedelta(seconds=duties.TICK_S)
+    duty = AccountsDuty()
+    assert duty.run(later) == later + timedelta(seconds=duties.POLL_S)
     server.refresh_from_db()
     assert (server.state, sent) == ("open", [])
+    soon = later + timedelta(seconds=2)
+    Account.objects.update(next_due_at=soon)
+    assert duty.run(later) == soon
+    duty.run(soon)
+    server.refresh_from_db()
+    assert (server.state, len(sent)) == ("half_open", 1)
+
+
+@pytest.mark.parametrize("left", ["moved", "disabled", "deleted", "login failed", ""])
+def test_a_server_that_nobody_would_ask_is_forgotten(
+    make_worker: Any, sent: Sent, now: datetime, left: str
+) -> None:
+    """An endpoint with a typo, corrected: its breaker would stay open for good."""
+    make_worker()
+    account = make_account(endpoint="https://down.test")
+    server = break_server(now)
+    make_account(endpoint="https://up.test")
+    PlatformServer.objects.create(platform="tiny", endpoint="https://up.test", failures=2)
+    assert server.retry_at is not None
+    later = server.retry_at + timedelta(seconds=1)
+    mine = Account.objects.filter(pk=account.pk)
+    match left:
+        case "moved":
+            mine.update(endpoint="https://up.test")
+        case "disabled":
+            mine.update(enabled=False)
+        case "deleted":
+            mine.delete()
+        case "login failed":
+            mine.update(login_state="failed")
+    duties.FreshnessDuty().run(later)
+    endpoints = sorted(PlatformServer.objects.values_list("endpoint", flat=True))
+    down = [] if left else ["https://down.test"]
+    assert endpoints == [*down, "https://up.test"]
+    duty = AccountsDuty()
+    duty.run(later)
+    assert duty.run(later) == later + timedelta(seconds=duties.POLL_S)
 
 
 def test_a_closed_breaker_is_not_written(django_assert_num_queries: Any, now: datetime) -> None:
