@@ -44,7 +44,7 @@ TONES = {
 
 def reply_badge(reply: Reply) -> SafeString:
     """One word for where a reply stands."""
-    if services.is_being_sent(reply):
+    if services.is_being_sent(reply, timezone.now()):
         return badge(_("sending"), "blue live")
     if reply.may_have_been_sent:
         why = _("The platform is asked.") if reply.is_asked_for else _("The platform can't tell.")
@@ -130,7 +130,7 @@ class ReplyAdmin(LiveList, ReadOnlyAdmin):
     @admin.display(description="")
     def buttons(self, reply: Reply) -> SafeString | str:
         may_cancel = reply.state in (ReplyState.PENDING, ReplyState.FAILED)
-        if not may_cancel or services.is_being_sent(reply):
+        if not may_cancel or services.is_being_sent(reply, timezone.now()):
             return ""
         failed = reply.state == ReplyState.FAILED
         parts = [self._button(reply, "retry", "refresh", gettext("Try again"))] if failed else []
@@ -179,7 +179,12 @@ class ReplyAdmin(LiveList, ReadOnlyAdmin):
         others = queries.written_by_others(thread, request.user.get_username(), now - JUST_NOW)
         account = queries.accounts().get(pk=thread.account_id)
         rows = [
-            (reply, reply_badge(reply), moment(reply.created_at), services.is_being_sent(reply))
+            (
+                reply,
+                reply_badge(reply),
+                moment(reply.created_at),
+                services.is_being_sent(reply, now),
+            )
             for reply in list(queries.thread_replies(thread)[:SHOWN])[::-1]
         ]
         context = {
