@@ -20,7 +20,7 @@ from sync import breaker, duties, platforms, sending, services, sql
 from sync.models import Account, HookDelivery, PlatformServer
 from sync.schedule import DueAt
 from sync.types import AccountRef, Lease, Work
-from tests.db.sync_stage import AccountsDuty, TinyPlatform, lease, make_account
+from tests.db.sync_stage import AccountsDuty, TinyPlatform, lease, make_account, most_rows
 
 pytestmark = pytest.mark.django_db
 
@@ -681,10 +681,3 @@ def test_a_claim_looks_at_no_account_without_deliveries(
         cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + sql.claims.CLAIM_PUSHED, values)
         (plan,) = cursor.fetchone()
     assert most_rows(plan[0]["Plan"]) < 10, plan
-
-
-def most_rows(node: dict[str, Any]) -> int:
-    """The most rows that any node of a plan went through."""
-    loops = node["Actual Loops"]
-    seen = (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * loops
-    return max([int(seen), *map(most_rows, node.get("Plans", []))])
