@@ -8,6 +8,7 @@ conversation or post, so that no record waits for another; the real one fills it
 """
 
 from sync.store.ingest import UNSTORABLE, ingest, ingest_batch
+from sync.store.known import split_known
 from sync.store.marks import Untold, mark_all_read, mark_read, not_told, told, untold
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "mark_all_read",
     "mark_read",
     "not_told",
+    "split_known",
     "told",
     "untold",
 ]

@@ -1,4 +1,5 @@
 """Messages that the store holds to the letter: found first, and nothing more is done for them.
+Nor for immutable ones whose first is there; what says something else than it is refused.
 
 A platform's pages overlap, and an account that is read anew repeats all it has. With the account's
 row locked, what is found stays so until the commit.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from operator import attrgetter
 from typing import Any
 
@@ -16,7 +17,8 @@ import psycopg
 from django.db import connection
 
 from sync import sql
-from sync.types import MessageRecord
+from sync.originals import Fate, fate, refusal
+from sync.types import Attachment, MessageRecord, Refused
 
 # As `sql.messages.STORED_MESSAGES` returns them; attachments come last.
 SAID = (
@@ -26,18 +28,38 @@ SAID = (
 _said = attrgetter(*SAID)
 
 
-def split_known(
-    account_id: int, messages: Sequence[MessageRecord]
-) -> tuple[tuple[MessageRecord, ...], dict[str, int]]:
-    """The messages that differ from what is stored or are not there, and the ids by external id of
-    all that are there."""
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Messages by what is there."""
+
+    messages: tuple[MessageRecord, ...]  # to be written: they differ, or are not there
+    stored: dict[str, int]  # ids by external id, of all that are there
+    refused: tuple[Refused, ...] = ()
+
+
+def split_known(account_id: int, messages: Sequence[MessageRecord]) -> Split:
     if not messages:
-        return (), {}
-    stored = _read(account_id, [one.external_id for one in messages])
-    ids = {external_id: row[0] for external_id, row in stored.items()}
-    if not ids:
-        return tuple(messages), ids
-    return tuple([m for m in messages if not _is_held(m, stored.get(m.external_id))]), ids
+        return Split((), {})
+    rows = _read(account_id, [one.external_id for one in messages])
+    stored = {external_id: row[0] for external_id, row in rows.items()}
+    if not stored:
+        return Split(tuple(messages), stored)
+    written: list[MessageRecord] = []
+    refused: list[Refused] = []
+    for message in messages:
+        row = rows.get(message.external_id)
+        if _is_held(message, row):
+            continue
+        if row is None or not message.is_immutable:
+            written.append(message)
+            continue
+        first = _message(row)
+        match fate(first, message):
+            case Fate.WRITE:
+                written.append(message)
+            case Fate.REFUSE:
+                refused.append(refusal(first, message))
+    return Split(tuple(written), stored, tuple(refused))
 
 
 def _read(account_id: int, external_ids: list[str]) -> dict[str, tuple[Any, ...]]:
@@ -58,6 +80,13 @@ def _is_held(message: MessageRecord, row: tuple[Any, ...] | None) -> bool:
         and row[2:-1] == _said(message)
         and (row[-1] or []) == attachments_of(message)
     )
+
+
+def _message(row: tuple[Any, ...]) -> MessageRecord:
+    """A row as the record that it was."""
+    files = tuple([Attachment(**one) for one in row[-1] or []])
+    said = dict(zip(SAID, row[2:-1], strict=True))
+    return MessageRecord(external_id=row[1], attachments=files, **said)
 
 
 def attachments_of(message: MessageRecord) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('sync', '0017_untold_attempts'),
+        ('sync', '0018_untold_attempts'),
     ]
 
     operations = [
