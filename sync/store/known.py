@@ -20,12 +20,40 @@ from sync import sql
 from sync.originals import Fate, fate, refusal
 from sync.types import Attachment, MessageRecord, Refused
 
-# As `sql.messages.STORED_MESSAGES` returns them; attachments come last.
+# As `sql.messages.STORED_MESSAGES` returns them, behind three ids; attachments come last.
 SAID = (
-    *("conversation_id", "sender_id", "sender_name", "text", "content_type"),
+    *("sender_id", "sender_name", "text", "content_type"),
     *("direction", "sent_at", "edited_at", "is_deleted"),
 )
 _said = attrgetter(*SAID)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the store holds of a batch."""
+
+    rows: dict[str, tuple[Any, ...]]  # of `sql.messages.STORED_MESSAGES`, by external id
+    talks: dict[int, str]  # external ids of their conversations, by id
+
+    def holds(self, message: MessageRecord) -> bool:
+        """To the letter."""
+        row = self.rows.get(message.external_id)
+        return (
+            row is not None
+            and row[3:-1] == _said(message)
+            and self.talks[row[2]] == message.conversation_id
+            and (row[-1] or []) == attachments_of(message)
+        )
+
+    def first(self, external_id: str) -> MessageRecord | None:
+        """The record that the row was, if there is one."""
+        row = self.rows.get(external_id)
+        if row is None:
+            return None
+        files = tuple([Attachment(**one) for one in row[-1] or []])
+        said = dict(zip(SAID, row[3:-1], strict=True))
+        talk = self.talks[row[2]]
+        return MessageRecord(external_id, conversation_id=talk, attachments=files, **said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +68,19 @@ class Split:
 def split_known(account_id: int, messages: Sequence[MessageRecord]) -> Split:
     if not messages:
         return Split((), {})
-    rows = _read(account_id, [one.external_id for one in messages])
-    stored = {external_id: row[0] for external_id, row in rows.items()}
+    found = _find(account_id, [one.external_id for one in messages])
+    stored = {external_id: row[0] for external_id, row in found.rows.items()}
     if not stored:
         return Split(tuple(messages), stored)
     written: list[MessageRecord] = []
     refused: list[Refused] = []
     for message in messages:
-        row = rows.get(message.external_id)
-        if _is_held(message, row):
+        if found.holds(message):
             continue
-        if row is None or not message.is_immutable:
+        first = found.first(message.external_id) if message.is_immutable else None
+        if first is None:
             written.append(message)
             continue
-        first = _message(row)
         match fate(first, message):
             case Fate.WRITE:
                 written.append(message)
@@ -62,8 +89,7 @@ def split_known(account_id: int, messages: Sequence[MessageRecord]) -> Split:
     return Split(tuple(written), stored, tuple(refused))
 
 
-def _read(account_id: int, external_ids: list[str]) -> dict[str, tuple[Any, ...]]:
-    """The rows of `sql.messages.STORED_MESSAGES` by external id."""
+def _find(account_id: int, external_ids: list[str]) -> Found:
     given = {"account": account_id, "ids": json.dumps(external_ids)}
     with (
         connection.wrap_database_errors,
@@ -71,22 +97,11 @@ def _read(account_id: int, external_ids: list[str]) -> dict[str, tuple[Any, ...]
         psycopg.Cursor(connection.connection) as cursor,
     ):
         cursor.execute(sql.messages.STORED_MESSAGES, given, binary=True)
-        return {row[1]: row for row in cursor.fetchall()}
-
-
-def _is_held(message: MessageRecord, row: tuple[Any, ...] | None) -> bool:
-    return (
-        row is not None
-        and row[2:-1] == _said(message)
-        and (row[-1] or []) == attachments_of(message)
-    )
-
-
-def _message(row: tuple[Any, ...]) -> MessageRecord:
-    """A row as the record that it was."""
-    files = tuple([Attachment(**one) for one in row[-1] or []])
-    said = dict(zip(SAID, row[2:-1], strict=True))
-    return MessageRecord(external_id=row[1], attachments=files, **said)
+        rows = {row[1]: row for row in cursor.fetchall()}
+        talks = list({row[2] for row in rows.values()})
+        if talks:
+            cursor.execute(sql.messages.NAMED_CONVERSATIONS, [talks], binary=True)
+        return Found(rows, dict(cursor.fetchall()) if talks else {})
 
 
 def attachments_of(message: MessageRecord) -> list[dict[str, Any]]:
