@@ -14,6 +14,7 @@ from django.db.models.functions import Coalesce
 from lifecycle.balance import Strategy
 from lifecycle.models import WorkerConfig
 from lifecycle.types import State
+from sync import platforms
 from sync.models import (
     Account,
     Assignment,
@@ -32,7 +33,6 @@ from sync.models import (
     SyncRun,
 )
 from sync.placement import Placement
-from sync.platforms import registry
 from sync.types import DeadLetterState, LoginSessionState, LoginState, ReplyState
 
 MOST_IN_BAR = 8
@@ -161,12 +161,12 @@ def unread_bar() -> UnreadBar:
     rows = (
         Account.objects.order_by("platform").values_list("platform").annotate(n=Sum("unread_total"))
     )
-    known = registry()
-    platforms = [(name, str(known[name].label) if name in known else name, n) for name, n in rows]
+    known = platforms.registry()
+    each = [(name, str(known[name].label) if name in known else name, n) for name, n in rows]
     most = accounts_with_unread()[:MOST_IN_BAR]
     return UnreadBar(
-        sum(n for _name, _label, n in platforms),
-        platforms,
+        sum(n for _name, _label, n in each),
+        each,
         [(account.pk, str(account), account.unread_total) for account in most],
     )
 

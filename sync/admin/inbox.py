@@ -17,12 +17,11 @@ from django.utils.translation import ngettext
 from unfold.decorators import action
 
 from lifecycle.console.live import DASH, LiveList, ReadOnlyAdmin, moment, polls, two_lines
-from sync import queries, store
+from sync import platforms, queries, store
 from sync.admin.conversation_page import ConversationPage, marked_text
 from sync.admin.live import feed_position, stream
 from sync.admin.looks import face, platform_label
 from sync.models import Conversation
-from sync.platforms import registry
 
 
 class UnreadFilter(admin.SimpleListFilter):
@@ -46,7 +45,7 @@ class PlatformFilter(admin.SimpleListFilter):
     field = "account__platform"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(name, platform.label) for name, platform in registry().items()]
+        return [(name, platform.label) for name, platform in platforms.registry().items()]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return queryset.filter(**{self.field: self.value()}) if self.value() else queryset
