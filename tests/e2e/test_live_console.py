@@ -149,6 +149,22 @@ def test_an_empty_and_a_filtered_inbox_ask_for_their_list(page: Page, account: A
     assert page.evaluate("window.stayed")
 
 
+def test_the_inbox_of_an_account_that_was_found_by_typing(page: Page, account: Account) -> None:
+    write(account, 1, room="c1")
+    write(make_account(name="Elsewhere", enabled=False), 2, room="c2")
+    opened(page, "/admin/sync/conversation/?unread=yes")
+    page.get_by_text("Filters filter_list").click()
+    page.locator("#changelist-filter .select2-selection").click()
+    page.get_by_role("searchbox").last.fill("sho")
+    page.get_by_role("option", name="Shop").click()
+    expect(page).to_have_url(re.compile(rf"unread=yes&account__id__exact={account.pk}$"))
+    assert titles(page) == ["Talk c1"]
+    page.get_by_text("Filters filter_list").click()
+    page.locator("#changelist-filter .select2-selection__clear").click()
+    expect(page).to_have_url(re.compile(r"unread=yes&account__id__exact=$"))
+    assert titles(page) == ["Talk c2", "Talk c1"]
+
+
 def test_a_conversation_grows_and_shows_what_was_edited_and_deleted(
     page: Page, account: Account
 ) -> None:

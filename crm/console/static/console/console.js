@@ -111,6 +111,12 @@
     if (scroller && tails.get(target)?.atEnd) scroller.scrollTop = scroller.scrollHeight;
   });
 
+  // --- the filter by account: select2 tells jQuery's listeners alone ---------------------------------
+
+  document.addEventListener("DOMContentLoaded", () =>
+    window.django?.jQuery?.(".m-account-filter select").on("change", (event) => event.target.form.submit()),
+  );
+
   // --- toasts ----------------------------------------------------------------------------------------
 
   function toast({ level, text }) {
