@@ -116,7 +116,6 @@ class RolloutAdmin(LiveList, ReadOnlyAdmin):
     list_filter = ["state"]
     list_per_page = 50
     list_fullwidth = True
-    show_full_result_count = False
     actions: list[Any] = []
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Rollout]:

@@ -27,12 +27,11 @@ def clipped(text: str, size: str = "") -> SafeString | str:
 
 
 class RecordAdmin(LiveList, ReadOnlyAdmin):
-    """A long list: no total is counted, the newest come first."""
+    """A long list, the newest first."""
 
     list_select_related = ["account"]
     list_filter: ClassVar[list[Any]] = [BY_ACCOUNT]
     list_per_page = 50
-    show_full_result_count = False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Each with what a list says of its account: no secrets."""

@@ -87,7 +87,6 @@ class ReplyAdmin(LiveList, ReadOnlyAdmin):
     search_fields = ["text", "created_by", "error", "external_id"]
     list_per_page = 50
     list_fullwidth = True
-    show_full_result_count = False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Reply]:
         return queries.replies()

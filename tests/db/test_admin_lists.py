@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,10 +15,13 @@ from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.db import connection
 from django.db.models import Model
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from lifecycle.console.live import LIVE_ROWS
+from lifecycle.console.live import LIVE_ROWS, LiveList
+from lifecycle.console.paging import BoundedPaginator
+from sync.admin.inbox import ConversationAdmin
 from sync.models import (
     Account,
     Audit,
@@ -132,3 +137,42 @@ def test_no_account_chosen_is_the_plain_inbox(client: Client, viewer: User) -> N
     client.force_login(viewer)
     assert client.get(INBOX, {"account__id__exact": ""}).context["is_plain"]
     assert not client.get(INBOX, {"account__id__exact": "7"}).context["is_plain"]
+
+
+LIVE = [model for model, page in admin.site._registry.items() if isinstance(page, LiveList)]
+
+
+@pytest.mark.parametrize("model", LIVE, ids=lambda model: model.__name__)
+def test_a_list_counts_no_whole_table(client: Client, admin_user: User, model: type[Model]) -> None:
+    client.force_login(admin_user)
+    with CaptureQueriesContext(connection) as seen:
+        assert poll(client, list_of(model)).status_code == 200
+    counts = [one["sql"] for one in seen if re.match(r"SELECT COUNT\(\*\)", one["sql"])]
+    assert len(counts) == 1
+    assert f"LIMIT {BoundedPaginator.MOST + 1})" in counts[0]
+
+
+def test_a_list_says_that_it_goes_on_behind_what_was_counted(
+    client: Client, viewer: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BoundedPaginator, "MOST", 3)
+    monkeypatch.setattr(ConversationAdmin, "list_per_page", 2)
+    account = make_account()
+    for number in range(5):
+        at = timezone.now() + timedelta(minutes=number)
+        make_conversation(account, number, unread_count=number // 3, last_message_at=at)
+    client.force_login(viewer)
+
+    def rows(**query: Any) -> tuple[list[str], bool]:
+        page = client.get(INBOX, query)
+        says_more = "and more: filter or search for them" in page.content.decode()
+        assert says_more is ("m-cut" in page.content.decode())
+        found = page.context["cl"]
+        assert (found.full_result_count is None) is bool(query.keys() - {"p"})  # "… of all"
+        return [str(talk) for talk in found.result_list], says_more
+
+    assert rows() == (["Room 4", "Room 3"], True)
+    assert rows(p=2) == (["Room 2"], True)
+    assert client.get(INBOX, {"p": 3}).status_code == 302
+    assert rows(unread="yes") == (["Room 4", "Room 3"], False)
+    assert rows(q="Room 0") == (["Room 0"], False)
