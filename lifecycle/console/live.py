@@ -65,6 +65,15 @@ class LiveList(AdminBase):
         patch_vary_headers(response, ["HX-Target"])
         return response
 
+    def response_action(
+        self, request: HttpRequest, queryset: QuerySet[Any], *more: Any
+    ) -> HttpResponse | None:
+        """Ticked rows are meant by their ids: one that has left the list's filter since then is
+        acted on all the same, or says why not. "All" are those of the filter."""
+        if request.POST.get("select_across", "0") == "0":
+            queryset = self.get_queryset(request)
+        return super().response_action(request, queryset, *more)
+
 
 def visible(
     page: Any, request: HttpRequest, rows: QuerySet[M], pk: object, operate: bool = False
