@@ -38,7 +38,8 @@ STREAM, LINES = "stdout", 100
 FOLLOWED = (
     "Each line is an event whose `data` is this object and whose `id` is the place behind it. "
     "An event `live` says that all that was there has been sent; `missed` that files were removed "
-    "before they were read. A comment comes every 15 s."
+    "before they were read. A comment comes every 15 s. The stream ends after five minutes: come "
+    "again with `Last-Event-ID`, as browsers do by themselves, and nothing is missed or repeated."
 )
 WISHED = {
     202: OpenApiResponse(bodies.WishedSerializer, "The wish was taken."),

@@ -167,3 +167,39 @@ def test_the_stream_ends_with_the_agent_and_is_resumed(client: httpx.Client, hos
         seen += again.lines(50)
     found = numbers(seen)
     assert found == list(range(found[0], found[0] + len(found)))
+
+
+def test_a_stream_ends_and_goes_on_without_hole_or_repeat(
+    client: httpx.Client, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rights are looked at where one begins: who lost them reads no further."""
+    from django.contrib.auth.models import User
+
+    monkeypatch.setattr(reading, "LASTS_S", 0.2)
+    host.start("flood")
+    eventually(lambda: len(host.lines()) > 10, "output")
+    with stream(client, "tail=5") as first:
+        seen = first.lines(1_000_000)  # it ends
+    for _ in range(2):
+        with stream(client, "tail=5", **{"Last-Event-ID": first.last}) as first:
+            seen += first.lines(1_000_000)
+    found = numbers(seen)
+    assert found == list(range(found[0], found[0] + len(found)))
+    User.objects.update(is_active=False)
+    assert client.get(STREAM, headers={"Last-Event-ID": first.last}).status_code == 401
+
+
+def test_a_stream_that_ends_before_its_first_line_loses_none(
+    client: httpx.Client, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "LASTS_S", 0.0)
+    alive = host.start("lines=3")
+    eventually(lambda: len(host.lines()) == 3, "output")
+    with stream(client, "tail=0") as followed:
+        assert list(followed.events()) == [("live", {})]
+    os.kill(alive.process.pid, signal.SIGKILL)
+    eventually(lambda: not psutil.pid_exists(alive.process.pid), "the worker's end")
+    host.start("lines=2", generation=2)
+    eventually(lambda: len(host.lines()) == 5, "more output")
+    with stream(client, "tail=0", **{"Last-Event-ID": followed.last}) as again:
+        assert again.lines(2) == ["line 0", "line 1"]
