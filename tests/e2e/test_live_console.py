@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -12,6 +13,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.db import OperationalError
+from django.urls import reverse
 from django.utils import timezone
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
@@ -326,3 +328,27 @@ def test_a_page_whose_polls_fail_does_not_look_up_to_date(fleet: Page) -> None:
 def test_a_page_that_one_may_no_longer_see_is_left(fleet: Page) -> None:
     User.objects.update(is_superuser=False)
     expect(fleet.get_by_role("heading", level=1)).to_have_text("You may not do this")
+
+
+@pytest.fixture
+def log_page(page: Page, make_config: Callable[..., WorkerConfig]) -> Page:
+    """Of a worker whose agent does not run: the stream is refused."""
+    page.goto(reverse("admin:lifecycle_worker_log", args=[make_config(worker_id="w-1").pk]))
+    return page
+
+
+def test_a_log_that_is_refused_says_why(log_page: Page) -> None:
+    away = log_page.locator("[data-status].m-red")
+    expect(away).to_have_text("away")
+    expect(log_page.get_by_role("alert")).to_contain_text("agent")
+    said = "You follow 20 logs already; close some of them."
+    error = {"code": "too_many_followers", "detail": said, "attr": None}
+    body = json.dumps({"type": "client_error", "errors": [error]})
+    log_page.route("**/logs/stream?*", lambda route: route.fulfill(status=429, body=body))
+    expect(log_page.get_by_role("alert")).to_have_text(said)
+    expect(away).to_have_text("away")
+
+
+def test_a_log_that_one_may_no_longer_see_is_left(log_page: Page) -> None:
+    User.objects.update(is_superuser=False)
+    expect(log_page.get_by_role("heading", level=1)).to_have_text("You may not do this")
