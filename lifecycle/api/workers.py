@@ -175,7 +175,7 @@ class WorkerViewSet(GenericViewSet[WorkerRuntime]):
         hide = reading.redactor(config)
         source = reading.open_followed(config, found["stream"], start)
         events = reading.server_sent(source, hide)
-        response = EventStream(request._request, events, source.close)  # noqa: SLF001 - it has no other
+        response = EventStream(request._request, events)  # noqa: SLF001 - it has no other
         response.slot = slot
         return response
 

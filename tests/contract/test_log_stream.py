@@ -15,7 +15,9 @@ import pytest
 from django.db import connection
 
 from lifecycle.agent.logfiles import rotated
+from lifecycle.backends.base import LogStart
 from lifecycle.logs import reading
+from lifecycle.logs.redaction import Redactor
 from tests.host import Host, eventually, running_host, spec
 from tests.sse import Events
 
@@ -140,6 +142,20 @@ def test_followers_hold_neither_threads_nor_database_connections(
             )
             assert cursor.fetchone()[0] <= 10
     eventually(lambda: agent.num_fds() <= open_before + 1, "the agent has let go of them")
+
+
+def test_a_log_that_is_asked_for_and_never_read_is_let_go_of(host: Host) -> None:
+    """The reader went before the first event: nobody is left who could close anything."""
+    host.start("lines=3")
+    assert host.agent is not None
+    agent = psutil.Process(host.agent.pid)
+    before = agent.num_fds()
+    source = host.backend.follow_log("worker-1", "stdout", LogStart(tail=1))
+    eventually(lambda: agent.num_fds() > before, "the agent serves it")
+    events = reading.server_sent(source, Redactor([]))
+    with pytest.warns(ResourceWarning):
+        del source, events
+    eventually(lambda: agent.num_fds() <= before, "the agent has let go of it")
 
 
 def test_errors_before_the_stream_have_the_one_shape(client: httpx.Client, host: Host) -> None:
