@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging.config
+import resource
 import sys
 from collections.abc import Sequence
 
@@ -36,6 +37,7 @@ def command(words: Sequence[str]) -> int:
     except BackendUnavailable as error:
         print(f"agent: {error}", file=sys.stderr)  # noqa: T201
         return 1
+    _take_all_descriptors()
     setproctitle("muster: agent")
     if room := limits.find_room():
         zygote += ["--room", str(room.path)]
@@ -43,3 +45,10 @@ def command(words: Sequence[str]) -> int:
     # keeper of that worker was waited for until the agent was restarted.
     asyncio.run(Agent(env.home, env.agent_socket, zygote).run())
     return 0
+
+
+def _take_all_descriptors() -> None:
+    """Four a worker are held, and a soft limit of 1024 is for programs that use select(2). Zygote
+    and workers inherit it."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

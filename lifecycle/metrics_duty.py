@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from datetime import datetime, timedelta
 
-from lifecycle.services import metrics
+from lifecycle.services import history, metrics
 
 log = logging.getLogger(__name__)
 
@@ -24,4 +24,5 @@ class MetricsDuty:
     def run(self, now: datetime) -> datetime:
         written, pruned = metrics.roll_up(), metrics.prune(now)
         log.debug("rolled up %s points, pruned %s", written, pruned)
+        log.debug("pruned %s rows of the lifecycle log", history.prune(now))
         return now + PERIOD

@@ -78,10 +78,11 @@ def config_versions(worker_id: str, fields: Iterable[str]) -> list[Any]:
     return [value for row in rows.distinct() for value in row]
 
 
-def process_ids() -> set[int | None]:
-    """The pids that are on record, of workers and of their successors."""
-    rows = WorkerRuntime.objects.values_list("process_id", "successor_process_id")
-    return {pid for row in rows for pid in row}
+def process_ids(worker_ids: Iterable[str]) -> set[tuple[str, int | None]]:
+    """The pids that are on record for these workers, and for their successors: (worker_id, pid)."""
+    rows = WorkerRuntime.objects.filter(config__worker_id__in=list(worker_ids))
+    pids = rows.values_list("config__worker_id", "process_id", "successor_process_id")
+    return {(worker_id, pid) for worker_id, *both in pids for pid in both}
 
 
 def outdated() -> QuerySet[WorkerRuntime]:

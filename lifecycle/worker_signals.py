@@ -15,14 +15,21 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from functools import partial
 
 import celery
 from celery import current_app, signals
 from celery.utils.dispatch import Signal
 from celery.worker import state as celery_state
-from django.db import Error as DatabaseError
-from django.db import close_old_connections, connection
+from django.db import (
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    close_old_connections,
+    connection,
+)
+from django.utils import timezone
 from kombu.exceptions import OperationalError as BrokerError
 
 from lifecycle import VERSION, services
@@ -30,16 +37,22 @@ from lifecycle.consumer_watch import BROKER_PATIENCE, BROKER_TIMEOUT_S, Consumer
 from lifecycle.consumption import WAITING_FOR_BROKER, Consumption
 from lifecycle.errors import LifecycleError
 from lifecycle.patience import wait_s
+from lifecycle.task_failures import FailedTasks
 from lifecycle.types import Instance
 
 log = logging.getLogger(__name__)
 
 BEAT_S = 10.0
+# Failed tasks are told at most so often, however many fail.
+FAILURES_S = 1.0
 # Celery's own heartbeat comes every 2 s while the main loop turns and the broker answers.
 LOOP_SILENCE_S = 7.0
 # A loop that is silent for this long although the broker answers does not come back by itself.
 STUCK_S = 60.0
 MAX_WAITING = 1000
+# Errors that end by themselves; the second is a standby that was not promoted yet. With any other
+# the fact itself is wrong, and is no better the next time.
+OUTAGE = (OperationalError, InternalError, InterfaceError)
 
 VERSIONS = {
     "worker": VERSION,
@@ -57,13 +70,6 @@ def watch(is_stuck: Callable[[], bool]) -> None:
     _watched.append(is_stuck)
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
-    active: int
-    done: int
-    errors: int
-
-
 class Reporter:
     """Writes the facts of one worker, in order, on a thread of its own."""
 
@@ -73,8 +79,9 @@ class Reporter:
         self._facts: queue.Queue[Callable[[], object]] = queue.Queue(MAX_WAITING)
         self._main_pid: int | None = None
         self._beats = True
-        self._failed = 0
-        self._seen_done = self._seen_failed = 0
+        self._beat_at = self._failures_at = float("-inf")  # when they are due
+        self._failed = FailedTasks()
+        self._seen_done = 0
         self._loop_at = self._broker_away_at = time.monotonic()
         self._waits_for, self._is_stuck = "", False
         self._outage_since: float | None = None
@@ -95,10 +102,12 @@ class Reporter:
         """
         if os.getpid() != self._main_pid:
             self._beats = False
-            self._facts = queue.Queue(MAX_WAITING)  # the parent's may have been locked by the fork
+            # The parent's may have been locked by the fork, and are the parent's to write.
+            self._facts, self._failed = queue.Queue(MAX_WAITING), FailedTasks()
             self._start_thread()
 
     def _start_thread(self) -> None:
+        self._beat_at = time.monotonic() + BEAT_S if self._beats else float("inf")
         threading.Thread(target=self._run, name="muster-reporter", daemon=True).start()
 
     @staticmethod
@@ -116,38 +125,58 @@ class Reporter:
         self._loop_at = time.monotonic()
 
     def task_failed(self, error: str) -> None:
-        self._failed += 1
-        self.put(lambda: services.task_failed(self.instance, error))
+        """For any thread of the process in which the task ran: with prefork, a pool child."""
+        if self._failed.add(error, timezone.now()):
+            with suppress(queue.Full):  # then the writer is awake
+                self._facts.put_nowait(_wake)
 
     def flush(self, timeout_s: float) -> None:
         """Wait until what was put so far is written, at most `timeout_s`."""
+        if failures := self._failures():
+            self.put(failures)
         done = threading.Event()
         self.put(done.set)
         done.wait(timeout_s)
 
     def _run(self) -> None:
-        next_beat = time.monotonic() + BEAT_S
         while True:
-            patience_s = max(0.0, next_beat - time.monotonic()) if self._beats else None
-            try:
-                fact = self._facts.get(timeout=patience_s)
-            except queue.Empty:
-                fact = self._beat
-                next_beat = time.monotonic() + BEAT_S
-            self._write(fact)
+            self._write(self._next())
+
+    def _next(self) -> Callable[[], object]:
+        """Wait for the next thing to write. What is due goes before whatever else waits: a worker
+        whose facts never end is not a silent one."""
+        while True:
+            now = time.monotonic()
+            if self._beat_at <= now:
+                self._beat_at = now + BEAT_S
+                return self._beat
+            if self._failures_at <= now and (failures := self._failures()):
+                self._failures_at = now + FAILURES_S
+                return failures
+            due_at = min(self._beat_at, self._failures_at if self._failed else float("inf"))
+            with suppress(queue.Empty):
+                return self._facts.get(timeout=due_at - now if due_at < float("inf") else None)
+
+    def _failures(self) -> Callable[[], object] | None:
+        """The fact that tasks have failed, if any did since the last one."""
+        taken = self._failed.take()
+        return partial(services.tasks_failed, self.instance, taken) if taken else None
 
     def _write(self, fact: Callable[[], object]) -> None:
         failed = 0
         while True:
             try:
                 fact()
-            except DatabaseError as error:
+            except OUTAGE as error:
                 self._outage(error)
                 close_old_connections()
                 failed += 1
                 time.sleep(wait_s(failed, random.random()))  # noqa: S311 - no secret
             except LifecycleError as error:
                 log.warning("a fact was refused: %s", error)
+                return
+            except Exception:  # without this thread a healthy worker is a silent one
+                log.exception("a fact can't be written and is dropped")
                 return
             else:
                 self._outage_over()
@@ -156,21 +185,16 @@ class Reporter:
     def _beat(self) -> None:
         self._look_at_loop()
         self._look_at_consumer()
-        counts = self._counts()
+        done = int(celery_state.all_total_count[0])
         services.heartbeat(
             self.instance,
-            active_tasks=counts.active,
-            tasks_done=counts.done - self._seen_done,
-            errors=counts.errors - self._seen_failed,
+            active_tasks=len(celery_state.active_requests),
+            tasks_done=done - self._seen_done,
             reason=self._waits_for or str(self._consumption),
             is_stuck=self._is_stuck,
             consumption=self._consumption,
         )
-        self._seen_done, self._seen_failed = counts.done, counts.errors
-
-    def _counts(self) -> Counts:
-        done = int(celery_state.all_total_count[0])
-        return Counts(len(celery_state.active_requests), done, self._failed)
+        self._seen_done = done
 
     def trouble(self) -> str:
         """Why this worker does not work now, "" when it does. Answers at once, to any thread."""
@@ -223,7 +247,7 @@ class Reporter:
             return False
         return True
 
-    def _outage(self, error: DatabaseError) -> None:
+    def _outage(self, error: Exception) -> None:
         if self._outage_since is None:
             self._outage_since = time.monotonic()
             log.warning("the database is away, reports wait: %s", error)
@@ -232,6 +256,10 @@ class Reporter:
         if self._outage_since is not None:
             log.info("the database is back after %.0f s", time.monotonic() - self._outage_since)
             self._outage_since = None
+
+
+def _wake() -> None:
+    """A fact of nothing: whoever waits for facts looks at what is due."""
 
 
 def enlist(instance: Instance, *, works_in_loop: bool = False) -> Reporter:
@@ -250,6 +278,7 @@ def enlist(instance: Instance, *, works_in_loop: bool = False) -> Reporter:
         connect(received, lambda **_: reporter.consumer.received())
     connect(signals.worker_shutdown, lambda **_: reporter.flush(2.0))
     connect(signals.worker_process_init, lambda **_: reporter.start_in_child())
+    connect(signals.worker_process_shutdown, lambda **_: reporter.flush(2.0))
     connect(signals.task_failure, lambda exception, **_: _on_failure(reporter, exception))
     return reporter
 

@@ -27,6 +27,7 @@ from crm.up.prepared import ADMIN, FIRST_WORKER, Prepared, PrepareFailed, prepar
 from crm.up.state import AlreadyRunning, UpState, home_lock
 from crm.up.supervisor import Supervisor
 from lifecycle.agent import process
+from lifecycle.masking import MASK
 
 SLOW_START_S = 30.0
 # 12 + 1 + 2 + 4: the rungs of the way down stay below the 20 s that are promised [L13].
@@ -102,15 +103,16 @@ class Up:
                 f"or choose another one: make up PORT={port + 1 if port < HIGHEST_PORT else 8000}"
             )
 
-    def say(self, text: str) -> None:
-        self._print(f"[{time.monotonic() - self.begun:5.1f} s] {text}")
+    def say(self, text: str, secret: str = "") -> None:
+        self._print(f"[{time.monotonic() - self.begun:5.1f} s] {text}", secret)
 
-    def _print(self, text: str) -> None:
-        """A line for the person at the console, who may have gone."""
+    def _print(self, text: str, secret: str = "") -> None:
+        """A line for the person at the console. When they have gone the log gets it, but not the
+        `secret` in it."""
         try:
             print(text, flush=True)  # noqa: T201
         except OSError:
-            log.info("console is gone: %s", text)
+            log.info("console is gone: %s", text.replace(secret, MASK) if secret else text)
 
     async def _live(self) -> None:
         coming = asyncio.create_task(self._bring_up())
@@ -209,7 +211,8 @@ class Up:
         if prepared.migrated:
             self.say("database is migrated")
         if prepared.admin_password:  # said at once: an end before `ready` must not lose it
-            self.say(f"made user {ADMIN} with password {prepared.admin_password}")
+            password = prepared.admin_password
+            self.say(f"made user {ADMIN} with password {password}", secret=password)
         elif prepared.admin_created:
             self.say(f"made user {ADMIN} with the password from MUSTER_ADMIN_PASSWORD")
         if prepared.first_worker:
@@ -224,7 +227,8 @@ class Up:
         else:
             how += f" (forgot the password? {self._manage(f'changepassword {ADMIN}')})"
         log.info("ready", extra={"seconds": round(time.monotonic() - self.begun, 2)})
-        self._print(f"ready {self.url}  {how}; Ctrl-C ends everything")
+        secret = prepared.admin_password or ""
+        self._print(f"ready {self.url}  {how}; Ctrl-C ends everything", secret)
 
     def _manage(self, command: str) -> str:
         """A line for a shell in our directory that runs a command of this very Muster."""

@@ -62,9 +62,9 @@ def keep(brood: Brood, spawn: SpawnDir, spec: WorkerSpec, pair: Pair, gate: sock
         say(brood, spawn.instance, Word.BUSY)
         return
     lock, alive = charge
+    say(brood, spawn.instance, Word.STARTED, **record_of(pair.keeper, alive))
     socket.send_fds(gate, [GO], [lock])
     gate.close()
-    say(brood, spawn.instance, Word.STARTED, **record_of(pair.keeper, alive))
     # What it prints meanwhile waits in the pipes.
     setproctitle(f"muster: keeper of {spawn.instance.worker_id}")
     witness, pumps = look_on(spawn, spec)
@@ -177,6 +177,7 @@ def _conclude(brood: Brood, spawn: SpawnDir, alive: Alive, how: Exit, pumps: lis
     """
     gone = Gone(spawn.instance, how, alive.started_at, datetime.now(UTC))
     is_told = say(brood, spawn.instance, Word.ENDED, gone=gone_to(gone))
+    os.sched_yield()  # the agent was woken on this CPU, and would wait for the rest of this
     for pump in pumps:
         pump.drain()
     _end_lines(pumps)

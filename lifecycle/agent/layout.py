@@ -116,10 +116,8 @@ class SpawnDir:
 
     def processes(self) -> tuple[ProcessRef, Alive] | None:
         """Keeper and worker as recorded, or None when the spawn did not get that far."""
-        try:
-            return record_from(json.loads((self.path / "instance.json").read_text()))
-        except FileNotFoundError:
-            return None
+        found = self._read("instance.json")
+        return record_from(found) if found else None
 
     def record_exit(self, gone: Gone) -> None:
         """Survives the end of every process, but not yet that of the machine."""
@@ -133,10 +131,17 @@ class SpawnDir:
             os.close(descriptor)
 
     def gone(self) -> Gone | None:
+        found = self._read("exit.json")
+        return gone_from(found) if found else None
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        """None: not written, or lost with the machine's power. What was not fsynced by then may
+        come back empty, and nothing of its spawn lives."""
         try:
-            return gone_from(json.loads((self.path / "exit.json").read_text()))
-        except FileNotFoundError:
+            content: dict[str, Any] = json.loads((self.path / name).read_text())
+        except (FileNotFoundError, ValueError):
             return None
+        return content
 
     def take_lock(self, *, beside_other: bool) -> int | None:
         """One of the worker's two locks, to be kept open by keeper, worker and all their children
@@ -197,7 +202,7 @@ def _flock(path: Path) -> int | None:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a file that is never seen half-written."""
+    """Write a file that is never seen half-written, but perhaps empty after a power cut."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:

@@ -23,6 +23,7 @@ OVERDUE = "it did not stop within"
 # Of a graceful stop's time: what is left for Celery's soft shutdown before SIGKILL.
 SOFT_SHUTDOWN_SHARE = 0.2
 RECORD_POLL_S = 0.1
+ANSWER_FIRST_S = 0.001
 EXIT_POLLS = 30
 # An exit that the master has by then on its own disk needs not be on ours.
 DURABLE_AFTER_S = 1.0
@@ -105,7 +106,7 @@ class Roster:
         if known:
             return known
         kept = self.kept[alive.instance] = Kept(alive, keeper)
-        asyncio.get_running_loop().call_soon(self._look_on, kept)
+        asyncio.get_running_loop().call_later(ANSWER_FIRST_S, self._look_on, kept)
         return kept
 
     def _look_on(self, kept: Kept) -> None:
@@ -223,12 +224,14 @@ class Roster:
 
     def _conclude_for_keeper(self, spawn: SpawnDir, kept: Kept) -> Gone:
         """Keeper and worker were killed together: do the keeper's last duties."""
-        strays.end(spawn.path, kept.alive.process)
-        for stream in STREAMS:
-            pump = spawn.pump(stream, spawn.spec())
-            pump.drain()
-            pump.end_line()
-            pump.close()
+        if kept.alive.process.boot_id == process.boot_id():  # else nothing is left of it
+            strays.end(spawn.path, kept.alive.process)
+            spec = spawn.spec()
+            for stream in STREAMS:
+                pump = spawn.pump(stream, spec)
+                pump.drain()
+                pump.end_line()
+                pump.close()
         how = process.told_exit(kept.alive.process, kept.worker_fd)
         gone = kept.gone or Gone(
             spawn.instance,

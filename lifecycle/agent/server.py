@@ -278,11 +278,17 @@ class Agent:
         usage = sampling.Usage()
         while True:
             await asyncio.sleep(sampling.until_next(time.time(), SAMPLE_S))
-            workers = [(k.alive.instance, k.alive.process) for k in self.roster.kept.values()]
-            samples = await asyncio.to_thread(usage.sample, workers)
-            if samples:
-                self._publish({"event": "samples", "samples": samples})
-            self.roster.confess_losses()
+            try:
+                await self._sample_once(usage)
+            except Exception:  # memory limits must be watched on, whatever went wrong this time
+                log.exception("could not sample the workers, trying again")
+
+    async def _sample_once(self, usage: sampling.Usage) -> None:
+        workers = [(k.alive.instance, k.alive.process) for k in self.roster.kept.values()]
+        samples = await asyncio.to_thread(usage.sample, workers)
+        if samples:
+            self._publish({"event": "samples", "samples": samples})
+        self.roster.confess_losses()
 
 
 def take_agent_lock(socket_path: Path) -> int:

@@ -15,6 +15,7 @@ import tempfile
 import traceback
 from contextlib import suppress
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
@@ -30,9 +31,9 @@ from lifecycle.agent.keeper import (
     look_on,
     take_charge,
 )
-from lifecycle.agent.layout import Home, SpawnDir, record_of, spec_from
+from lifecycle.agent.layout import Home, SpawnDir, gone_to, record_of, spec_from
 from lifecycle.agent.protocol import GO, MESSAGE_BYTES, decode, encode
-from lifecycle.types import Instance, Pool, WorkerSpec
+from lifecycle.types import Exit, Gone, Instance, Pool, WorkerSpec
 
 NOBODY = WorkerSpec(Instance("rehearsal", 1), (), Pool.SOLO, 1)
 
@@ -61,7 +62,7 @@ def stand_by(brood: Brood, orders: socket.socket) -> None:
 
 
 def _rehearse(pair: Pair) -> None:
-    """Do once, for nobody, what a start takes.
+    """Do once, for nobody, what a start and an end take.
 
     After a fork each page that is written to must first be copied, and in Python each object that
     is used is written to: now, while nobody waits, and not then.
@@ -74,9 +75,14 @@ def _rehearse(pair: Pair) -> None:
             lock, alive = charge
             encode({**asdict(spawn.instance), **record_of(pair.keeper, alive)})
             os.close(lock)
-            for pump in look_on(spawn, NOBODY)[1]:
+            witness, pumps = look_on(spawn, NOBODY)
+            for pump in pumps:
                 pump.drain()
                 pump.close()
+            how = witness.explain(Exit(signal=signal.SIGKILL), pair.worker)
+            gone = Gone(spawn.instance, how, alive.started_at, datetime.now(UTC))
+            encode({**asdict(spawn.instance), "gone": gone_to(gone)})
+            spawn.record_exit(gone)
 
 
 def _be_worker(brood: Brood, gate: socket.socket) -> NoReturn:

@@ -39,8 +39,10 @@ def left_of(spawn: Path, worker: ProcessRef) -> Iterator[ProcessRef]:
     """Living processes of this spawn, its main process not included.
 
     One that is listed may fork and end before it is looked at: whoever was born meanwhile is looked
-    at too, until nobody was.
+    at too, until nobody was. After another boot nothing is left: its numbers are strangers' now.
     """
+    if worker.boot_id != process.boot_id():
+        return
     leader = process.started_ticks(worker.pid)
     is_recycled = leader is not None and leader != worker.started_ticks
     for pid in _everybody():
@@ -97,5 +99,7 @@ def _kill(one: ProcessRef) -> None:
         return
     with suppress(ProcessLookupError):
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        select.select([pidfd], [], [], DEATH_S)
+        end = select.poll()  # select(2) takes no descriptor over 1023
+        end.register(pidfd, select.POLLIN)
+        end.poll(DEATH_S * 1000)
     os.close(pidfd)

@@ -16,10 +16,12 @@ class Agenda:
     """`resync_at`: when everything is looked at."""
 
     resync_at: datetime = field(default_factory=timezone.now)
-    _deadlines: list[tuple[datetime, str]] = field(default_factory=list)
+    _deadlines: list[tuple[datetime, str]] = field(default_factory=list)  # a heap
+    _known: set[tuple[datetime, str]] = field(default_factory=set)  # the same
 
     def add(self, worker_id: str, at: datetime) -> None:
-        if (at, worker_id) not in self._deadlines:
+        if (at, worker_id) not in self._known:
+            self._known.add((at, worker_id))
             heapq.heappush(self._deadlines, (at, worker_id))
 
     def next_at(self) -> datetime:
@@ -29,7 +31,9 @@ class Agenda:
         """Workers whose time has come, each once."""
         found = set()
         while self._deadlines and self._deadlines[0][0] <= now:
-            found.add(heapq.heappop(self._deadlines)[1])
+            deadline = heapq.heappop(self._deadlines)
+            self._known.discard(deadline)
+            found.add(deadline[1])
         return found
 
     def takes_all(self, now: datetime) -> bool:
@@ -42,4 +46,5 @@ class Agenda:
     def start_over(self, now: datetime) -> None:
         """Deadlines mean nothing any more: look at everything."""
         self._deadlines.clear()
+        self._known.clear()
         self.resync_at = now

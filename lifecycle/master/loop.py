@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -99,6 +99,11 @@ class Master:
                     log.warning("backend %s: %s", deployment_type, error)
                     self.items.put(Lost(deployment_type))
                 connected = False
+            except Exception:  # a master that hears of no exit any more must not keep the lead
+                log.exception("backend %s: can't be watched, trying again", deployment_type)
+                self.items.put(Lost(deployment_type))
+                connected = False
+                pause.wait(RETRY.total_seconds())
             pause.wait(RECONNECT_S)
 
     def _next(self) -> set[str] | None:
@@ -168,12 +173,12 @@ class Master:
         return action.generation if isinstance(action, Start) else None
 
     @staticmethod
-    def _write_down(found: Iterable[Alive]) -> None:
+    def _write_down(found: Collection[Alive]) -> None:
         """Processes that a master had started when it was killed, before it wrote down their pid,
         or that started after it had stopped waiting."""
-        known = queries.process_ids()
+        known = queries.process_ids(alive.instance.worker_id for alive in found)
         for alive in found:
-            if alive.process.pid not in known:
+            if (alive.instance.worker_id, alive.process.pid) not in known:
                 with suppress(LostRace, UnknownWorker):
                     services.spawned(alive)
 

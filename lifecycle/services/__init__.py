@@ -27,7 +27,7 @@ from lifecycle.services.reports import (
     port_said,
     ready,
     shutting_down,
-    task_failed,
+    tasks_failed,
 )
 from lifecycle.services.rollouts import (
     abort_rollout,
@@ -79,7 +79,7 @@ __all__ = [
     "spawned",
     "start_waits",
     "stopping",
-    "task_failed",
+    "tasks_failed",
     "update_config",
     "wait_for_process",
 ]

@@ -109,15 +109,22 @@ def prune(now: datetime) -> int:
 
     The step before the oldest that is shown stays: counts are differences.
     """
-    pruned = 0
+    return sum(
+        delete_in_parts(
+            PRUNE,
+            step=resolution.step_s,
+            before=now - resolution.kept - 2 * resolution.step,
+        )
+        for resolution in RESOLUTIONS
+    )
+
+
+def delete_in_parts(statement: str, **values: int | datetime) -> int:
+    """Repeat a DELETE of `most` rows until it finds fewer; how many went."""
+    pruned, deleted = 0, PRUNED_AT_ONCE
     with connection.cursor() as cursor:
-        for resolution in RESOLUTIONS:
-            before = now - resolution.kept - 2 * resolution.step
-            deleted = PRUNED_AT_ONCE
-            while deleted == PRUNED_AT_ONCE:
-                cursor.execute(
-                    PRUNE, {"step": resolution.step_s, "before": before, "most": PRUNED_AT_ONCE}
-                )
-                deleted = cursor.rowcount
-                pruned += deleted
+        while deleted == PRUNED_AT_ONCE:
+            cursor.execute(statement, {**values, "most": PRUNED_AT_ONCE})
+            deleted = cursor.rowcount
+            pruned += deleted
     return pruned

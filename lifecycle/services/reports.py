@@ -11,6 +11,7 @@ from lifecycle.errors import LostRace
 from lifecycle.models import WorkerRuntime
 from lifecycle.services.replacement import take_over
 from lifecycle.services.rows import Role, belonging, move, notify, record
+from lifecycle.task_failures import Failures
 from lifecycle.types import Event, Instance, Level
 
 CONSUMES = Consumption()
@@ -41,16 +42,15 @@ def heartbeat(
     *,
     active_tasks: int,
     tasks_done: int,
-    errors: int,
     reason: str,
     is_stuck: bool = False,
     consumption: Consumption = CONSUMES,
 ) -> bool:
     """One statement, no log row, no notification. False when the instance is not the current one.
 
-    `tasks_done` and `errors` count what happened since the last heartbeat; `reason` says what the
-    worker waits for ("" for nothing); `is_stuck` that its main loop hangs; `consumption` which
-    queues it consumes, and which it should.
+    `tasks_done` counts since the last heartbeat; `reason` says what the worker waits for ("" for
+    nothing); `is_stuck` that its main loop hangs; `consumption` which queues it consumes, and which
+    it should.
     """
     return bool(
         WorkerRuntime.objects.filter(
@@ -64,16 +64,19 @@ def heartbeat(
             unfetched_queues=list(consumption.unfetched),
             active_tasks=active_tasks,
             tasks_total=F("tasks_total") + tasks_done,
-            error_count=F("error_count") + errors,
         )
     )
 
 
-def task_failed(instance: Instance, error: str) -> None:
-    """The last error of a task, for the worker's page."""
+def tasks_failed(instance: Instance, failures: Failures) -> None:
+    """Tasks that failed since this process told it the last time: a pool child for its own."""
     WorkerRuntime.objects.filter(
         config__worker_id=instance.worker_id, generation=instance.generation
-    ).update(last_error=error[:2000], last_error_at=timezone.now())
+    ).update(
+        error_count=F("error_count") + failures.count,
+        last_error=failures.error,
+        last_error_at=failures.at,
+    )
 
 
 def consumption_changed(instance: Instance, complaint: str) -> None:

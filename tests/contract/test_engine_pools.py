@@ -194,6 +194,8 @@ def test_a_worker_answers_on_its_own_port(
             current_app.send_task("tests.fail", queue=f"worker.{WORKER}", producer=producer)
     failed = ("muster_worker_tasks_total", "failed")
     eventually(lambda: port.series()[failed] == FAILURES)
+    eventually(lambda: runtime().error_count == FAILURES)  # also those of pool children [L3, L17]
+    assert runtime().last_error == "ValueError: as told"
     found = port.series()
     assert found["muster_worker_tasks_total", "received"] == FAILURES
     assert found["muster_worker_tasks_total", "succeeded"] == 0

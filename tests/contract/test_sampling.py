@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lifecycle.agent import sampling
-from lifecycle.agent.sampling import Usage
+from lifecycle.agent.sampling import Sample, Usage
+from lifecycle.agent.server import Agent
 from lifecycle.types import Alive, ProcessRef
 from tests.host import Host, eventually, running_host
 
@@ -79,3 +84,29 @@ def test_a_recycled_pid_is_not_the_worker(host: Host) -> None:
     process = alive.process
     other = ProcessRef(process.pid, process.started_ticks - 1, process.boot_id)
     assert Usage().sample([(alive.instance, other)]) == [("worker-1", 1, 0.0, 0.0)]
+
+
+def test_a_pass_that_fails_is_not_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """[L9] Without samples no memory limit is watched."""
+    failures: list[Exception] = [OSError(errno.EMFILE, "too many"), RuntimeError("no thread")]
+
+    def sample(_usage: Usage, _workers: object) -> list[Sample]:
+        if failures:
+            raise failures.pop()
+        return [("worker-1", 1, 0.5, 20.0)]
+
+    monkeypatch.setattr(Usage, "sample", sample)
+    monkeypatch.setattr(sampling, "until_next", lambda _wall, _interval_s: 0.0)
+    assert asyncio.run(_first_samples(tmp_path, monkeypatch)) == [("worker-1", 1, 0.5, 20.0)]
+
+
+async def _first_samples(home: Path, monkeypatch: pytest.MonkeyPatch) -> object:
+    agent = Agent(home, home / "agent.sock", [])
+    published: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    monkeypatch.setattr(agent, "_publish", published.put_nowait)
+    sampler = asyncio.create_task(agent._sample())
+    try:
+        async with asyncio.timeout(5):
+            return (await published.get())["samples"]
+    finally:
+        sampler.cancel()

@@ -93,6 +93,30 @@ def test_a_recycled_pid_and_its_group_are_left_alone(tmp_path: Path) -> None:
         stranger.kill()
 
 
+ORPHAN = """
+import os, signal
+if orphan := os.fork():
+    print(orphan, flush=True)
+    os._exit(0)
+signal.pause()
+"""
+
+
+def test_numbers_of_another_boot_name_strangers(tmp_path: Path) -> None:
+    """A session outlives its leader, whose number may be that of a worker of the boot before."""
+    command = [sys.executable, "-c", ORPHAN]
+    with subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE) as leader:
+        assert leader.stdout
+        orphan = int(leader.stdout.readline())
+        leader.wait()
+    try:
+        now, before = (ProcessRef(leader.pid, 0, boot) for boot in (process.boot_id(), "before"))
+        assert [one.pid for one in strays.left_of(tmp_path / "7", now)] == [orphan]
+        assert list(strays.left_of(tmp_path / "7", before)) == []
+    finally:
+        os.kill(orphan, signal.SIGKILL)
+
+
 def test_a_worker_that_forks_while_it_is_ended_leaves_nothing(host: Host) -> None:
     alive = host.start("breed")
     eventually(lambda: len(psutil.Process(alive.process.pid).children()) > 3, "children")

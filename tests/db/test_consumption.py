@@ -24,7 +24,7 @@ UNFETCHED = Consumption(("default", "worker.w"), unfetched=("default",))
 
 def beat(instance: Instance, found: Consumption, reason: str = "") -> None:
     assert services.heartbeat(
-        instance, active_tasks=0, tasks_done=0, errors=0, reason=reason, consumption=found
+        instance, active_tasks=0, tasks_done=0, reason=reason, consumption=found
     )
 
 

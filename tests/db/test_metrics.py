@@ -143,7 +143,7 @@ def test_the_duty_asks_the_same_for_any_fleet(make_config: MakeConfig, number: i
     services.sampled(samples, at(5))
     with CaptureQueriesContext(connection) as statements:
         MetricsDuty().run(NOON)
-    assert len(statements) == 5
+    assert len(statements) == 7
 
 
 def test_history_goes_with_its_config(worker: Instance) -> None:

@@ -174,7 +174,7 @@ def test_the_reason_survives_a_heartbeat(three: list[str]) -> None:
     services.claim_succession("a", 2)
     now = timezone.now()
     services.exited(Gone(Instance("a", 2), Exit(code=3), now, now), lambda: 0.0)
-    services.heartbeat(Instance("a", 1), active_tasks=0, tasks_done=0, errors=0, reason="")
+    services.heartbeat(Instance("a", 1), active_tasks=0, tasks_done=0, reason="")
     services.advance_rollout(timezone.now())
     rollout.refresh_from_db()
     assert "exit code 3" in rollout.reason

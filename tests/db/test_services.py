@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from typing import cast
 
 import pytest
 from django.core.exceptions import ValidationError
@@ -13,6 +14,7 @@ from django.utils import timezone
 from lifecycle import queries, services
 from lifecycle.errors import LostRace, Rejected, UnknownWorker
 from lifecycle.models import WorkerConfig, WorkerLog, WorkerRuntime
+from lifecycle.task_failures import LONGEST_ERROR, FailedTasks, Failures
 from lifecycle.types import (
     STOP_TIMEOUT_MS,
     Alive,
@@ -208,7 +210,7 @@ def test_an_old_generation_can_not_touch_the_row(make_config: Callable[..., Work
         services.ready(old, VERSIONS)
     with pytest.raises(LostRace):
         crashed_after(old, 1)
-    assert not services.heartbeat(old, active_tasks=9, tasks_done=9, errors=9, reason="x")
+    assert not services.heartbeat(old, active_tasks=9, tasks_done=9, reason="x")
     services.sampled([(old, 99.0, 99.0)])
     assert WorkerRuntime.objects.values().get() == before
     with pytest.raises(LostRace):
@@ -245,7 +247,7 @@ def test_a_successor_takes_over_when_it_is_ready_and_the_old_one_retires(
     after = queries.runtime("w")
     assert (after.state, after.process_id, after.generation) == (State.RUNNING, 4712, 2)
     assert (after.retiring_generation, after.retiring_process_id) == (1, 4711)
-    assert not services.heartbeat(old, active_tasks=1, tasks_done=1, errors=0, reason="")
+    assert not services.heartbeat(old, active_tasks=1, tasks_done=1, reason="")
     crashed_after(old, 5, Exit(code=0))
     done = queries.runtime("w")
     assert (done.state, done.retiring_generation, done.error_count) == (State.RUNNING, None, 0)
@@ -313,9 +315,24 @@ def test_a_config_edit_that_is_out_of_date_is_refused(
 def test_heartbeats_add_up(make_config: Callable[..., WorkerConfig]) -> None:
     instance = bring_up(make_config(worker_id="w"))
     for _ in range(2):
-        services.heartbeat(instance, active_tasks=3, tasks_done=5, errors=1, reason="")
+        services.heartbeat(instance, active_tasks=3, tasks_done=5, reason="")
     runtime = queries.runtime("w")
-    assert (runtime.active_tasks, runtime.tasks_total, runtime.error_count) == (3, 10, 2)
+    assert (runtime.active_tasks, runtime.tasks_total) == (3, 10)
+
+
+def test_failed_tasks_add_up_and_the_last_error_stays(
+    make_config: Callable[..., WorkerConfig],
+) -> None:
+    """Each pool child of a prefork worker tells its own [L3]."""
+    instance, failed = bring_up(make_config(worker_id="w")), FailedTasks()
+    for error in ("first", "second", "a\0b\ud800" + "c" * 3000):
+        failed.add(error, timezone.now())
+        if error != "first":
+            services.tasks_failed(instance, cast(Failures, failed.take()))
+    runtime = queries.runtime("w")
+    assert runtime.error_count == 3
+    assert runtime.last_error.startswith("a\ufffdb\ufffdccc")
+    assert len(runtime.last_error) == LONGEST_ERROR
 
 
 def test_samples_of_many_workers_are_one_statement(

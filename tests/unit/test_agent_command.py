@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -28,6 +29,8 @@ def test_the_agent_loads_what_it_needs_and_no_more() -> None:
 
 def test_a_zygote_command_may_have_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     seen: list[list[str]] = []
+    limits: list[tuple[int, int]] = []
+    before, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     class Spied(Agent):
         def __init__(self, home: Path, socket_path: Path, zygote_command: Sequence[str]) -> None:
@@ -35,13 +38,18 @@ def test_a_zygote_command_may_have_options(monkeypatch: pytest.MonkeyPatch, tmp_
             super().__init__(home, socket_path, zygote_command)
 
         async def run(self) -> None:
-            pass
+            limits.append(resource.getrlimit(resource.RLIMIT_NOFILE))
 
     monkeypatch.setattr(agent, "Agent", Spied)
     monkeypatch.setattr("lifecycle.agent.limits.find_room", lambda: None)
     monkeypatch.setattr(agent, "take_agent_lock", lambda _path: None)
     monkeypatch.setattr(agent, "setproctitle", lambda _title: None)
     monkeypatch.setattr("logging.config.dictConfig", lambda _config: None)
-    assert agent.command(["--zygote", "python", "-m", "module", "zygote"]) == 0
-    assert agent.command([]) == 0
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard // 2, hard))
+    try:
+        assert agent.command(["--zygote", "python", "-m", "module", "zygote"]) == 0
+        assert agent.command([]) == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, hard))
+    assert limits == [(hard, hard)] * 2, "it holds four descriptors a worker"
     assert seen == [["python", "-m", "module", "zygote"], [sys.executable, MANAGE, "zygote"]]
