@@ -147,15 +147,19 @@ def test_followers_hold_neither_threads_nor_database_connections(
 def test_a_log_that_is_asked_for_and_never_read_is_let_go_of(host: Host) -> None:
     """The reader went before the first event: nobody is left who could close anything."""
     host.start("lines=3")
+    eventually(lambda: len(host.lines()) == 3, "output")
     assert host.agent is not None
     agent = psutil.Process(host.agent.pid)
     before = agent.num_fds()
-    source = host.backend.follow_log("worker-1", "stdout", LogStart(tail=1))
-    eventually(lambda: agent.num_fds() > before, "the agent serves it")
-    events = reading.server_sent(source, Redactor([]))
+    start = LogStart(tail=1)
+    events = [
+        reading.server_sent(host.backend.follow_log("worker-1", "stdout", start), Redactor([]))
+        for _ in range(20)
+    ]
+    eventually(lambda: agent.num_fds() >= before + 20, "the agent serves them")
     with pytest.warns(ResourceWarning):
-        del source, events
-    eventually(lambda: agent.num_fds() <= before, "the agent has let go of it")
+        events.clear()
+    eventually(lambda: agent.num_fds() <= before + 5, "the agent has let go of them")
 
 
 def test_errors_before_the_stream_have_the_one_shape(client: httpx.Client, host: Host) -> None:
