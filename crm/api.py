@@ -27,6 +27,7 @@ from crm.parsers import TooLarge
 from lifecycle.api.errors import ANSWERS as LIFECYCLE_ANSWERS
 from lifecycle.api.errors import conflict_body
 from lifecycle.errors import OutOfDate
+from lifecycle.said import said
 from sync.api.errors import ANSWERS as SYNC_ANSWERS
 
 M = TypeVar("M", bound=Model)
@@ -63,7 +64,7 @@ class ExceptionHandler(StandardHandler):
     def convert_known_exceptions(self, exc: Exception) -> Exception:
         for kind, (status_code, code) in {**LIFECYCLE_ANSWERS, **SYNC_ANSWERS}.items():
             if isinstance(exc, kind):
-                return Refusal(status_code, code, str(exc))
+                return Refusal(status_code, code, said(str(exc)))
         match exc:
             case DjangoValidationError():
                 return ValidationError(_named_as_here(as_serializer_error(exc)))

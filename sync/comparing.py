@@ -116,6 +116,9 @@ def _window(account_id: int, listing: Listing, stored_before: datetime) -> Itera
         is_deleted=False,
         stored_at__lt=stored_before,
     )
+    if listing.kind is RecordKind.POST:
+        # Those that only a comment spoke of, maybe of a kind that we don't read, are in no list.
+        rows = rows.exclude(author_id="", title="", text="", url="")
     if parent:  # by way of the parents: their indexes know the time
         rows = rows.filter(**{f"{parent}__account_id": account_id})
         if listing.scope:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
+LONGEST_THROTTLE_S = 86_400.0  # a platform that asks for more is asked again after a day
+
 
 class SyncError(Exception):
     """Something about an account could not be done."""
@@ -69,10 +73,11 @@ class Unreachable(PlatformUnavailable):
 
 
 class RateLimited(PlatformError):
-    """The platform asks us to slow down."""
+    """The platform asks us to slow down, for at most a day; 0 where what it says makes no sense."""
 
     def __init__(self, message: str, retry_after_s: float) -> None:
-        self.retry_after_s = retry_after_s
+        is_time = 0 < retry_after_s < math.inf
+        self.retry_after_s = min(retry_after_s, LONGEST_THROTTLE_S) if is_time else 0.0
         super().__init__(message)
 
 

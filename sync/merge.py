@@ -4,7 +4,7 @@ Two records of one message are one message: the one with the earlier `sent_at` s
 and where, the newer version (deleted before edited before original; the later on a tie) says what
 it reads now. Of posts and comments the newer version counts, by the same order. `sync.sql` applies
 the same rules against the stored row, so that the order in which versions arrive does not matter
-[S4].
+[S4]. Of messages that are immutable the first counts, and no version (`sync.originals`).
 
 PostgreSQL stores neither NUL nor half of a surrogate pair: both become U+FFFD in what people read.
 In an id they would change what the id names, so such a record is refused, as is one whose id is too
@@ -21,6 +21,7 @@ from dataclasses import asdict, replace
 from datetime import MAXYEAR, MINYEAR, UTC, datetime
 from typing import Any, TypeVar
 
+from sync.originals import Fate, fate, refusal
 from sync.types import (
     Attachment,
     Batch,
@@ -63,7 +64,6 @@ def merge(batch: Batch, size: int = 0, largest: int | None = None) -> Merged:
     `read == len(conversations + messages + posts + comments) + len(refused) + repeated`.
     """
     fit: dict[type[Record], list[Any]] = {kind: [] for kind in FITTERS}
-    count = 0
     refused = [_storable(one) for one in batch.refused]
     for record in batch.records:
         try:
@@ -74,12 +74,12 @@ def merge(batch: Batch, size: int = 0, largest: int | None = None) -> Merged:
             refused.append(_refusal(record, str(why)))
         else:
             fit[type(one)].append(one)
-            count += 1
     conversations = _once(fit[ConversationRecord], _last)
-    messages = _once(fit[MessageRecord], combine)
+    messages = _messages_once(fit[MessageRecord], refused)
     posts = _once(fit[PostRecord], _newest)
     comments = _once(fit[CommentRecord], _newest)
-    kept = len(conversations) + len(messages) + len(posts) + len(comments)
+    kept = len(conversations) + len(messages) + len(posts) + len(comments) + len(refused)
+    read = len(batch.records) + len(batch.refused)
     return Merged(
         cursor=batch.cursor,
         conversations=conversations,
@@ -91,8 +91,8 @@ def merge(batch: Batch, size: int = 0, largest: int | None = None) -> Merged:
         remaining=batch.remaining,
         fetched=batch.fetched,
         size=size,
-        read=len(batch.records) + len(batch.refused),
-        repeated=count - kept,
+        read=read,
+        repeated=read - kept,
     )
 
 
@@ -130,6 +130,23 @@ def _once(records: Iterable[R], join: Callable[[R, R], R]) -> tuple[R, ...]:
     for record in records:
         known = kept.get(record.external_id)
         kept[record.external_id] = record if known is None else join(known, record)
+    return tuple(kept.values())
+
+
+def _messages_once(
+    records: Iterable[MessageRecord], refused: list[Refused]
+) -> tuple[MessageRecord, ...]:
+    """As `_once`; immutable ones that are another than the first are added to `refused`."""
+    kept: dict[str, MessageRecord] = {}
+    for record in records:
+        known = kept.setdefault(record.external_id, record)
+        if known is record:
+            continue
+        match fate(known, record) if record.is_immutable else Fate.WRITE:
+            case Fate.WRITE:
+                kept[record.external_id] = combine(known, record)
+            case Fate.REFUSE:
+                refused.append(refusal(known, record))
     return tuple(kept.values())
 
 

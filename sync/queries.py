@@ -52,7 +52,7 @@ def accounts() -> QuerySet[Account]:
     With the figures of `placement` on each: `why_no_worker` then asks nothing more.
     """
     rows = Account.objects.select_related("worker__runtime").defer(*SECRETS, "cursor")
-    return rows.annotate(**{f"all_{name}": value for name, value in _placement().items()})
+    return rows.annotate(**_placement())
 
 
 def account_names() -> QuerySet[Account]:
@@ -61,7 +61,8 @@ def account_names() -> QuerySet[Account]:
 
 
 def _placement() -> dict[str, Any]:
-    """The figures of a `Placement` as subqueries of any query: evaluated once, not for each row."""
+    """The figures of a `Placement` as subqueries of any query, their names after `all_`: evaluated
+    once, not for each row."""
 
     def total(rows: QuerySet[Any], aggregate: Any) -> Any:
         one = rows.order_by().annotate(all=Value(1)).values("all").annotate(n=aggregate)
@@ -70,10 +71,10 @@ def _placement() -> dict[str, Any]:
     enabled = Account.objects.filter(enabled=True)
     running = WorkerConfig.objects.filter(runtime__state=State.RUNNING)
     return {
-        "waiting": total(enabled.exclude(SERVED), Count("pk")),
-        "served": total(enabled.filter(SERVED), Count("pk")),
-        "capacity": total(running, Sum("max_accounts")),
-        "running": total(running, Count("pk")),
+        "all_waiting": total(enabled.exclude(SERVED), Count("pk")),
+        "all_served": total(enabled.filter(SERVED), Count("pk")),
+        "all_capacity": total(running, Sum("max_accounts")),
+        "all_running": total(running, Count("pk")),
     }
 
 
@@ -98,10 +99,14 @@ def placement() -> Placement:
 
 def why_no_worker(account: Account) -> str:
     """Why an account of `accounts()` is not watched now; "" when it is, or is not to be."""
+    return _why(account, account)
+
+
+def _why(account: Account, row: Account | LoginSession) -> str:
+    """`row` has the figures of `_placement`."""
     if not account.enabled or (account.worker and account.worker.runtime.state == State.RUNNING):
         return ""
-    figures = {name: getattr(account, f"all_{name}") for name in Placement.__slots__}
-    return Placement(**figures).reason
+    return Placement(**{name: getattr(row, f"all_{name}") for name in Placement.__slots__}).reason
 
 
 def last_messages(account_id: int) -> dict[str, datetime]:
@@ -242,15 +247,17 @@ def written_by_others(target: Conversation | Post, name: str, since: datetime) -
 
 
 def login_sessions() -> QuerySet[LoginSession]:
-    """All login sessions, the last first; what people answered stays encrypted."""
-    return LoginSession.objects.select_related("account").defer(*OF_ACCOUNT, "answer")
+    """All login sessions, the last first, each with its account's worker; what people answered
+    stays encrypted. `why_login_waits` then asks nothing more."""
+    rows = LoginSession.objects.select_related("account__worker__runtime")
+    return rows.defer(*OF_ACCOUNT, "answer").annotate(**_placement())
 
 
 def why_login_waits(session: LoginSession) -> str:
-    """Why no worker performs it now; "" when one can, or it has ended."""
+    """Why no worker performs one of `login_sessions()` now; "" when one can, or it has ended."""
     if session.state not in (LoginSessionState.PENDING, LoginSessionState.SCANNED):
         return ""
-    return why_no_worker(accounts().get(pk=session.account_id))
+    return _why(session.account, session)
 
 
 # --- the books ----------------------------------------------------------------------------------

@@ -10,11 +10,11 @@ import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from sync.errors import LONGEST_THROTTLE_S
+
 JITTER = 0.1  # of an interval, either way [S2]
 FIRST_RETRY_S = 2.0
 LONGEST_RETRY_S = 120.0
-LONGEST_THROTTLE_S = 86_400.0
-
 
 # An account's interval follows its news [S2], within these parts of what people have set.
 BUSIEST = 0.25

@@ -214,6 +214,10 @@ class Synapse:
             "enable_registration": False,
             "bcrypt_rounds": 4,  # nobody's real password is here, and people log in often
             "presence": {"enabled": False},
+            # What nobody uses here, and takes longer than to accept a message.
+            "push": {"enabled": False},
+            "stats": {"enabled": False},
+            "user_directory": {"enabled": False, "search_all_users": False},
             "limit_remote_rooms": {"enabled": False},
             "rc_message": unlimited,
             "rc_registration": unlimited,

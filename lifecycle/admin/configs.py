@@ -28,6 +28,7 @@ from lifecycle.errors import LifecycleError
 from lifecycle.logs_duty import KEPT
 from lifecycle.masking import SECRET_FIELDS, masked
 from lifecycle.models import WorkerConfig, WorkerLog
+from lifecycle.said import said
 from lifecycle.types import DeploymentType, Level
 
 
@@ -238,9 +239,9 @@ class WorkerConfigAdmin(ServiceAdmin, SimpleHistoryAdmin, ModelAdmin):  # type: 
             return self._refused(request, error, back_to)
 
     def _refused(self, request: HttpRequest, error: Exception, back_to: str) -> HttpResponse:
-        said = error.messages if isinstance(error, ValidationError) else [str(error)]
-        for text in said:
-            messages.error(request, text)
+        told = error.messages if isinstance(error, ValidationError) else [str(error)]
+        for text in told:
+            messages.error(request, said(text))
         return HttpResponseRedirect(back_to)
 
 
@@ -249,19 +250,19 @@ def _offer_restart(request: HttpRequest, config: WorkerConfig) -> None:
     if not config.runtime.is_outdated:
         return
     text = gettext("%(worker)s still runs with its old config; a restart brings it up to date.")
-    said = text % {"worker": config.worker_id}
+    told: str = text % {"worker": config.worker_id}
     if request.user.has_perm("lifecycle.operate_worker"):
         url = reverse("admin:lifecycle_rollout_begin")
         link = '{} <a class="m-link" href="{}?outdated=1">{}</a>'
-        said = format_html(link, said, url, gettext("Rolling restart"))
-    messages.warning(request, said)
+        told = format_html(link, told, url, gettext("Rolling restart"))
+    messages.warning(request, told)
 
 
 @admin.register(WorkerLog)
 class WorkerLogAdmin(LiveList, ReadOnlyAdmin):
     """What happened to workers, newest first."""
 
-    list_display = ["at", "severity", "worker", "event", "change", "message", "actor"]
+    list_display = ["at", "severity", "worker", "event", "change", "what", "actor"]
     list_display_links = None
     list_filter = ["level", "event", "config"]
     search_fields = ["message", "actor", "config__worker_id"]
@@ -287,3 +288,7 @@ class WorkerLogAdmin(LiveList, ReadOnlyAdmin):
         if row.from_state == row.to_state:
             return DASH
         return f"{row.get_from_state_display()} → {row.get_to_state_display()}"
+
+    @admin.display(description=_("message"), ordering="message")
+    def what(self, row: WorkerLog) -> str:
+        return said(row.message)

@@ -46,6 +46,7 @@ from lifecycle.console.live import (
 )
 from lifecycle.errors import BackendError, LifecycleError
 from lifecycle.models import WorkerRuntime
+from lifecycle.said import said
 from lifecycle.series import PERIODS
 
 
@@ -96,13 +97,14 @@ class WorkerAdmin(LiveList, ReadOnlyAdmin):
     @admin.display(description=_("state"), ordering="state")
     def state_now(self, runtime: WorkerRuntime) -> SafeString:
         """The state, and below it the reason where there is one."""
+        reason = said(runtime.reason)
         return format_html(
             '<span class="m-two m-state"><span class="m-marks">{}{}</span>'
             '<small class="m-clip" title="{}">{}</small></span>',
             state_badge(runtime),
             outdated_badge(runtime),
-            runtime.reason,
-            runtime.reason,
+            reason,
+            reason,
         )
 
     @admin.display(description=_("process"), ordering="-started_at")
@@ -225,7 +227,7 @@ class WorkerAdmin(LiveList, ReadOnlyAdmin):
         try:
             wished = WISHES[verb](worker_id, request.user.get_username())
         except LifecycleError as error:
-            return answer(request, messages.ERROR, str(error), back_to)
+            return answer(request, messages.ERROR, said(str(error)), back_to)
         if not wished.changed:
             text = gettext("%(worker)s: nothing to do, it is so already.") % {"worker": worker_id}
             return answer(request, messages.INFO, text, back_to)

@@ -36,6 +36,7 @@ from lifecycle.console.live import (
 )
 from lifecycle.errors import LifecycleError
 from lifecycle.models import Rollout, RolloutStep
+from lifecycle.said import said
 from lifecycle.types import RolloutState, StepState
 
 User = AbstractBaseUser | AnonymousUser | PermissionsMixin
@@ -153,7 +154,7 @@ class RolloutAdmin(LiveList, ReadOnlyAdmin):
 
     @admin.display(description=_("reason"))
     def why(self, rollout: Rollout) -> SafeString:
-        return format_html('<span class="m-clip" title="{0}">{0}</span>', rollout.reason)
+        return format_html('<span class="m-clip" title="{0}">{0}</span>', said(rollout.reason))
 
     # --- pages ---
 
@@ -235,7 +236,7 @@ class RolloutAdmin(LiveList, ReadOnlyAdmin):
 
 def state_badge(rollout: Rollout) -> SafeString:
     tone = TONES[RolloutState(rollout.state)]
-    return badge(rollout.get_state_display(), tone, rollout.reason)
+    return badge(rollout.get_state_display(), tone, said(rollout.reason))
 
 
 def limits(rollout: Rollout) -> SafeString:

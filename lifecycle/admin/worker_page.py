@@ -17,6 +17,7 @@ from lifecycle.agent.layout import STREAMS
 from lifecycle.console.live import DASH, Text, age, badge, moment, span
 from lifecycle.logs import reading
 from lifecycle.models import LEVELS, WorkerRuntime
+from lifecycle.said import said
 from lifecycle.services import Wished
 from lifecycle.states import WITH_PROCESS
 from lifecycle.types import Level, State, Wish
@@ -65,7 +66,7 @@ def wishes_now(runtime: WorkerRuntime) -> dict[str, bool]:
 
 def state_badge(runtime: WorkerRuntime) -> SafeString:
     state = State(runtime.state)
-    return badge(runtime.get_state_display(), TONES[state], runtime.reason)
+    return badge(runtime.get_state_display(), TONES[state], said(runtime.reason))
 
 
 def outdated_badge(runtime: WorkerRuntime) -> SafeString | str:
@@ -144,7 +145,14 @@ def _second(text: str, pid: int | None, since: datetime | None, now: datetime) -
 def _load(runtime: WorkerRuntime) -> list[tuple[Text, object]]:
     config = runtime.config
     checks = queries.health(runtime, timezone.now())["checks"] if runtime.process_id else {}
-    complaints = [f"{name}: {check}" for name, check in checks.items() if check != "ok"]
+    names = {
+        "heartbeat": _("heartbeat"),
+        "consuming": _("consuming"),
+        "memory": _("memory"),
+        "cpu": _("CPU"),
+        "tasks": _("tasks"),
+    }
+    complaints = [f"{names[one]}: {said(check)}" for one, check in checks.items() if check != "ok"]
     return [
         (_("Health"), ("; ".join(complaints) or _("ok")) if checks else DASH),
         (
@@ -167,7 +175,7 @@ def _load(runtime: WorkerRuntime) -> list[tuple[Text, object]]:
 def _exits(runtime: WorkerRuntime) -> list[tuple[Text, object]]:
     limit = runtime.config.max_restart_attempts
     return [
-        (_("Last exit"), runtime.exit_text or DASH),
+        (_("Last exit"), said(runtime.exit_text) or DASH),
         (_("Restarts"), runtime.restart_count),
         (
             _("Attempts since stable"),
@@ -175,7 +183,7 @@ def _exits(runtime: WorkerRuntime) -> list[tuple[Text, object]]:
         ),
         (_("Last restart"), moment(runtime.last_restart_at)),
         (_("Next restart"), moment(runtime.restart_at)),
-        (_("Last error"), runtime.last_error or DASH),
+        (_("Last error"), said(runtime.last_error) or DASH),
         (_("Error at"), moment(runtime.last_error_at)),
     ]
 

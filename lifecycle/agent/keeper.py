@@ -62,9 +62,9 @@ def keep(brood: Brood, spawn: SpawnDir, spec: WorkerSpec, pair: Pair, gate: sock
         say(brood, spawn.instance, Word.BUSY)
         return
     lock, alive = charge
-    say(brood, spawn.instance, Word.STARTED, **record_of(pair.keeper, alive))
     socket.send_fds(gate, [GO], [lock])
     gate.close()
+    say(brood, spawn.instance, Word.STARTED, **record_of(pair.keeper, alive))
     # What it prints meanwhile waits in the pipes.
     setproctitle(f"muster: keeper of {spawn.instance.worker_id}")
     witness, pumps = look_on(spawn, spec)

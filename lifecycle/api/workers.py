@@ -31,6 +31,7 @@ from lifecycle.backends.base import LogStart
 from lifecycle.errors import LifecycleError, Rejected, UnknownWorker
 from lifecycle.logs import reading
 from lifecycle.models import WorkerConfig, WorkerRuntime
+from lifecycle.said import said
 from lifecycle.types import STOP_TIMEOUT_MS, Level, State
 
 OPERATE = {"POST": "lifecycle.operate_worker"}
@@ -93,7 +94,7 @@ class WorkerViewSet(GenericViewSet[WorkerRuntime]):
         wished = services.request_start(worker_id, actor(request))
         runtime = services.wait_for_process(worker_id)
         if runtime.state == State.ERROR:
-            raise Rejected(worker_id, runtime.reason)
+            raise Rejected(worker_id, said(runtime.reason))
         return _wished(wished, runtime)
 
     @extend_schema(request=bodies.StopSerializer, responses=WISHED, examples=[examples.STOP])
@@ -300,6 +301,6 @@ def _one(verb: str, worker_id: str, who: str, options: dict[str, Any]) -> dict[s
 
 
 def _failed(worker_id: str, error: LifecycleError) -> dict[str, Any]:
-    failure = {"code": answer(error)[1], "detail": str(error)}
+    failure = {"code": answer(error)[1], "detail": said(str(error))}
     nothing = {"worker_id": worker_id, "success": False, "changed": False, "status": None}
     return {**nothing, "error": failure}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from django.db import connection
 from django.utils.translation import gettext as _
 
 from lifecycle import queries
@@ -13,6 +14,10 @@ from lifecycle.models import WorkerRuntime
 from lifecycle.services.rows import locked, record, reset
 from lifecycle.states import WITH_PROCESS
 from lifecycle.types import STOP_TIMEOUT_MS, State, Wish
+
+# A fork takes some 20 ms; what takes longer takes long.
+EAGER_FOR_S = 0.2
+EAGER_POLL_S, PATIENT_POLL_S = 0.01, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +110,22 @@ def request_restart(
 def wait_for_process(worker_id: str, timeout_s: float = 5.0) -> WorkerRuntime:
     """The runtime once a process exists or can't be had, or after `timeout_s` as it is then.
 
-    Raises `UnknownWorker`. Reads by polling: a person's click waits for a fork, some 20 ms.
+    Raises `UnknownWorker`. Reads by polling; between the later polls its database connection is in
+    the pool, so that starts which wait for an absent master leave the others' requests theirs.
     """
-    deadline = time.monotonic() + timeout_s
+    begun = time.monotonic()
     while True:
         runtime = queries.runtime(worker_id)
         up = runtime.process_id is not None and runtime.state != State.STOPPING
-        if up or runtime.state == State.ERROR or time.monotonic() >= deadline:
+        waited_s = time.monotonic() - begun
+        if up or runtime.state == State.ERROR or waited_s >= timeout_s:
             return runtime
-        time.sleep(0.01)
+        if waited_s < EAGER_FOR_S:
+            time.sleep(EAGER_POLL_S)
+        else:
+            if not connection.in_atomic_block:
+                connection.close()
+            time.sleep(PATIENT_POLL_S)
 
 
 def clear_wishes_without_auto_start() -> None:

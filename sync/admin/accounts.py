@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
@@ -208,8 +208,14 @@ class AccountAdmin(
         self._set_enabled(request, rows, enabled=False)
 
     def _set_enabled(self, request: HttpRequest, rows: QuerySet[Account], *, enabled: bool) -> None:
-        changed = list(rows.filter(enabled=not enabled))
-        for account in changed:
-            services.update_account(account, {"enabled": enabled})
-        text = ngettext("%(n)d account changed.", "%(n)d accounts changed.", len(changed))
-        messages.success(request, text % {"n": len(changed)})
+        """Each for itself: one that can't be changed says why, and the others are."""
+        changed = 0
+        for account in rows.filter(enabled=not enabled):
+            with suppress(Account.DoesNotExist):  # since then
+                try:
+                    services.update_account(account, {"enabled": enabled})
+                    changed += 1
+                except ValidationError as invalid:
+                    messages.error(request, f"{account}: {' '.join(invalid.messages)}")
+        text = ngettext("%(n)d account changed.", "%(n)d accounts changed.", changed)
+        messages.success(request, text % {"n": changed})

@@ -177,15 +177,15 @@ class ReplyAdmin(LiveList, ReadOnlyAdmin):
         thread = thread_of(self._target(request, kind, pk))
         now = timezone.now()
         others = queries.written_by_others(thread, request.user.get_username(), now - JUST_NOW)
-        account = queries.accounts().get(pk=thread.account_id)
         rows = [
             (reply, reply_badge(reply), moment(reply.created_at), services.is_being_sent(reply))
             for reply in list(queries.thread_replies(thread)[:SHOWN])[::-1]
         ]
+        account = queries.accounts().get(pk=thread.account_id) if rows else None
         context = {
             "rows": rows,
             "others": [(one.created_by, age(one.created_at, now)) for one in others[:3]],
-            "no_worker": queries.why_no_worker(account) if rows else "",
+            "no_worker": queries.why_no_worker(account) if account else "",
             "may_operate": self.has_operate_permission(request),
         }
         return TemplateResponse(request, "console/thread_replies.html", context)

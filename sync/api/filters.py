@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db.models import Q, QuerySet
+from django.utils.translation import gettext as _
 from django_filters import rest_framework as filters
+from rest_framework.exceptions import ValidationError
 
 from lifecycle.api.filters import Filters, true_or_false
 from sync import queries
@@ -22,6 +24,28 @@ def number(field: str) -> Any:
     return filters.NumberFilter(
         field_name=field, min_value=1, max_value=2**63 - 1, decimal_places=0
     )
+
+
+class Narrowed(Filters):
+    """Filters of a table that grows for ever and has an index for some of them alone.
+
+    `wide`: parameters and orderings that would read all of it; each needs one of `narrow`.
+    """
+
+    wide: ClassVar[frozenset[str]]
+    narrow: ClassVar[tuple[str, ...]]
+
+    def filter_queryset(self, rows: Rows) -> Rows:
+        """Raises `ValidationError`, code `too_wide`."""
+        given = {name for name in self.wide if self.data.get(name)}
+        if self.data.get("ordering", "").removeprefix("-") in self.wide:
+            given.add("ordering")
+        if given and not any(self.data.get(name) for name in self.narrow):
+            message = _("Without %(narrow)s this would read the whole table: give that as well.")
+            named = message % {"narrow": " / ".join(self.narrow)}
+            raise ValidationError(dict.fromkeys(sorted(given), named), code="too_wide")
+        found: Rows = super().filter_queryset(rows)
+        return found
 
 
 class AccountFilter(Filters):
@@ -82,8 +106,11 @@ class ConversationMessageFilter(Filters):
         return rows.filter(Q(text__icontains=text) | Q(sender_name__icontains=text))
 
 
-class MessageFilter(Filters):
-    """No search here: over all messages it would read the whole table."""
+class MessageFilter(Narrowed):
+    """No search here: not even those of one account have an index for it."""
+
+    wide = frozenset({"direction", "is_read", "since", "until"})
+    narrow = ("account", "conversation")
 
     account = number("account_id")
     conversation = number("conversation_id")
@@ -102,14 +129,20 @@ class PostFilter(Filters):
         return rows.filter(Q(title__icontains=text) | Q(text__icontains=text))
 
 
-class CommentFilter(Filters):
+class CommentFilter(Narrowed):
+    wide = frozenset({"direction", "since", "published_at"})
+    narrow = ("account", "post")
+
     account = number("account_id")
     post = number("post_id")
     direction = filters.ChoiceFilter(choices=DIRECTIONS)
     since = filters.IsoDateTimeFilter(field_name="published_at", lookup_expr="gte")
 
 
-class SyncRunFilter(Filters):
+class SyncRunFilter(Narrowed):
+    wide = frozenset({"outcome", "since", "worker_id"})
+    narrow = ("account",)
+
     account = number("account_id")
     worker_id = filters.CharFilter()
     outcome = filters.ChoiceFilter(choices=OUTCOMES)

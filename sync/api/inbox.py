@@ -73,7 +73,8 @@ class ConversationViewSet(Answerable[Conversation]):
 
 
 class MessageViewSet(Versioned[Message]):
-    """Messages of all accounts, the last stored first."""
+    """Messages of all accounts, the last stored first. Filters other than `account` and
+    `conversation` need one of these two; what is new in all of them comes by `/feed`."""
 
     kind = RecordKind.MESSAGE
     queryset = Message.objects.all()
@@ -94,7 +95,8 @@ class PostViewSet(Answerable[Post], Versioned[Post]):
 
 
 class CommentViewSet(Answerable[Comment], Versioned[Comment]):
-    """Comments on posts, the last stored first."""
+    """Comments on posts, the last stored first. Other filters, and the ordering `published_at`,
+    need `account` or `post`."""
 
     answered, kind = "comment", RecordKind.COMMENT
     queryset = Comment.objects.all()

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 ANSWER_S = 60.0  # for one answer of a platform, beyond the time that a wait may take
 WAIT_S = 60.0  # for news; then the platform is asked anew, which proves that it is still there
 SHORTEST_WAIT_S = 1.0
+GATHER_S = 0.1
 # A cursor that moved though nothing came is written this often: reading again from an older one
 # brings nothing twice, but platforms forget cursors that are very old.
 BARE_CURSOR_S = 300.0
@@ -147,14 +148,15 @@ class AccountCheck:
     async def _wait(self) -> None:
         """Store news as they come, until there is other work.
 
-        A platform that answers at once that there is nothing is asked once a second.
+        A platform that answers at once that there is nothing is asked once a second; one that has
+        news all the time ten times a second: each answer is work for it, and a transaction for us.
         """
         while not self._work:
             begun, sequence = time.monotonic(), self._sequence
             if await self._read(WAIT_S):
                 self.synced_at = timezone.now()
-            if sequence == self._sequence:
-                await asyncio.sleep(max(0.0, begun + SHORTEST_WAIT_S - time.monotonic()))
+            least_s = SHORTEST_WAIT_S if sequence == self._sequence else GATHER_S
+            await asyncio.sleep(max(0.0, begun + least_s - time.monotonic()))
 
     async def _caught_up(self) -> None:
         """What is waited on tells so now; any other check tells it when it ends."""

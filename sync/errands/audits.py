@@ -72,11 +72,11 @@ async def _compare(check: Check, task: AuditTask, begun: datetime) -> bool:
     listed = check.connection.list_ids(task.since, dict(task.done))
     async with aclosing(_answers(listed)) as listings:
         async for listing in listings:
-            if task.is_done(listing):
-                continue
             if ends_at is not None and time.monotonic() > ends_at:
                 await check.in_database(services.keep_progress, check.run.lease, task)
                 return False
+            if listing is None or task.is_done(listing):
+                continue
             ends_at = ends_at or time.monotonic() + SLICE_S
             await _window(check, task, listing, begun)
             task.compared(listing)
@@ -111,6 +111,8 @@ async def _fetch(
         async with aclosing(batches):
             async for batch in batches:
                 here = {one.external_id for one in (*batch.records, *batch.refused)}
+                if not here:
+                    continue
                 gone -= here
                 left = max(len(ids) - begin - len(here), 0)
                 repair = replace(batch, cursor=None, gaps=None, fetched=True, remaining=left)

@@ -155,6 +155,8 @@ class Post(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["account", "external_id"], name="post_is_there_once")
         ]
+        # Lists of all posts: in the API and the admin.
+        indexes = [models.Index(fields=["-published_at", "-id"], name="post_by_time")]
 
     def __str__(self) -> str:
         return self.title or self.external_id

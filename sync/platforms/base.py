@@ -85,8 +85,9 @@ class Connection(ABC):
         """
         raise NotImplementedError
 
-    def list_ids(self, since: datetime, done: Done = NOTHING_DONE) -> AsyncIterator[Listing]:
-        """What the platform holds since then, window by window, the newest first [S9].
+    def list_ids(self, since: datetime, done: Done = NOTHING_DONE) -> AsyncIterator[Listing | None]:
+        """What the platform holds since then, window by window, the newest first [S9]. None: the
+        platform answered, and a window takes more answers; there may be any number of them.
 
         `done` is what an earlier listing told, before it was cut: an adapter goes on below it where
         it can. What it tells again is left out.
@@ -95,7 +96,7 @@ class Connection(ABC):
 
     def fetch(self, kind: RecordKind, scope: str, ids: Sequence[str]) -> AsyncIterator[Batch]:
         """Records by their ids as they are now, in batches without a cursor; those that are gone
-        are left out."""
+        are left out. An empty batch is an answer that brought none of them."""
         raise NotImplementedError
 
     async def mark_read(self, conversation_id: str, message_id: str, sent_at: datetime) -> None:

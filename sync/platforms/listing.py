@@ -17,14 +17,15 @@ async def progressive(
     pieces: AsyncIterator[tuple[Sequence[Dated], datetime]],
     since: datetime,
     until: datetime,
-) -> AsyncIterator[Listing]:
+) -> AsyncIterator[Listing | None]:
     """As `windows`, while the platform is still being asked: each piece comes with the time from
-    which on nothing more will come."""
+    which on nothing more will come. None for a piece that makes no window yet."""
     pending: list[Dated] = []
     async for found, edge in pieces:
         pending += found
         edge = max(edge, since)
         if edge >= until or len(pending) < WINDOW:
+            yield None
             continue
         for listing in windows(kind, pending, edge, until):
             yield listing

@@ -51,6 +51,9 @@ def create_account(fields: dict[str, Any]) -> Account:
 def update_account(account: Account, fields: dict[str, Any]) -> Account:
     """Change an account. New credentials, a new endpoint or a new `enabled` ends its session and
     its running check; it is due at once. Raises `ValidationError` naming each bad field.
+
+    Nothing but switching it off is always possible, even where its platform is not installed any
+    more or now asks for other credentials.
     """
     with transaction.atomic():
         current = Account.objects.select_for_update(no_key=True).get(pk=account.pk)
@@ -122,6 +125,9 @@ def _start_over(account: Account) -> None:
 
 def _apply(account: Account, fields: dict[str, Any]) -> None:
     """Set the fields and validate the whole, once. Raises `ValidationError`."""
+    if account.pk and fields == {"enabled": False}:
+        account.enabled = False
+        return
     errors: dict[str, Any] = {
         name: [_("There is no such field.")] for name in fields.keys() - set(FIELDS)
     }

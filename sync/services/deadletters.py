@@ -136,7 +136,7 @@ def _store(account: Account, letter: DeadLetter, by: str) -> str:
     refused = [one for one in found if isinstance(one, Refused)]
     kept: tuple[Record, ...] = tuple(one for one in found if not isinstance(one, Refused))
     merged = merge(Batch(None, kept, remaining=account.backlog), sum(map(weight, kept)))
-    refused += merged.refused
+    refused += (*merged.refused, *store.split_known(account.pk, merged.messages).refused)
     if refused:
         return "; ".join(one.error for one in refused)
 

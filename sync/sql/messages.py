@@ -21,14 +21,15 @@ DELETE FROM staged_message
 # message_is_there_once, one pass over the sorted ids: a quarter of a lookup for each. Bound by the
 # server, and read in binary. `ids` is a JSON array: five times cheaper to make than a text[].
 STORED_MESSAGES = """
-SELECT m.id, m.external_id, c.external_id, m.sender_id, m.sender_name, m.text, m.content_type,
+SELECT m.id, m.external_id, m.conversation_id, m.sender_id, m.sender_name, m.text, m.content_type,
        m.direction, m.sent_at, m.edited_at, m.is_deleted, nullif(m.attachments, '[]')
-FROM sync_message m CROSS JOIN LATERAL (
-    SELECT * FROM sync_conversation t WHERE t.id = m.conversation_id LIMIT 1
-) c
+FROM sync_message m
 WHERE m.account_id = %(account)s
   AND m.external_id = ANY(ARRAY(SELECT json_array_elements_text(%(ids)s)))
 """
+
+# Primary key, for the few conversations of a batch: cheaper than a lookup for each message.
+NAMED_CONVERSATIONS = "SELECT id, external_id FROM sync_conversation WHERE id = ANY(%s::bigint[])"
 
 # conversation_is_there_once. `stated` is false for a conversation that only a message spoke of: it
 # is made when missing, never changed. Returns one row: ids inserted, ids changed, same, made (=

@@ -8,6 +8,7 @@ conversation or post, so that no record waits for another; the real one fills it
 """
 
 from sync.store.ingest import ingest, ingest_batch
+from sync.store.known import split_known
 from sync.store.marks import Untold, mark_all_read, mark_read, told, untold
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "ingest_batch",
     "mark_all_read",
     "mark_read",
+    "split_known",
     "told",
     "untold",
 ]

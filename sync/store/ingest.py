@@ -48,12 +48,15 @@ def ingest(
             if had_failed and was_read:
                 feed.append(lease.account_id, {"account": {"changed": [lease.account_id]}})
         else:
-            messages, stored = split_known(lease.account_id, merged.messages)
-            known = len(merged.messages) - len(messages)
-            differing = replace(merged, messages=messages)
+            split = split_known(lease.account_id, merged.messages)
+            known = len(merged.messages) - len(split.messages) - len(split.refused)
+            merged = replace(merged, refused=(*merged.refused, *split.refused))
+            differing = replace(merged, messages=split.messages)
             if staging := _staging(differing):
                 cursor.execute(staging)
-            writing = Writing(cursor, lease.account_id, after_sequence + 1, merged.fetched, stored)
+            writing = Writing(
+                cursor, lease.account_id, after_sequence + 1, merged.fetched, split.stored
+            )
             kinds = {kind: write(writing, differing) for kind, write in WRITERS.items()}
             receipt = _count(writing.sequence, merged, known, tuple(kinds.values()))
             keep_refused(lease.account_id, merged.refused)

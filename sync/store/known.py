@@ -1,4 +1,5 @@
 """Messages that the store holds to the letter: found first, and nothing more is done for them.
+Nor for immutable ones whose first is there; what says something else than it is refused.
 
 A platform's pages overlap, and an account that is read anew repeats all it has. With the account's
 row locked, what is found stays so until the commit.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from operator import attrgetter
 from typing import Any
 
@@ -16,32 +17,79 @@ import psycopg
 from django.db import connection
 
 from sync import sql
-from sync.types import MessageRecord
+from sync.originals import Fate, fate, refusal
+from sync.types import Attachment, MessageRecord, Refused
 
-# As `sql.messages.STORED_MESSAGES` returns them; attachments come last.
+# As `sql.messages.STORED_MESSAGES` returns them, behind three ids; attachments come last.
 SAID = (
-    *("conversation_id", "sender_id", "sender_name", "text", "content_type"),
+    *("sender_id", "sender_name", "text", "content_type"),
     *("direction", "sent_at", "edited_at", "is_deleted"),
 )
 _said = attrgetter(*SAID)
 
 
-def split_known(
-    account_id: int, messages: Sequence[MessageRecord]
-) -> tuple[tuple[MessageRecord, ...], dict[str, int]]:
-    """The messages that differ from what is stored or are not there, and the ids by external id of
-    all that are there."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the store holds of a batch."""
+
+    rows: dict[str, tuple[Any, ...]]  # of `sql.messages.STORED_MESSAGES`, by external id
+    talks: dict[int, str]  # external ids of their conversations, by id
+
+    def holds(self, message: MessageRecord) -> bool:
+        """To the letter."""
+        row = self.rows.get(message.external_id)
+        return (
+            row is not None
+            and row[3:-1] == _said(message)
+            and self.talks[row[2]] == message.conversation_id
+            and (row[-1] or []) == attachments_of(message)
+        )
+
+    def first(self, external_id: str) -> MessageRecord | None:
+        """The record that the row was, if there is one."""
+        row = self.rows.get(external_id)
+        if row is None:
+            return None
+        files = tuple([Attachment(**one) for one in row[-1] or []])
+        said = dict(zip(SAID, row[3:-1], strict=True))
+        talk = self.talks[row[2]]
+        return MessageRecord(external_id, conversation_id=talk, attachments=files, **said)
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Messages by what is there."""
+
+    messages: tuple[MessageRecord, ...]  # to be written: they differ, or are not there
+    stored: dict[str, int]  # ids by external id, of all that are there
+    refused: tuple[Refused, ...] = ()
+
+
+def split_known(account_id: int, messages: Sequence[MessageRecord]) -> Split:
     if not messages:
-        return (), {}
-    stored = _read(account_id, [one.external_id for one in messages])
-    ids = {external_id: row[0] for external_id, row in stored.items()}
-    if not ids:
-        return tuple(messages), ids
-    return tuple([m for m in messages if not _is_held(m, stored.get(m.external_id))]), ids
+        return Split((), {})
+    found = _find(account_id, [one.external_id for one in messages])
+    stored = {external_id: row[0] for external_id, row in found.rows.items()}
+    if not stored:
+        return Split(tuple(messages), stored)
+    written: list[MessageRecord] = []
+    refused: list[Refused] = []
+    for message in messages:
+        if found.holds(message):
+            continue
+        first = found.first(message.external_id) if message.is_immutable else None
+        if first is None:
+            written.append(message)
+            continue
+        match fate(first, message):
+            case Fate.WRITE:
+                written.append(message)
+            case Fate.REFUSE:
+                refused.append(refusal(first, message))
+    return Split(tuple(written), stored, tuple(refused))
 
 
-def _read(account_id: int, external_ids: list[str]) -> dict[str, tuple[Any, ...]]:
-    """The rows of `sql.messages.STORED_MESSAGES` by external id."""
+def _find(account_id: int, external_ids: list[str]) -> Found:
     given = {"account": account_id, "ids": json.dumps(external_ids)}
     with (
         connection.wrap_database_errors,
@@ -49,15 +97,11 @@ def _read(account_id: int, external_ids: list[str]) -> dict[str, tuple[Any, ...]
         psycopg.Cursor(connection.connection) as cursor,
     ):
         cursor.execute(sql.messages.STORED_MESSAGES, given, binary=True)
-        return {row[1]: row for row in cursor.fetchall()}
-
-
-def _is_held(message: MessageRecord, row: tuple[Any, ...] | None) -> bool:
-    return (
-        row is not None
-        and row[2:-1] == _said(message)
-        and (row[-1] or []) == attachments_of(message)
-    )
+        rows = {row[1]: row for row in cursor.fetchall()}
+        talks = list({row[2] for row in rows.values()})
+        if talks:
+            cursor.execute(sql.messages.NAMED_CONVERSATIONS, [talks], binary=True)
+        return Found(rows, dict(cursor.fetchall()) if talks else {})
 
 
 def attachments_of(message: MessageRecord) -> list[dict[str, Any]]:

@@ -61,7 +61,7 @@ class Merged:
     comments: tuple[CommentRecord, ...] = ()
     refused: tuple[Refused, ...] = ()
     read: int = 0  # records and refusals that the platform sent
-    repeated: int = 0  # of these: dropped because a later one in the batch says the same id
+    repeated: int = 0  # of these: dropped because another one in the batch says the same id
     size: int = 0  # bytes, about
     gaps: tuple[OpenGap, ...] | None = None
     remaining: int | None = None

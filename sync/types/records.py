@@ -60,6 +60,7 @@ class MessageRecord:
     attachments: tuple[Attachment, ...] = ()
     edited_at: datetime | None = None
     is_deleted: bool = False
+    is_immutable: bool = False  # another one with its id is no edit of it: see `sync.originals`
 
 
 @dataclass(frozen=True, slots=True)

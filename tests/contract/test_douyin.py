@@ -155,6 +155,20 @@ async def test_old_works_are_swept_once_a_day(stage: Stage, connection: DouyinCo
     assert texts(await read(connection, cursor)) == {"on an old one"}
 
 
+async def test_as_many_comments_as_before_may_be_others(
+    stage: Stage, connection: DouyinConnection
+) -> None:
+    item = await stage.double.order("item")
+    (gone,) = await stage.comment(item, "gone")
+    cursor = (await read(connection))[-1].cursor
+    await stage.double.order("delete_comment", comment=gone)
+    await stage.comment(item, "new")
+    stage.now += DAY_S
+    batches = await read(connection, cursor)
+    assert texts(batches) == {"new"}
+    assert texts(await read(connection, batches[-1].cursor)) == set(), "until the next day"
+
+
 async def test_a_page_that_breaks_is_read_again(stage: Stage, connection: DouyinConnection) -> None:
     item = await stage.double.order("item")
     await stage.comment(item, *(f"c{n}" for n in range(60)))

@@ -12,13 +12,17 @@ from pathlib import Path
 import pytest
 
 from sync.errors import LoginFailed, PlatformUnavailable, RateLimited, RequestRejected
-from sync.types import AccountRef, Direction, RecordKind
-from tests.contract.email_stage import EmailStage, Post, email_stage, id_of
+from sync.merge import merge
+from sync.platforms import listing
+from sync.platforms.email import threads
+from sync.types import AccountRef, Batch, Direction, RecordKind
+from tests.contract.email_stage import SENT, EmailStage, Post, email_stage, id_of
 from tests.contract.platform_contract import PlatformContract
 from tests.contract.suite.reading import (
     conversations,
     entries,
     last_cursor,
+    listed,
     logged_in,
     messages,
     read,
@@ -186,6 +190,24 @@ class TestMails:
             (found,) = entries(await read(connection)).values()
         assert getattr(found, "direction", None) is Direction.OUTBOUND
 
+    async def test_nobody_takes_the_place_of_another(self, stage: EmailStage) -> None:
+        """All who got a mail know its id."""
+        first = stage.mail(talk := await stage.thread(), "what we wrote", sender=stage.address)
+        with stage.imap() as imap:
+            imap.append(f'"{SENT}"', "", "", first.as_bytes())
+        async with logged_in(stage) as connection:
+            (known,) = messages(batches := await read(connection)).values()
+            another = stage.mail(talk, "pay to another account", to=stage.address)
+            del another["Message-ID"]
+            another["Message-ID"] = first["Message-ID"]
+            await stage.deliver(another.as_bytes())
+            batches += await read(connection, last_cursor(batches))
+        merged = merge(Batch("", tuple(one for batch in batches for one in batch.records)))
+        assert merged.messages == (known,)
+        (letter,) = merged.refused
+        assert known.external_id in letter.error
+        assert "pay to another account" in letter.raw
+
     async def test_what_is_sent_elsewhere_shows_while_waiting(
         self, stage: EmailStage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -278,9 +300,9 @@ class TestAudit:
                 imap.store("1", "+FLAGS", "(\\Deleted)")
                 imap.expunge()
             since = datetime.now(UTC) - timedelta(days=1)
-            listed = [id async for each in connection.list_ids(since) for id in each.ids]
+            listings = await listed(connection, since)
             fetched = [b async for b in connection.fetch(RecordKind.MESSAGE, talk, [gone, stays])]
-        assert listed == [stays]
+        assert [id for each in listings for id in each.ids] == [stays]
         assert set(entries(fetched)) == {stays}
         assert all(batch.fetched for batch in fetched)
 
@@ -297,11 +319,40 @@ class TestAudit:
         beginning = datetime(1970, 1, 1, tzinfo=UTC)
         async with logged_in(stage) as connection:
             known = messages(await read(connection))
-            listings = [each async for each in connection.list_ids(beginning)]
+            listings = await listed(connection, beginning)
         assert {f"{one.sent_at:%Y-%m-%d}" for one in known.values()} == set(dates)
         assert {id for each in listings for id in each.ids} == set(known)
         for each in listings:
             assert all(each.since <= known[id].sent_at < each.until for id in each.ids)
+
+    async def test_mailbox_that_was_moved_here_in_a_day(
+        self, stage: EmailStage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """However many arrived at once, each answer shows that it goes on; and who is told of a
+        window may fetch from other folders before the next one."""
+        monkeypatch.setattr(threads, "AT_ONCE", 4)
+        monkeypatch.setattr(listing, "WINDOW", 6)
+        arrivals = [datetime(2026, 2, 1, 12, tzinfo=UTC)] * 30
+        arrivals += [datetime(2026, 1, day, 12, tzinfo=UTC) for day in range(1, 25)]
+        with stage.imap() as imap:
+            for number, arrived in enumerate(arrivals):
+                mail = stage.mail("a@x", f"mail {number}")
+                del mail["Date"]
+                mail["Date"] = arrived - timedelta(days=number)
+                imap.append("INBOX", "", Time2Internaldate(arrived), mail.as_bytes())
+        beginning, silent, longest = datetime(1970, 1, 1, tzinfo=UTC), 0, 0
+        ids: list[str] = []
+        async with logged_in(stage) as connection:
+            known = messages(await read(connection))
+            async for each in connection.list_ids(beginning):
+                silent = silent + 1 if each is None else 0
+                longest = max(longest, silent)
+                if each is not None:
+                    ids += each.ids
+                    fetched = connection.fetch(RecordKind.MESSAGE, "", list(each.ids))
+                    assert entries([b async for b in fetched]).keys() == each.ids.keys()
+        assert sorted(ids) == sorted(known)
+        assert longest >= 30 / 4
 
     async def test_mail_without_an_id_is_found_by_its_digest(self, stage: EmailStage) -> None:
         await stage.say_raw([b"From: a@x\nSubject: s\n\nno id"])

@@ -10,7 +10,7 @@ import pytest
 from crm.demo.synapse import Synapse
 from sync.errors import LoginFailed, PlatformUnavailable, RequestRejected
 from sync.platforms.matrix.place import Gap, Invitation, Place
-from sync.types import Attachment, Batch
+from sync.types import Attachment, Batch, Refused
 from tests.contract.matrix_stage import Anything, MatrixStage, wired_matrix_stage
 from tests.contract.platform_contract import PlatformContract
 from tests.contract.suite.reading import (
@@ -154,6 +154,28 @@ class TestMessages:
 
 
 class TestMembership:
+    async def test_changes_of_what_was_said_before_our_time(self, stage: MatrixStage) -> None:
+        """What is deleted is no loss; an edit says something that we can't place [S6]."""
+        room = await stage.invite()
+        await stage.friend.set_state(
+            room, "m.room.history_visibility", {"history_visibility": "joined"}
+        )
+        spam, edited = await stage.say(room, "spam"), await stage.say(room, "teh")
+        await stage.watched.client.join(room)
+        async with logged_in(stage) as connection:
+            batches = await read(connection)
+            assert messages(batches) == {}
+            await stage.delete(room, spam)
+            await stage.edit(room, edited, "the")
+            cursor = last_cursor(batches)
+            readings = [await read(connection, cursor) for _ in range(2)]
+        (one,), (again,) = ([r for batch in each for r in batch.refused] for each in readings)
+        assert f"it changes {edited}" in one.error
+        assert one == again, "and discarded once it stays discarded"
+        (found,) = stage.platform.reread(stage.account, one.kind, one.raw)
+        assert isinstance(found, Refused)
+        assert "an audit fetches that" in found.error
+
     async def test_last_words_before_being_put_out_are_read(self, stage: MatrixStage) -> None:
         room = await stage.thread()
         async with logged_in(stage) as connection:

@@ -14,6 +14,7 @@ from tests.contract.platform_contract import PlatformContract
 from tests.contract.suite.reading import (
     entries,
     last_cursor,
+    listed,
     logged_in,
     read,
     tell_nobody,
@@ -72,7 +73,7 @@ class TestChanges:
             await stage.request(stage.friend, "DELETE", f"comments/{gone}", params={"force": "1"})
             assert entries(await read(connection, cursor)) == {}
             since = datetime.now(UTC) - timedelta(days=1)
-            listings = [each async for each in connection.list_ids(since)]
+            listings = await listed(connection, since)
         comments = [each for each in listings if each.kind is RecordKind.COMMENT]
         posts = [each for each in listings if each.kind is RecordKind.POST]
         assert [id for each in comments for id in each.ids] == [stays]
@@ -99,14 +100,28 @@ class TestChanges:
         assert (post.title, post.text) == ("Neu", "a")
 
     async def test_comments_below_a_page(self, stage: WordPressStage) -> None:
-        page = await stage.call(
-            stage.root, "POST", "pages", title="About", status="publish", comment_status="open"
-        )
-        said = await stage.say(str(page["id"]), "nice page")
+        page = await stage.new_page("About")
+        said = await stage.say(page, "nice page")
         async with logged_in(stage) as connection:
             batches = await read(connection)
-        assert threads(batches)[str(page["id"])].title == "About"
+            fetched = [each async for each in connection.fetch(RecordKind.POST, "", [page])]
+        assert threads(batches)[page].title == threads(fetched)[page].title == "About"
         assert said in entries(batches)
+        of_page = [each.fetched for each in batches if page in threads([each])]
+        assert of_page == [True], "newer than the deletion, should it have been away"
+
+    @pytest.mark.parametrize("status", ["draft", "private", "pending", "trash"])
+    async def test_what_is_not_published_is_not_told(
+        self, stage: WordPressStage, status: str
+    ) -> None:
+        talk, page = await stage.thread(), await stage.new_page("About")
+        for each in (talk, page):
+            await stage.say(each, "hello")
+            await stage.sql(f"UPDATE wp_posts SET post_status = '{status}' WHERE ID = {each}")  # noqa: S608
+        async with logged_in(stage) as connection:
+            assert threads(await read(connection)) == {}
+            fetched = [each async for each in connection.fetch(RecordKind.POST, "", [talk, page])]
+            assert threads(fetched) == {}
 
     async def test_html_is_read_as_text(self, stage: WordPressStage) -> None:
         talk = await stage.thread()

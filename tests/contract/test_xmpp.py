@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from sync.errors import PlatformUnavailable
-from sync.types import Direction
+from sync.types import Direction, Refused
 from tests.contract.certificates import make_certificate
 from tests.contract.platform_contract import PlatformContract
 from tests.contract.prosody import FRIENDS, HOST, Prosody
@@ -120,6 +120,29 @@ class TestRooms:
         (refused,) = [one for batch in batches for one in batch.refused]
         assert (refused.kind, refused.external_id) == ("invitation", f"x@nowhere.{HOST}")
         assert "can't be entered" in refused.error
+
+
+class TestTurnedDown:
+    async def test_reply_that_comes_back_later_is_told(self, stage: XmppStage) -> None:
+        talk = await stage.thread()
+        await stage.say(talk, "hello")
+        async with logged_in(stage) as connection:
+            cursor = last_cursor(await read(connection))
+            sent = await connection.send(stage.reply(talk, "our answer", "key"))
+            cursor = last_cursor(await read(connection, cursor), cursor)
+            waiting = asyncio.create_task(read(connection, cursor, 20))
+            await stage.turn_down("our answer")
+            await stage.turn_down("our answer")
+            batches = await waiting
+            batches += await read(connection, last_cursor(batches, cursor))
+            afresh = await read(connection)
+        (refused,) = [one for batch in batches for one in batch.refused]
+        assert (refused.kind, refused.external_id) == ("status", sent)
+        assert refused.error.endswith("could not be delivered: remote-server-timeout")
+        assert messages(batches) == {}, "what came back with it is no message of theirs"
+        assert len(messages(afresh)) == 2
+        (again,) = stage.platform.reread(stage.account, refused.kind, refused.raw)
+        assert isinstance(again, Refused)
 
 
 CERTIFICATES: dict[str, tuple[str, int, bool]] = {  # host, days left, whether we trust it

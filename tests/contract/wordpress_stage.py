@@ -64,6 +64,12 @@ class WordPressStage(Stage):
         )
         return str(made["id"])
 
+    async def new_page(self, title: str) -> str:
+        made = await self.call(
+            self.root, "POST", "pages", title=title, status="publish", comment_status="open"
+        )
+        return str(made["id"])
+
     async def say(self, thread: str, text: str) -> str:
         return await self.comment(self.friend, thread, text)
 

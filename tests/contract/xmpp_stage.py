@@ -112,6 +112,19 @@ class XmppStage(Stage):
         iq.append(ET.Element("{urn:xmpp:ping}ping"))
         await iq.send(timeout=TIMEOUT_S)  # type: ignore[no-untyped-call]
 
+    async def turn_down(self, text: str) -> None:
+        """What the account said comes back, as if a server far away had turned it down."""
+        assert self._friends
+        (heard,) = [one for one in self.heard if text in "".join(one.itertext())]
+        back = {"from": str(heard.get("to")), "to": str(heard.get("from"))}
+        attributes = {**back, "type": "error", "id": str(heard.get("id"))}
+        message = ET.Element("{jabber:component:accept}message", attributes)
+        message.extend([body(text), ET.Element("{jabber:component:accept}error")])
+        name = "{urn:ietf:params:xml:ns:xmpp-stanzas}remote-server-timeout"
+        ET.SubElement(message[1], name)
+        self._friends.send_xml(message)
+        await self._until_done()
+
     async def say_many(self, thread: str, texts: Iterable[str]) -> None:
         for number, text in enumerate(texts, start=1):
             self._write(thread, uuid.uuid4().hex, body(text))

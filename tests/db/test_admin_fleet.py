@@ -15,13 +15,14 @@ from lifecycle import services
 from lifecycle.backends.base import LogStart
 from lifecycle.models import WorkerConfig, WorkerRuntime
 from lifecycle.types import Instance
-from tests.db.api_helpers import AwayLog, PrintedLog
+from tests.db.api_helpers import AwayLog, PrintedLog, run
 
 pytestmark = pytest.mark.django_db
 
 FLEET = reverse("admin:lifecycle_workerruntime_changelist")
 CONFIGS = reverse("admin:lifecycle_workerconfig_changelist")
 ADD = reverse("admin:lifecycle_workerconfig_add")
+LIFECYCLE_LOG = reverse("admin:lifecycle_workerlog_changelist")
 MakeConfig = Callable[..., WorkerConfig]
 
 
@@ -387,3 +388,39 @@ def test_runtime_and_log_are_neither_added_nor_deleted(
         assert client.get(reverse(f"admin:lifecycle_{model}_add")).status_code == 403
     gone = reverse("admin:lifecycle_workerruntime_delete", args=[config.pk])
     assert client.post(gone, {"post": "yes"}).status_code == 403
+
+
+def test_a_chinese_page_says_in_chinese_what_is_stored_in_english(
+    client: Client, viewer: User, make_config: MakeConfig
+) -> None:
+    """Reason, checks, last exit and error, lifecycle log [C6]; rows and API stay English."""
+    config = make_config(worker_id="w", max_memory_mb=2048)
+    run("w")
+    services.condemned(Instance("w", 1), "no heartbeat for 31 s")
+    killed = "killed by SIGKILL (no heartbeat for 31 s)"
+    WorkerRuntime.objects.update(
+        reason="waiting for broker", memory_usage_mb=2100, exit_text=killed, last_error=killed
+    )
+    client.force_login(viewer)
+    pages = (page(config), FLEET, reverse("admin:index"), LIFECYCLE_LOG)
+
+    def shown(language: str) -> str:
+        client.cookies["django_language"] = language
+        return "".join(client.get(address).content.decode() for address in pages)
+
+    english, chinese = shown("en"), shown("zh-hans")
+    said = ["waiting for broker", "the limit is 2048", "killed by SIGKILL", "no heartbeat for"]
+    for text in [*said, "to be replaced", "asked to start", "memory:"]:
+        assert text in english
+        assert text not in chinese, text
+    assert "正在等待消息代理" in chinese
+    status = client.get("/api/v1/workers/w/status", headers={"Accept-Language": "zh-hans"}).json()
+    assert status["reason"] == "waiting for broker"
+
+
+def test_errors_of_the_lifecycle_are_said_in_chinese(client: Client, viewer: User) -> None:
+    client.force_login(viewer)
+    chinese = {"Accept-Language": "zh-hans"}
+    refused = client.get("/api/v1/workers/nobody/status", headers=chinese)
+    assert refused.status_code == 404
+    assert refused.json()["errors"][0]["detail"] == "没有工作进程“nobody”"

@@ -194,6 +194,21 @@ def test_accounts_are_disabled_and_enabled_in_bulk(
         assert account.enabled is enabled
 
 
+@pytest.mark.parametrize(("action", "enabled"), [("disable_selected", 0), ("enable_selected", 1)])
+def test_one_that_cant_be_changed_stops_no_other(
+    client: Client, administrator: User, account: Account, action: str, enabled: int
+) -> None:
+    gone = Account.objects.create(platform="gone", identifier="x", name="Gone", credentials={})
+    Account.objects.update(enabled=not enabled)
+    client.force_login(administrator)
+    chosen = {"action": action, "_selected_action": [gone.pk, account.pk]}
+    text = client.post(ACCOUNTS, chosen, follow=True).content.decode()
+    assert Account.objects.get(pk=account.pk).enabled == bool(enabled)
+    assert not Account.objects.get(pk=gone.pk).enabled
+    assert ("There is no such platform" in text) == bool(enabled)
+    assert ("1 account changed" if enabled else "2 accounts changed") in text
+
+
 def test_an_account_is_deleted_with_what_it_holds(
     client: Client, administrator: User, account: Account
 ) -> None:

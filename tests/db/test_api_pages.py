@@ -10,9 +10,24 @@ import pytest
 from django.contrib.auth.models import Permission
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 from rest_framework.test import APIClient
 
-from sync.models import Comment, Conversation, Message, Post, RecordVersion
+from lifecycle.models import Rollout, RolloutStep, WorkerConfig
+from sync.models import (
+    Account,
+    Audit,
+    Comment,
+    Conversation,
+    Gap,
+    HookDelivery,
+    LoginSession,
+    Message,
+    PlatformServer,
+    Post,
+    RecordVersion,
+    Reply,
+)
 from tests.db.api_helpers import (
     NOON,
     V1,
@@ -132,6 +147,14 @@ LISTS = [
     "comments",
     "sync-runs",
     "dead-letters",
+    "login-sessions",
+    "replies",
+    "hook-deliveries",
+    "platform-servers",
+    "accounts/{account}/login-sessions",
+    "accounts/{account}/gaps",
+    "accounts/{account}/audits",
+    "workers/rollouts",
 ]
 
 
@@ -146,18 +169,41 @@ def test_query_counts(
     conversation = account.conversations.get()
     message = account.conversations.get().messages.get()
     change(message)
-    url = f"{V1}/{path.format(conversation=conversation.pk, message=message.pk)}"
+    named = {"account": account.pk, "conversation": conversation.pk, "message": message.pk}
+    url = f"{V1}/{path.format(**named)}"
+    add_requests(account, conversation, config, 1)
+    add_books(account, 1)
     few = _queries(client, url)
     for number in range(2, 30):
         made = make_config(worker_id=f"w{number}")
         later = make_account(100 + number, worker=made)
-        make_message(make_conversation(later, number))
+        talk = make_conversation(later, number)
+        make_message(talk, number)
         make_message(conversation, 100 + number)
+        add_requests(later, talk, made, number)
+        add_books(account, number)
         change(message)
         config.save()  # another version
     assert _queries(client, url) == few
     # The parent of a nested list is one more.
     assert few <= MOST_QUERIES + path.count("/") // 2
+
+
+def add_requests(
+    account: Account, conversation: Conversation, config: WorkerConfig, number: int
+) -> None:
+    LoginSession.objects.create(account=account, expires_at=timezone.now())
+    Reply.objects.create(account=account, conversation=conversation, text="yes")
+    HookDelivery.objects.create(account=account, delivery_id=str(number), body=b"{}")
+    PlatformServer.objects.create(platform="tiny", endpoint=f"https://{number}.example.org")
+    rollout = Rollout.objects.create(actor="ann", state="done")
+    RolloutStep.objects.create(rollout=rollout, config=config)
+
+
+def add_books(account: Account, number: int) -> None:
+    Gap.objects.create(account=account, key=str(number))
+    Audit.objects.create(account=account, outcome="complete", since=NOON)
+    LoginSession.objects.create(account=account, state="failed", expires_at=NOON)
 
 
 def change(record: Message | Post | Comment, text: str = "before") -> None:

@@ -56,6 +56,15 @@ def test_an_account_from_birth_to_end(api_client: APIClient) -> None:
     assert errors_of(api_client.get(path), 404) == {None: "not_found"}
 
 
+def test_an_account_whose_platform_is_gone_can_be_switched_off(api_client: APIClient) -> None:
+    account = make_account()
+    Account.objects.update(platform="gone")
+    path = f"{V1}/accounts/{account.pk}"
+    assert api_client.patch(path, {"enabled": False}, format="json").json()["enabled"] is False
+    refused = api_client.patch(path, {"enabled": True}, format="json")
+    assert errors_of(refused, 400) == {"platform": "invalid"}
+
+
 def test_credentials_never_come_out(api_client: APIClient) -> None:
     created = post(api_client, "accounts", **NEW)
     path = f"{V1}/accounts/{created.json()['id']}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +17,7 @@ from sync.errors import PlatformUnavailable, Rejected, RequestRejected
 from sync.merge import merge
 from sync.models import Account, Audit, DeadLetter, Gap, Message, RecordVersion
 from sync.types import Batch, Lease, MessageRecord, Refused, Work
-from tests.db.errand_stage import OutboxPlatform, due, perform
+from tests.db.errand_stage import OutboxConnection, OutboxPlatform, due, perform
 from tests.db.sync_stage import NOON, check_counters, conversation, make_account, message
 
 pytestmark = pytest.mark.django_db
@@ -268,6 +269,29 @@ def test_killed_anywhere_it_goes_on_and_claims_nothing_that_was_not_compared(
     held = {one.external_id for one in Message.objects.all()}
     assert held == platform.held.keys()
     assert calls == (killed_at + 1) + 4 - (killed_at > 0), "all but what was saved, once more"
+
+
+def test_a_long_listing_is_waited_for_while_answers_come(
+    account: Account, platform: OutboxPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What takes many answers has as much time for each; one that does not come ends the check."""
+    whole, pause_s = OutboxConnection.list_ids, 0.02
+
+    async def slowly(self: OutboxConnection, *args: Any) -> Any:
+        for _answer in range(20):
+            await asyncio.sleep(pause_s)
+            yield None
+        async for each in whole(self, *args):
+            yield each
+
+    monkeypatch.setattr(OutboxConnection, "list_ids", slowly)
+    monkeypatch.setattr(errand, "ANSWER_S", 0.2)
+    platform.held["m7"] = message(7)
+    assert figures(audited(account, platform)) == (7, 1, 0, 0, 1)
+    pause_s = 2.0
+    services.ask_audit(account.pk, "ann", timezone.now())
+    with pytest.raises(PlatformUnavailable):
+        perform(errand.audit, account, platform)
 
 
 def test_a_first_audit_waits_for_the_first_full_read_and_its_turn(

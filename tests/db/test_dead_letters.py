@@ -342,3 +342,24 @@ def test_the_alarm_when_they_grow(
         duty.run(now + timedelta(minutes=121))
         duty.run(now + timedelta(minutes=123))
     assert len([one for one in caplog.records if "dead letters grow" in one.message]) == 3
+
+
+def test_replay_puts_no_mail_in_the_place_of_another(account: Account) -> None:
+    """And the letter holds the reason."""
+    ours = message(1, is_immutable=True)
+    forged = message(1, is_immutable=True, text="pay to another account")
+    for record in (ours, forged):
+        account.refresh_from_db()
+        batch = merge(Batch("c", (record,)))
+        store.ingest(Lease(account.pk, account.epoch), account.sequence, batch)
+    letter = DeadLetter.objects.get()
+    with pytest.raises(StillRefused, match="That one stays"):
+        services.replay_dead_letter(letter.pk, "ann")
+    assert Message.objects.get().text == ours.text
+    letter.refresh_from_db()
+    assert (letter.state, letter.replays) == ("open", 1)
+    services.discard_dead_letter(letter.pk, "ann")
+    account.refresh_from_db()
+    store.ingest(Lease(account.pk, account.epoch), account.sequence, batch)
+    letter.refresh_from_db()
+    assert letter.state == "discarded"

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from django.utils import timezone
 from sync import errands, platforms, services, tasks
 from sync.engine import engine as engine_module
 from sync.engine import opening, process
+from sync.engine.check import GATHER_S
 from sync.engine.database import Database
 from sync.models import Account, Message
 from sync.types import Batch, Work
@@ -113,6 +115,24 @@ def test_two_hundred_accounts_wait_without_a_thread_or_a_connection_each(
     assert time.monotonic() - begun < 4
     assert platform.opened == platform.closed == 200
     assert Account.objects.filter(claimed_generation=None).count() == 200
+
+
+def test_a_platform_with_news_all_the_time_is_asked_ten_times_a_second(
+    platform: WaitingPlatform,
+) -> None:
+    asked: list[float] = []
+
+    async def busy(_cursor: str, wait_s: float) -> AsyncGenerator[Batch, None]:
+        if wait_s:
+            asked.append(time.monotonic())
+            yield Batch(f"c{len(asked)}", (message(len(asked)),))
+
+    platform.on_read = busy
+    take(account())
+    eventually(lambda: len(asked) > 5)
+    process.end()
+    assert min(after - before for before, after in pairwise(asked)) >= GATHER_S
+    assert Message.objects.count() >= 5
 
 
 def test_one_statement_renews_all_and_tells_the_status(

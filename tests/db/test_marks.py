@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import ClassVar
@@ -10,8 +10,8 @@ from typing import ClassVar
 import pytest
 
 from sync import platforms, store
-from sync.errors import PlatformUnavailable, RequestRejected
-from sync.models import Account, Conversation
+from sync.errors import PlatformError, PlatformUnavailable, RequestRejected
+from sync.models import Account, Conversation, Message
 from sync.types import AccountRef, Batch, Direction
 from tests.db.engine_stage import check
 from tests.db.sync_stage import TinyConnection, TinyPlatform, lease, make_account, message
@@ -124,6 +124,21 @@ def test_a_mark_that_is_refused_is_not_told_again(
     assert check(account).error_count == 0
     assert tiny.asked == [("c1", "m3"), ("c2", "m5")]
     assert "no such room" in caplog.text
+    assert store.untold(account.pk) == []
+
+
+async def one_more(cursor: str, _wait_s: float) -> AsyncGenerator[Batch, None]:
+    if cursor == "c":
+        yield Batch("d", (message(6, "c2"),))
+
+
+def test_a_mark_never_stands_in_front_of_reading(account: Account, tiny: MarkingPlatform) -> None:
+    """A refusal of no kind that we know, as of a mailbox that others share and nobody may flag."""
+    store.mark_read(talk("c1").pk)
+    tiny.refuses = [PlatformError("NO permission denied")]
+    tiny.on_read = one_more
+    assert check(account).last_error == ""
+    assert Message.objects.filter(external_id="m6").exists()
     assert store.untold(account.pk) == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import uuid
@@ -368,6 +369,19 @@ def test_a_rate_limit_is_kept(
         send(account, platform)
     waits = Reply.objects.get().next_attempt_at - timezone.now()
     assert waits > timedelta(seconds=290)
+
+
+@pytest.mark.parametrize("asked", [999_999_999.0, 1e300, math.inf, math.nan, -1.0])
+def test_no_platform_parks_a_reply_for_longer_than_a_day(
+    account: Account, talk: Conversation, platform: OutboxPlatform, asked: float
+) -> None:
+    services.queue_reply(talk, "hello", "ann")
+    platform.at = failing(RateLimited("slow down", asked))
+    with pytest.raises(RateLimited):
+        send(account, platform)
+    reply = Reply.objects.get()
+    assert (reply.state, reply.error) == ("pending", "slow down")
+    assert timedelta(0) < reply.next_attempt_at - timezone.now() <= timedelta(days=1)
 
 
 def test_what_surely_was_not_sent_is_sent_again_without_asking(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from typing import cast
 
 import pytest
+from django.conf import settings
 from django.core.exceptions import ValidationError
+from django.db import connection
 from django.utils import timezone
 
 from lifecycle import queries, services
@@ -26,6 +29,7 @@ from lifecycle.types import (
     Wish,
 )
 from tests.threads import alongside
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.django_db
 
@@ -475,3 +479,27 @@ def test_a_process_that_never_beat_is_looked_at(make_config: Callable[..., Worke
     services.spawned(Alive(Instance(config.worker_id, 1), ProcessRef(1, 1, "boot"), timezone.now()))
     (found,) = queries.vitals()
     assert found.heartbeat_age_s is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_waits_for_a_process_takes_no_connection_from_others(
+    make_config: Callable[..., WorkerConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More starts than the pool has connections, and no master: a request has its turn at once."""
+    make_config(worker_id="w")
+    most = settings.DATABASES["default"]["OPTIONS"]["pool"]["max_size"]
+    polls: Counter[int] = Counter()
+    look = queries.runtime
+
+    def counted(worker_id: str) -> WorkerRuntime:
+        found = look(worker_id)
+        polls[threading.get_ident()] += 1
+        return found
+
+    monkeypatch.setattr(queries, "runtime", counted)
+    connection.close()
+    starts = [lambda: services.wait_for_process("w", 60.0)] * (most + 2)
+    with alongside(*starts, end=lambda: WorkerRuntime.objects.update(state="error")):
+        eventually(lambda: len(polls) >= most)
+        connection.ensure_connection()
+        eventually(lambda: len(polls) == most + 2)

@@ -135,8 +135,8 @@ def test_any_difference_is_noticed(account: Account, fields: dict[str, Any]) -> 
 
 
 def test_all_that_a_message_says_is_compared() -> None:
-    compared = set(known.SAID) | {"external_id", "attachments"}
-    assert compared == {field.name for field in dataclass_fields(MessageRecord)}
+    others = {"external_id", "conversation_id", "attachments", "is_immutable"}  # the last says how
+    assert set(known.SAID) | others == {field.name for field in dataclass_fields(MessageRecord)}
 
 
 def test_a_message_told_of_elsewhere_stays_and_makes_the_other_conversation(
@@ -580,3 +580,30 @@ def test_writers_and_readers_at_once_keep_the_counters_right() -> None:
     assert in_threads(write, read, read) == [None, None, None]
     assert Message.objects.count() == 201
     check_counters(account)
+
+
+def test_what_is_immutable_stays_and_another_one_with_its_id_is_refused(account: Account) -> None:
+    """A mail's id is known to all who got it."""
+    ours = message(1, is_immutable=True, direction=Direction.OUTBOUND, attachments=(FILE,))
+    put(account, ours)
+    stored = Message.objects.values().get()
+    forged = replace(ours, text="pay to another account", sent_at=ours.sent_at - timedelta(1))
+    stranger = replace(ours, text="something else", sender_id="@eve")
+    footer = replace(ours, text=f"{ours.text} and a footer", attachments=())
+    receipt = put(account, forged, message(2), stranger)
+    assert (receipt.new, receipt.changed, receipt.same, receipt.refused) == (1, 0, 0, 2)
+    receipt = put(account, footer)
+    assert (receipt.changed, receipt.same, receipt.refused) == (0, 1, 0)
+    assert Message.objects.values().get(external_id="m1") == stored
+    assert {one.raw["text"] for one in DeadLetter.objects.all()} == {forged.text, stranger.text}
+    put(account, forged, stranger)
+    assert DeadLetter.objects.count() == 2
+    check_counters(account)
+
+
+def test_the_file_of_an_immutable_message_may_move(account: Account) -> None:
+    ours = message(1, is_immutable=True, attachments=(FILE,))
+    put(account, ours)
+    receipt = put(account, replace(ours, attachments=(replace(FILE, url="mxc://b"),)))
+    assert (receipt.changed, receipt.refused) == (1, 0)
+    assert Message.objects.get().attachments[0]["url"] == "mxc://b"

@@ -116,6 +116,25 @@ def test_the_platforms_own_address_is_the_same_as_none(
     assert other.endpoint == "http://chat.example.org:443"
 
 
+@pytest.mark.parametrize("unfit", [{"platform": "gone"}, {"endpoint": "ftp://example.org"}])
+def test_switching_off_asks_nothing_else_of_an_account(unfit: dict[str, str]) -> None:
+    account = services.create_account(FIELDS)
+    Account.objects.update(**unfit)
+    before = account.epoch
+    assert services.update_account(account, {"enabled": False}).epoch == before + 1
+    account.refresh_from_db()
+    assert not account.enabled
+    for fields in ({"enabled": True}, {"enabled": False, "interval_s": 60}):
+        with pytest.raises(ValidationError) as error:
+            services.update_account(account, fields)
+        assert set(error.value.message_dict) == set(unfit)
+
+
+def test_a_new_account_is_validated_also_when_it_is_switched_off() -> None:
+    with pytest.raises(ValidationError):
+        services.create_account({"enabled": False})
+
+
 def test_stalled_after_is_taken_from_where_it_counts() -> None:
     account = services.create_account({**FIELDS, "stalled_after_s": 120})
     with pytest.raises(ValidationError, match="120"):

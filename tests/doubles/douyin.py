@@ -69,6 +69,10 @@ class DouyinDouble(Double):
             self.comments[order["item"]].insert(0, comment)
         return str(comment["comment_id"])
 
+    def _delete_comment(self, order: dict[str, Any]) -> None:
+        for listed in self.comments.values():
+            listed[:] = [one for one in listed if one["comment_id"] != order["comment"]]
+
     def _token(self, order: dict[str, Any]) -> None:
         self.made += 1
         self.access = f"act.{self.made}"

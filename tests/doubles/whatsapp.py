@@ -121,6 +121,9 @@ class WhatsAppDouble(Double):
         text = given.get("text", {}).get("body", "")
         if not 1 <= len(text) <= LONGEST_TEXT:
             return _bad(400, 100, "(#100) Invalid parameter", "text.body is too long or empty")
+        kind = "individual" if given["to"].isdecimal() else "group"
+        if given.get("recipient_type", "individual") != kind:
+            return _bad(400, 100, "(#100) Invalid parameter", "recipient_type does not suit to")
         if time.time() - self.wrote_at.get(given["to"], 0) > WINDOW_S:
             return _bad(400, 131047, "Re-engagement message", "more than 24 hours have passed")
         message = {name: one for name, one in given.items() if name != "headers"}

@@ -34,6 +34,7 @@ from tests.pushed.requests import (
 )
 
 NOW = datetime.now(UTC)
+DAY_S = 86_400
 ACCOUNT = AccountRef(1, "douyin", ME, "", dict(DOUYIN), {})
 
 
@@ -106,16 +107,33 @@ def test_known_events_without_a_record_are_none() -> None:
         assert read_event({"event": name, "content": {}}, ME) == []
 
 
-def test_which_works_are_read() -> None:
-    place = Place().having("known", 3, 1000.0).having("untold", -1, 1000.0)
-    assert not place.needs("known", 3, 2000.0)
-    assert place.needs("known", 4, 2000.0)
-    assert place.needs("known", 2, 2000.0), "deleted ones are a change too"
-    assert not place.needs("new", 0, 2000.0)
-    assert place.needs("new", 1, 2000.0)
-    assert place.needs("new", -1, 2000.0)
-    assert not place.needs("untold", -1, 2000.0)
-    assert place.needs("untold", -1, 1000.0 + 86_400)
+@pytest.mark.parametrize(
+    ("item", "count", "days_later", "age_days", "needed"),
+    [
+        ("known", 3, 0.5, 1, False),
+        ("known", 4, 0.5, 1, True),
+        ("known", 2, 0.5, 1, True),  # deleted ones are a change too
+        ("known", 0, 0.5, 1, True),
+        ("known", 3, 1, 1, True),  # one deleted, one new: as many as before
+        ("known", 3, 1, 29.9, True),
+        ("known", 3, 1, 31, False),
+        ("known", 4, 1, 31, True),
+        ("none", 0, 1, 1, False),
+        ("new", 0, 1, 1, False),
+        ("new", 1, 0, 1, True),
+        ("new", -1, 0, 1, True),
+        ("untold", -1, 0.5, 1, False),
+        ("untold", -1, 1, 31, True),
+    ],
+)
+def test_which_works_are_read(
+    item: str, count: int, days_later: float, age_days: float, needed: bool
+) -> None:
+    read_at = 1e9
+    place = Place().having("known", 3, read_at).having("none", 0, read_at)
+    place = place.having("untold", -1, read_at)
+    now = read_at + days_later * DAY_S
+    assert place.needs(item, count, now - age_days * DAY_S, now) is needed
 
 
 # --- webhooks ---------------------------------------------------------------------------------

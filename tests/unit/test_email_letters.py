@@ -259,6 +259,13 @@ class TestStructure:
         made = structure((FILE, FILE, b"encrypted"))
         assert made.is_sealed
 
+    def test_more_levels_than_anybody_writes(self) -> None:
+        tree: tuple[object, ...] = TEXT
+        for _level in range(3000):
+            tree = (tree, b"mixed")
+        with pytest.raises(ValueError, match="no sense"):
+            structure(tree)
+
     @pytest.mark.parametrize("tree", [None, (), b"text", (b"text",), ((),)])
     def test_what_is_no_structure(self, tree: object) -> None:
         with pytest.raises(ValueError, match="mail"):

@@ -58,7 +58,7 @@ async def test_progressive_windows_are_whole(page: int) -> None:
             yield some, some[-1][0] + timedelta(hours=1)
 
     told = progressive(RecordKind.MESSAGE, pieces(), SINCE, UNTIL)
-    assert_whole([one async for one in told], found)
+    assert_whole([one async for one in told if one], found)
 
 
 @pytest.mark.anyio
@@ -67,4 +67,4 @@ async def test_nothing_at_all_is_one_empty_window() -> None:
         yield [], UNTIL
 
     told = progressive(RecordKind.MESSAGE, pieces(), SINCE, UNTIL)
-    assert [one.ids async for one in told] == [{}]
+    assert [one and one.ids async for one in told] == [None, {}]

@@ -40,7 +40,7 @@ def room(*events: object, heroes: list[str] | None = None, members: int | None =
 
 
 def title(whole: wire.Room) -> tuple[str, bool]:
-    record = rooms.conversation(ROOM, rooms.facts(whole, is_whole=True), ME)
+    record = rooms.conversation(ROOM, rooms.facts(ROOM, whole, is_whole=True), ME)
     return record.title, record.is_group
 
 
@@ -70,18 +70,25 @@ class TestTitle:
         assert len(title(room(state("m.room.name", {"name": "x" * 900})))[0]) == 500
 
     def test_malformed_name_is_refused(self) -> None:
-        known = rooms.facts(room(state("m.room.name", {"name": 7}), ALIAS), is_whole=True)
+        known = rooms.facts(ROOM, room(state("m.room.name", {"name": 7}), ALIAS), is_whole=True)
         assert [refused.kind for refused in known.refused] == ["conversation"]
         assert rooms.conversation(ROOM, known, ME).title == "#orders:a.org"
+
+    def test_malformed_name_is_refused_as_the_same_with_each_answer(self) -> None:
+        bad = state("m.room.name", {"name": 7})
+        answers = [room(bad | {"unsigned": {"age": age}}) for age in (5, 5000)]
+        one, again = (rooms.facts(ROOM, each, is_whole=True).refused for each in answers)
+        assert one == again
+        assert f'"room_id": "{ROOM}"' in one[0].raw
 
 
 class TestFacts:
     def test_nothing_said_touches_nothing(self) -> None:
-        assert not rooms.facts(room(ANA), is_whole=False).touches_title
+        assert not rooms.facts(ROOM, room(ANA), is_whole=False).touches_title
 
     @pytest.mark.parametrize("event", [NAME, ALIAS])
     def test_change_touches_the_title(self, event: dict[str, Any]) -> None:
-        known = rooms.facts(room(event), is_whole=False)
+        known = rooms.facts(ROOM, room(event), is_whole=False)
         assert known.touches_title
         assert known.needs_members, "nobody said how many there are"
 
@@ -98,10 +105,10 @@ class TestFacts:
     def test_members_are_asked_for_only_when_they_are_the_title(
         self, whole: wire.Room, needed: bool
     ) -> None:
-        assert rooms.facts(whole, is_whole=False).needs_members is needed
+        assert rooms.facts(ROOM, whole, is_whole=False).needs_members is needed
 
     def test_members_fill_in_what_was_not_said(self) -> None:
-        known = rooms.facts(room(members=None), is_whole=True)
+        known = rooms.facts(ROOM, room(members=None), is_whole=True)
         filled = rooms.with_members(known, {"@b:a.org": "Bo", ME: "Me", "@ana:a.org": "Ana"}, ME)
         assert rooms.conversation(ROOM, filled, ME) == ConversationRecord(ROOM, "Ana, Bo", True)
 

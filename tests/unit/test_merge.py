@@ -71,6 +71,7 @@ records = st.one_of(
         direction=st.sampled_from(Direction),
         edited_at=st.none() | times,
         is_deleted=st.booleans(),
+        is_immutable=st.booleans(),
         attachments=st.lists(st.builds(Attachment, texts, texts), max_size=2).map(tuple),
     ),
     st.builds(PostRecord, ids, ids, texts, texts, texts, texts, times),

@@ -222,6 +222,28 @@ def test_numbers_begin_anew_after_a_week() -> None:
         Place.parse("no cursor of ours")
 
 
+async def test_after_a_quiet_week_a_lower_number_is_not_confirmed_unread(
+    server: Any, connection: TelegramConnection
+) -> None:
+    waiting = {42: update(42)}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        """As the Bot API has it: what is below the offset is forgotten."""
+        offset = json.loads(request.content).get("offset", 0)
+        for number in [one for one in waiting if one < offset]:
+            del waiting[number]
+        return good(list(waiting.values()))
+
+    server.post("/getUpdates").mock(side_effect=answer)
+    place = Place(update=5_000_000, at=datetime.now(UTC) - timedelta(days=8))
+    (batch,) = await read(connection, place.text())
+    assert len(batch.records) == 2
+    assert Place.parse(batch.cursor).update == 42
+    assert waiting
+    await read(connection, batch.cursor)
+    assert not waiting, "in step again, it confirms"
+
+
 async def test_it_waits_in_one_request(server: Any, connection: TelegramConnection) -> None:
     route = server.post("/getUpdates").mock(side_effect=[good([]), good([update(1)])])
     (batch,) = await read(connection, "", 30)
@@ -280,10 +302,15 @@ async def test_errors_in_plain_words(
 
 
 async def test_retry_after_is_kept(server: Any, connection: TelegramConnection) -> None:
-    server.post("/getUpdates").mock(return_value=bad(429, "Too Many Requests", retry_after=17))
+    asked = server.post("/getUpdates")
+    asked.mock(return_value=bad(429, "Too Many Requests", retry_after=17))
     with pytest.raises(RateLimited) as caught:
         await read(connection)
     assert caught.value.retry_after_s == 17
+    asked.mock(return_value=bad(429, "Too Many Requests", retry_after=10**400))
+    with pytest.raises(RateLimited) as caught:
+        await read(connection)
+    assert caught.value.retry_after_s == 86_400
 
 
 async def test_no_connection_is_told_apart(server: Any, connection: TelegramConnection) -> None:

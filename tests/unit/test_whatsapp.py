@@ -104,7 +104,9 @@ def test_media_are_references(held: dict[str, Any], text: str, url: str) -> None
 
 
 def test_groups_and_what_we_wrote_on_the_phone() -> None:
-    (said,) = messages(notification(text_message(1, group_id="group-1")))
+    raw = notification(text_message(1, group_id="group-1"))
+    assert read_notification(raw, NUMBER)[0] == ConversationRecord("group-1", "group-1", True)
+    (said,) = messages(raw)
     assert (said.conversation_id, said.sender_id) == ("group-1", CUSTOMER)
     echo = text_message(2) | {"from": "15550783881", "to": CUSTOMER}
     raw = notification(field="smb_message_echoes", message_echoes=[echo])
@@ -212,6 +214,14 @@ async def test_send(server: Any, connection: WhatsAppConnection) -> None:
     assert request.headers["authorization"] == f"Bearer {WHATSAPP['access_token']}"
     with pytest.raises(RequestRejected, match="may have been sent"):
         await connection.find_sent(reply())
+
+
+async def test_a_group_is_answered_as_one(server: Any, connection: WhatsAppConnection) -> None:
+    route = server.post("/messages").respond(json={"messages": [{"id": "wamid.7"}]})
+    for to, kind in ((CUSTOMER, "individual"), ("Y2FwaV9ncm91cDox", "group")):
+        await connection.send(replace(reply(), conversation_id=to))
+        body = json.loads(route.calls.last.request.content)
+        assert (body["to"], body["recipient_type"]) == (to, kind)
 
 
 async def test_mark_read(server: Any, connection: WhatsAppConnection) -> None:

@@ -8,6 +8,7 @@ from sync.errors import CursorInvalid
 from sync.platforms.rest import Wire
 
 SWEEP_EVERY_S = 24 * 3600.0
+YOUNG_S = 30 * SWEEP_EVERY_S  # works that people still comment on
 
 
 class Seen(Wire):
@@ -54,12 +55,14 @@ class Place(Wire):
         items = {**self.items, item_id: Seen(count=count, at=now)}
         return self.model_copy(update={"items": items})
 
-    def needs(self, item_id: str, count: int, now: float) -> bool:
-        """Whether a work has comments that we have not read; where it doesn't say how many it has,
-        they are read once a day."""
+    def needs(self, item_id: str, count: int, published_at: float, now: float) -> bool:
+        """Whether a work may have comments that we have not read: it has another number of them, or
+        a day has passed and it tells none, or is young. As many as before says little: where one
+        was deleted and one is new it is the same number."""
         seen = self.items.get(item_id)
-        if seen is None:
-            return count != 0
-        if count < 0:
-            return now - seen.at >= SWEEP_EVERY_S
-        return seen.count != count
+        if seen is None or count == 0:
+            return count != (seen.count if seen else 0)
+        if count > 0 and seen.count != count:
+            return True
+        may_differ = count < 0 or now - published_at < YOUNG_S
+        return may_differ and now - seen.at >= SWEEP_EVERY_S

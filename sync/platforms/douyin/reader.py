@@ -1,7 +1,8 @@
 """Reading works and their comments, page by page, by the platform's own cursors alone.
 
 The list of works says how many comments each has. Where that number is another one than last time,
-the work's comments are read again, with the replies to each; what is there already counts as same.
+the work's comments are read again, with the replies to each; those of a young work once a day, too.
+What is there already counts as same.
 A reading that is cut off goes on with the work at which it stopped.
 """
 
@@ -42,7 +43,7 @@ class Reader:
             yield self._batch([post(one, self._client.open_id) for one in videos], bad, more=True)
             for video in videos:
                 count = video.statistics.comment_count
-                if self.place.needs(video.item_id, count, self._now()):
+                if self.place.needs(video.item_id, count, video.create_time, self._now()):
                     async for batch in self._item(video):
                         yield batch
             if not is_sweep:

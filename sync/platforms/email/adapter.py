@@ -12,13 +12,13 @@ from typing import ClassVar
 from pydantic import BaseModel, ValidationError
 
 from sync.batches import slices, sorted_out
-from sync.errors import LoginExpired, LoginFailed, RequestRejected
+from sync.errors import LoginExpired, LoginFailed, PlatformUnavailable, RequestRejected
 from sync.platforms.base import Connection, Platform, Tell
 from sync.platforms.email import smtp, threads
 from sync.platforms.email.credentials import EmailCredentials, Server
 from sync.platforms.email.headers import Address
 from sync.platforms.email.letter import Letter, read_letter
-from sync.platforms.email.line import AuthRefused
+from sync.platforms.email.line import NOT_NOW, AuthRefused, Refusal
 from sync.platforms.email.mailbox import INBOX, Login, Mailbox
 from sync.platforms.email.place import Place
 from sync.platforms.email.reader import PAGE, Reader, rows_of
@@ -142,7 +142,9 @@ class EmailConnection(Connection):
         last = max(known.values()).astimezone(UTC) - threads.ZONES
         return Place(since=last.date().isoformat()).text()
 
-    async def list_ids(self, since: datetime, done: Done = NOTHING_DONE) -> AsyncIterator[Listing]:
+    async def list_ids(
+        self, since: datetime, done: Done = NOTHING_DONE
+    ) -> AsyncIterator[Listing | None]:
         mailbox = self._session_mailbox()
         before = done.get((RecordKind.MESSAGE, ""))
         until = before.since if before else datetime.now(UTC)
@@ -171,10 +173,15 @@ class EmailConnection(Connection):
     async def mark_read(self, conversation_id: str, message_id: str, sent_at: datetime) -> None:
         """Flags the conversation's mails in the INBOX, up to that one, as seen."""
         mailbox = self._session_mailbox()
-        received = await threads.conversation(mailbox, INBOX, conversation_id)
-        uids = [one.uid for one in up_to(message_id, sent_at, received)]
-        if uids:
-            await (await mailbox.imap()).mark_seen(uids)
+        try:
+            received = await threads.conversation(mailbox, INBOX, conversation_id, writable=True)
+            uids = [one.uid for one in up_to(message_id, sent_at, received)]
+            if uids:
+                await (await mailbox.imap()).mark_seen(uids)
+        except Refusal as refusal:
+            if refusal.code in NOT_NOW:
+                raise PlatformUnavailable(str(refusal)) from None
+            raise RequestRejected(str(refusal), 403, refusal.code) from None
 
     # --- parts --------------------------------------------------------------------------------
 

@@ -24,6 +24,9 @@ MEANT = {
     "x-unknown": "ascii",
     "unknown-8bit": "ascii",
     "default": "ascii",
+    # No charsets of mails; Python takes a time for them that grows faster than the text.
+    "punycode": "ascii",
+    "idna": "ascii",
 }
 
 
@@ -54,9 +57,9 @@ def unwrapped(data: bytes, encoding: str) -> bytes:
 
 
 def unbase64(data: bytes) -> bytes:
-    out = b""
+    out = []
     for piece in re.split(rb"=+", data):  # a mailer that encodes piece by piece pads each of them
         digits = NOT_BASE64.sub(b"", piece)
         digits = digits[: len(digits) - (len(digits) % 4 == 1)]
-        out += binascii.a2b_base64(digits + b"=" * (-len(digits) % 4))
-    return out
+        out.append(binascii.a2b_base64(digits + b"=" * (-len(digits) % 4)))
+    return b"".join(out)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from imapclient import imap_utf7
 
+from sync.errors import PlatformUnavailable
 from sync.platforms.email.answers import Literal, Untagged, mailbox, number_of, uid_set, words
 from sync.platforms.email.line import Line, Refusal
 
@@ -32,8 +33,17 @@ class Imap(Line):
 
     folder: Folder | None = None
 
+    async def introduce(self) -> None:
+        """Say who we are (RFC 2971). NetEase (163, 126, yeah.net) opens no folder for who has not;
+        others need not care."""
+        if "ID" in self.capabilities:
+            with contextlib.suppress(Refusal):
+                await self.command("ID", b'("name" "Muster")')
+
     async def select(self, name: str, *, writable: bool = False) -> Folder:
-        """Enter a folder. Raises `Refusal` when there is none of that name."""
+        """Enter a folder. Raises `Refusal` when there is none of that name, `PlatformUnavailable`
+        when the server does not tell what its mails are numbered by: nothing could be read, and
+        nobody would see that."""
         verb = "SELECT" if writable else "EXAMINE"
         self.folder = None
         validity = next_uid = exists = 0
@@ -44,7 +54,11 @@ class Imap(Line):
                 text = answer.raw().decode(errors="replace")
                 validity = number_of("UIDVALIDITY", text) or validity
                 next_uid = number_of("UIDNEXT", text) or next_uid
-        self.folder = Folder(name, validity, next_uid, exists)
+        if not validity or (exists and not next_uid):
+            raise PlatformUnavailable(
+                f"the mail server does not number the mails of {name} (UIDVALIDITY, UIDNEXT)"
+            )
+        self.folder = Folder(name, validity, next_uid or 1, exists)
         return self.folder
 
     async def sent_folder(self) -> str:

@@ -103,6 +103,7 @@ def read_letter(
         direction=Direction.OUTBOUND if own else Direction.INBOUND,
         content_type="encrypted" if letter.is_sealed else "text",
         attachments=attachments(letter),
+        is_immutable=True,
     )
     title = base_subject(subject) or message.sender_name
     return ConversationRecord(thread, title, is_group=len(people - set(ours)) > 1), message
@@ -130,20 +131,20 @@ def part_text(part: Part, content: bytes) -> str:
 
 def unflowed(text: str, *, joins_words: bool) -> str:
     """Paragraphs in one line again (RFC 3676): a space at a line's end says that it goes on."""
-    lines: list[str] = []
+    lines: list[list[str]] = []  # of what was one each
     goes_on, depth = False, 0
     for line in text.split("\n"):
         body = line.lstrip(">")
         quotes = len(line) - len(body)
         body = body.removeprefix(" ")
         if goes_on and quotes == depth and body != SIGNATURE:
-            lines[-1] += body
+            lines[-1].append(body)
         else:
-            lines.append(">" * quotes + " " * bool(quotes) + body)
+            lines.append([">" * quotes + " " * bool(quotes) + body])
         goes_on, depth = body.endswith(" ") and body != SIGNATURE, quotes
         if goes_on and joins_words:
-            lines[-1] = lines[-1][:-1]
-    return "\n".join(lines)
+            lines[-1][-1] = lines[-1][-1][:-1]
+    return "\n".join("".join(pieces) for pieces in lines)
 
 
 def attachments(letter: Letter) -> tuple[Attachment, ...]:

@@ -36,6 +36,8 @@ CODE = re.compile(r"\[([A-Z-]+)[^\]]*\]\s*")
 # RFC 5530: these say nothing of name and password.
 PASSING = frozenset({"UNAVAILABLE", "SERVERBUG", "INUSE", "LIMIT", "ALERT"})
 THROTTLING = frozenset({"THROTTLED", "OVERQUOTA"})
+# And these nothing of what was asked.
+NOT_NOW = frozenset({"UNAVAILABLE", "INUSE"})
 
 
 class Refusal(PlatformError):
@@ -143,12 +145,23 @@ class Line:
     async def _encrypt(self, server: Server) -> None:
         if "STARTTLS" in self.capabilities:
             await self.command("STARTTLS")
+            await self._require_silence()
             await self._writer.start_tls(ssl.create_default_context(), server_hostname=server.host)
             await self._learn()
         elif not server.may_be_plain:
             raise PlatformUnavailable(
                 "the mail server offers no encryption, and no password is sent without it"
             )
+
+    async def _require_silence(self) -> None:
+        """What somebody in between has put behind the plain answer would be taken for an answer
+        inside of the encryption: the stream's buffer stays. Raises `ValueError`."""
+        early = b""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                early = await self._reader.read(1)
+        if early:
+            raise ValueError("it spoke before the encryption began")
 
     async def _learn(self) -> None:
         for answer in await self.command("CAPABILITY"):

@@ -58,6 +58,7 @@ class Mailbox:
         imap = await Imap.open(self.login.server)
         try:
             await imap.authenticate(self.login.username, self.login.password)
+            await imap.introduce()
         except BaseException:
             imap.abort()
             raise
@@ -73,15 +74,19 @@ class Mailbox:
             self._imap = None
 
     async def look(self, name: str, *, writable: bool = False) -> Folder | None:
-        """Enter the folder and see how far it reaches; None when there is none."""
+        """Enter the folder and see how far it reaches; None when there is none. Raises `Refusal`
+        when it is only not `writable`, `PlatformUnavailable` when there is no INBOX."""
         imap = await self.imap()
         try:
-            folder = await imap.select(name, writable=writable)
-        except Refusal:
+            return await imap.select(name, writable=writable)
+        except Refusal as refusal:
+            if writable:
+                raise
             if name == INBOX:
-                raise PlatformUnavailable("the mail server does not open the INBOX") from None
+                raise PlatformUnavailable(
+                    f"the mail server does not open the INBOX: {refusal}"
+                ) from None
             return None
-        return folder
 
     async def letters(
         self, folder: Folder, uids: Sequence[int]
@@ -179,7 +184,7 @@ def sort_out(
     for answer in answers:
         try:
             fields = fields_of(answer)
-        except (ValueError, TypeError, IndexError) as error:
+        except (ValueError, TypeError, IndexError, RecursionError) as error:
             named = UID.search(answer.raw())
             uid = int(named[1]) if named else 0
             if uid in asked:

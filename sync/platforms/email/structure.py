@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from email.message import Message
+from email.utils import decode_params, quote, unquote
 
 from sync.platforms.email.charsets import decoded
 from sync.platforms.email.headers import plain
@@ -59,7 +59,7 @@ def structure(tree: object) -> Structure:
         raise ValueError("the server tells nothing of what this mail is made of")
     try:
         parts = tuple(_leaves(tree, ""))
-    except (IndexError, TypeError, AttributeError) as error:
+    except (IndexError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"what the server tells of this mail makes no sense: {error}") from error
     return Structure(parts, media_type(tree) in SEALED)
 
@@ -137,12 +137,15 @@ def pairs(value: object) -> dict[str, str]:
 
 def file_name(parameters: Mapping[str, str], key: str) -> str:
     """A file's name, also one in pieces or with a charset (RFC 2231), or as encoded words."""
-    header = Message()
-    header.add_header("Content-Disposition", "attachment")
-    for name, value in parameters.items():
-        if name.partition("*")[0] == key:
-            header.set_param(name, value, "Content-Disposition")
-    found = header.get_param(key, "", "Content-Disposition")
+    named = [
+        (name, f'"{quote(value)}"')
+        for name, value in parameters.items()
+        if name.partition("*")[0] == key
+    ]
+    try:
+        found = dict(decode_params([("", ""), *named])).get(key, "")
+    except (ValueError, TypeError):  # its pieces are numbered in no way that makes sense
+        return ""
     if isinstance(found, tuple):  # charset, language, value with its bytes as Latin-1
-        return decoded(found[2].encode("latin-1", "replace"), found[0] or "")
-    return plain(str(found))
+        return decoded(unquote(found[2]).encode("latin-1", "replace"), found[0] or "")
+    return plain(unquote(found))

@@ -44,9 +44,11 @@ class Found:
     headers: Headers
 
 
-async def conversation(mailbox: Mailbox, name: str, conversation: str) -> list[Found]:
-    """The conversation's mails in one folder, the oldest first."""
-    folder = await mailbox.look(name, writable=True)
+async def conversation(
+    mailbox: Mailbox, name: str, conversation: str, *, writable: bool = False
+) -> list[Found]:
+    """The conversation's mails in one folder, the oldest first. Raises `Refusal`."""
+    folder = await mailbox.look(name, writable=writable)
     if folder is None:
         return []
     imap = await mailbox.imap()
@@ -125,34 +127,36 @@ async def dated_ids(
     is_rest: bool = False,
 ) -> AsyncIterator[tuple[list[Dated], datetime]]:
     """When each mail of the folders since then was sent, and its id, by the time of arrival, the
-    newest first: no mail was sent after it arrived (`letter.sent_at`).
+    newest first: no mail was sent after it arrived (`letter.sent_at`). Some come with each answer:
+    many may have arrived on one day, as in a mailbox that was moved here.
 
     `is_rest`: of those that arrived later than `sent_before`, only what was sent before.
     """
     beginning = max(since, EARLIEST) - ZONES
-    until, step = None, STEP
+    until, step, edge = None, STEP, sent_before
     if is_rest:
         until = max(sent_before + ZONES, beginning)
-        late: list[Dated] = []
         for name in names:
             some = await _arrived(mailbox, name, until, sent_before=until + ZONES)
-            late += await _dated(mailbox, name, some)
-        yield [one for one in late if one[0] >= since], until + ZONES
+            async for late in _dated(mailbox, name, some):
+                yield [one for one in late if one[0] >= since], edge
     todo = [
         (name, uid) for name in names for uid in await _arrived(mailbox, name, beginning, until)
     ]
     left = set(todo)
     while left:
-        begin = max((until or sent_before) - step, beginning)
-        found: list[Dated] = []
+        begin, is_empty = max((until or sent_before) - step, beginning), True
         for name in names:
             some = await _arrived(mailbox, name, begin, until)
             left -= {(name, uid) for uid in some}
-            found += await _dated(mailbox, name, some)
-        yield [one for one in found if one[0] >= since], begin + ZONES
+            async for found in _dated(mailbox, name, some):
+                yield [one for one in found if one[0] >= since], edge
+                is_empty = False
+        edge = min(edge, begin + ZONES)
+        yield [], edge
         if begin == beginning:
             return
-        until, step = begin, step if found else step * 2
+        until, step = begin, step * 2 if is_empty else step
 
 
 async def _arrived(
@@ -172,14 +176,13 @@ async def _arrived(
     return await (await mailbox.imap()).search(criteria.encode())
 
 
-async def _dated(mailbox: Mailbox, name: str, uids: Sequence[int]) -> list[Dated]:
-    folder = await mailbox.look(name) if uids else None
-    found: list[Dated] = []
-    for start in range(0, len(uids) if folder else 0, AT_ONCE):
-        assert folder is not None  # noqa: S101 - there are UIDs of it
+async def _dated(mailbox: Mailbox, name: str, uids: Sequence[int]) -> AsyncIterator[list[Dated]]:
+    for start in range(0, len(uids), AT_ONCE):
+        # Anew each time: whoever was told of the last ones may have entered another.
+        if (folder := await mailbox.look(name)) is None:
+            return
         some = await mailbox.fields(folder, uids[start : start + AT_ONCE], SHORT)
-        found += [(when, one, "") for when, one in await _told(mailbox, folder, some)]
-    return found
+        yield [(when, one, "") for when, one in await _told(mailbox, folder, some)]
 
 
 def day(moment: datetime) -> str:

@@ -32,7 +32,7 @@ CLOCK_TICK = timedelta(milliseconds=1)  # origin_server_ts
 
 
 class Held(BaseModel):
-    """A message that came with a newer page than its time says: told when its window comes."""
+    """A message that is still to be told: with the window that its time is in."""
 
     id: str
     sent_at: datetime
@@ -40,7 +40,7 @@ class Held(BaseModel):
 
 
 class Place(BaseModel):
-    """Where a room is listed on from: the homeserver's token, and what was held back until then."""
+    """Where a room is listed on from: the homeserver's token, and what was held back before it."""
 
     start: str = ""
     held: list[Held] = []
@@ -60,45 +60,50 @@ async def list_messages(
 async def list_room(
     client: MatrixClient, room: str, me: str, since: datetime, before: Listed | None = None
 ) -> AsyncIterator[Listing]:
-    """Page by page, the newest first. An event's time may be out of order (servers differ): it is
-    listed with the page that it came in."""
+    """Page by page, the newest first, each told once the next one says how far down it reaches.
+
+    Times may be out of order (`origin_server_ts` is what the sender's server says), so the newest
+    time of a page bounds it: a single old one ends nothing. What is newer than its page's
+    neighbours is listed with the window in which it came.
+    """
     until = max(datetime.now(UTC), since) + AHEAD
     place = Place()
     if before and before.place:
         until, place = before.since, Place.model_validate_json(before.place)
     start = place.start
-    held = {one.id: one.sent_at for one in place.held}
-    versions = {one.id: one.version for one in place.held}
+    held = {one.id: one for one in place.held}
     while True:
         answer = await client.history(room, start, None, PAGE)
-        page = read_timeline(room, answer.chunk, {}, me)
-        for message in page.messages:
-            if message.sent_at >= since and not message.is_deleted:
-                held[message.external_id] = message.sent_at
-                versions[message.external_id] = version(message)
-        oldest = min((message.sent_at for message in page.messages), default=until)
-        is_last = not answer.end or answer.end == start or oldest < since
-        # Others of the oldest one's millisecond may come with the next page.
-        begin = since if is_last else min(until, oldest + CLOCK_TICK)
-        if begin < until:
-            ids = [id for id, sent_at in held.items() if sent_at >= begin]
-            told = {id: versions.pop(id) for id in ids}
-            for id in ids:
-                del held[id]
-            rest = "" if is_last else _place(answer.end or "", held, versions)
-            yield Listing(RecordKind.MESSAGE, room, begin, until, told, rest)
+        messages = read_timeline(room, answer.chunk, {}, me).messages
+        newest = max((message.sent_at for message in messages), default=until)
+        # Others of the newest one's millisecond may have come with the page before.
+        begin = max(since, min(until, newest + CLOCK_TICK))
+        if since < begin < until:
+            told = _told(held, begin)
+            yield Listing(RecordKind.MESSAGE, room, begin, until, told, _place(start, held))
             until = begin
-        if is_last:
+        held |= {
+            one.external_id: Held(id=one.external_id, sent_at=one.sent_at, version=version(one))
+            for one in messages
+            if one.sent_at >= since and not one.is_deleted
+        }
+        if not answer.end or answer.end == start or newest < since:
+            yield Listing(RecordKind.MESSAGE, room, since, until, _told(held, since))
             return
-        start = answer.end or ""
+        start = answer.end
 
 
-def _place(start: str, held: dict[str, datetime], versions: dict[str, str]) -> str:
+def _told(held: dict[str, Held], begin: datetime) -> dict[str, str]:
+    """Takes out of `held` what is in the window from `begin` on."""
+    ids = [one.id for one in held.values() if one.sent_at >= begin]
+    return {id: held.pop(id).version for id in ids}
+
+
+def _place(start: str, held: dict[str, Held]) -> str:
     """ "" when too much is held back to be kept: then the room is listed again from its end."""
     if len(held) > MOST_HELD:
         return ""
-    kept = [Held(id=id, sent_at=at, version=versions[id]) for id, at in held.items()]
-    return Place(start=start, held=kept).model_dump_json()
+    return Place(start=start, held=list(held.values())).model_dump_json()
 
 
 def version(message: MessageRecord) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pydantic import ValidationError
 
 from sync.platforms.matrix import wire
-from sync.platforms.matrix.events import NAME_LIMIT, member_names, refusal, state_event
+from sync.platforms.matrix.events import NAME_LIMIT, member_names, placed, refusal, state_event
 from sync.types import ConversationRecord, Refused
 
 HEROES_SHOWN = 5
@@ -41,7 +41,7 @@ class Facts:
         return not (self.name or self.alias or named)
 
 
-def facts(room: wire.Room, is_whole: bool) -> Facts:
+def facts(room_id: str, room: wire.Room, is_whole: bool) -> Facts:
     """The facts of a room in an answer to /sync. What a whole state does not mention, the room
     does not have; otherwise it did not change."""
     raws = (*room.state.events, *room.timeline.events)
@@ -57,7 +57,7 @@ def facts(room: wire.Room, is_whole: bool) -> Facts:
             elif event.type == "m.room.canonical_alias":
                 alias = wire.CanonicalAlias.model_validate(event.content).alias or ""
         except ValidationError as error:
-            refused.append(refusal(raw, error, "conversation"))
+            refused.append(refusal(placed(raw, room_id), error, "conversation"))
     return Facts(
         is_whole=is_whole,
         name=name,

@@ -107,7 +107,8 @@ class TelegramConnection(Connection):
             if 0 < left_s < SHORTEST_POLL_S:
                 await asyncio.sleep(left_s)
                 left_s = 0.0
-            updates = await self._client.updates(place.update, min(left_s, LONGEST_POLL_S))
+            behind = place.behind(self._now())
+            updates = await self._client.updates(behind, min(left_s, LONGEST_POLL_S))
             more = len(updates) >= MOST_UPDATES
             if updates:
                 place = place.after(_numbers(updates), self._now())

@@ -102,11 +102,9 @@ def failure(response: httpx.Response, said: dict[str, Any], method: str) -> Plat
     text = f"{method}: {description}"
     if status == httpx.codes.TOO_MANY_REQUESTS:
         asked = more.get("retry_after")
-        known = isinstance(asked, int | float) and asked >= 0
-        return RateLimited(
-            text,
-            float(asked) if known else rest.header_s(response, DEFAULT_RETRY_AFTER_S),  # type: ignore[arg-type]
-        )
+        if not isinstance(asked, int | float) or asked < 0:
+            asked = rest.header_s(response, DEFAULT_RETRY_AFTER_S)
+        return RateLimited(text, asked)
     if status in (httpx.codes.UNAUTHORIZED, httpx.codes.NOT_FOUND):  # 404: no bot has this token
         return LoginExpired(text)
     if status == httpx.codes.CONFLICT:

@@ -41,11 +41,16 @@ class Place(Wire):
     def text(self) -> str:
         return self.model_dump_json(exclude_defaults=True)
 
+    def behind(self, now: datetime) -> int | None:
+        """The number after which to ask for updates. None after a quiet week: the next number may
+        then be a lower one, which an offset above it would confirm unread. What we have needs no
+        confirming by then, that week's requests did it."""
+        return None if numbers.restarted(self.at, now, NUMBERS_RESTART_AFTER) else self.update
+
     def after(self, updates: Iterable[int], now: datetime) -> Place:
         """The place that stands for having these too, and for what is missing between."""
-        anew = numbers.restarted(self.at, now, NUMBERS_RESTART_AFTER)
         known = (numbers.Stretch(*one) for one in self.gaps)
-        last, missing = numbers.follow(None if anew else self.update, known, updates)
+        last, missing = numbers.follow(self.behind(now), known, updates)
         return Place(update=last, at=now, gaps=tuple((one.first, one.last) for one in missing))
 
     @property

@@ -51,10 +51,11 @@ class WhatsAppClient:
         return await self._call(wire.PhoneNumber, "GET", "", "the phone number", params=fields)
 
     async def send(self, to: str, text: str, key: str) -> str:
-        """The id of the message."""
+        """The id of the message. `to` is a wa_id, which is digits, or a group's id, which is not
+        (developers.facebook.com/docs/whatsapp/cloud-api/groups)."""
         body = {
             "messaging_product": "whatsapp",
-            "recipient_type": "individual",
+            "recipient_type": "individual" if to.isdecimal() else "group",
             "to": to,
             "type": "text",
             "text": {"preview_url": False, "body": text},

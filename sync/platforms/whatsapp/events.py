@@ -111,7 +111,9 @@ class _Part:
         if not talk:
             yield self.refuse(listed, raw, "it does not say to whom it was sent")
             return
-        if not message.group_id and (other in self.names or not is_ours):
+        if message.group_id:  # no notification has its name
+            yield ConversationRecord(talk, talk, is_group=True)
+        elif other in self.names or not is_ours:
             yield ConversationRecord(talk, self.names.get(other, other))
         content_type, text, attachments = _content(message)
         yield MessageRecord(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
@@ -32,7 +32,6 @@ from sync.types import (
     RecordKind,
     Refused,
 )
-from sync.weights import Row
 
 MAY_MODERATE = "moderate_comments"
 ALREADY_THERE = "comment_duplicate"
@@ -157,7 +156,9 @@ class WordPressConnection(Connection):
                 return None
             offset += PAGE - 1
 
-    async def list_ids(self, since: datetime, done: Done = NOTHING_DONE) -> AsyncIterator[Listing]:
+    async def list_ids(
+        self, since: datetime, done: Done = NOTHING_DONE
+    ) -> AsyncIterator[Listing | None]:
         self._me()
         until = max(datetime.now(UTC), since) + SKEW  # what the site's clock says
         for kind, path, wanted in (
@@ -173,17 +174,10 @@ class WordPressConnection(Connection):
                 yield listing
 
     async def fetch(self, kind: RecordKind, scope: str, ids: Sequence[str]) -> AsyncIterator[Batch]:
-        me = self._me()
-        path = POSTS if kind is RecordKind.POST else COMMENTS
-        status = "any" if kind is RecordKind.POST else "all"
-        known = [id for id in ids if id.isdecimal()]
-        for some in pieces_of(known, PAGE):
-            page = await self._client.page(path, include=",".join(some), status=status)
-            rows: Iterable[Row] = (
-                records.post(raw) if kind is RecordKind.POST else records.comment(raw, me)
-                for raw in page.items
-            )
-            for piece in slices(rows):
+        reader = Reader(self._client, self._me())
+        read = reader.posts if kind is RecordKind.POST else reader.comments
+        for some in pieces_of([id for id in ids if id.isdecimal()], PAGE):
+            for piece in slices(await read(some)):
                 yield Batch(None, *sorted_out(piece), fetched=True)
 
     async def _dated(

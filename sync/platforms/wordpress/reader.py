@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from sync.batches import slices, sorted_out
 from sync.platforms.wordpress import records
@@ -48,11 +49,13 @@ class Reader:
             posts = await self._new_posts(place.posts)
             comments = await self._new_comments(place.comments)
             news = Place(begun=True, posts=posts.walk, comments=comments.walk)
-            changed = [*posts.changed, *await self._with_posts(comments.changed)]
-            if changed:
-                for piece in slices(changed):
-                    yield Batch(None, *sorted_out(piece), more=True, fetched=True)
-            rows = [*posts.rows, *await self._with_posts(comments.rows)]
+            below = await self._posts_of([*comments.changed, *comments.rows])
+            changed = [*posts.changed, *below, *comments.changed]
+            rows = [*posts.rows, *comments.rows]
+            left = self._remaining(news) + len(rows)
+            for piece in slices(changed) if changed else ():
+                kept, refused = sorted_out(piece)
+                yield Batch(None, kept, refused, more=True, remaining=left, fetched=True)
             if news != place or rows:
                 for batch in self._cut(rows, news):
                     yield batch
@@ -63,6 +66,20 @@ class Reader:
                 place, rows = await self._owed(place)
                 for batch in self._cut(rows, place):
                     yield batch
+
+    async def posts(self, ids: Sequence[str]) -> list[Row]:
+        """The published posts and pages of these ids, at most 100, as they are now."""
+        found: list[Row] = []
+        for path in (POSTS, PAGES):
+            if left := [id for id in ids if id not in self._told]:
+                wanted = {"include": ",".join(left), "status": "publish"}
+                found += await self._posts((await self.client.page(path, **wanted)).items)
+        return found
+
+    async def comments(self, ids: Sequence[str]) -> list[Row]:
+        """The comments of these ids, at most 100, approved or waiting, as they are now."""
+        page = await self.client.page(COMMENTS, include=",".join(ids), status="all")
+        return await self._comments(page.items)
 
     async def _new_posts(self, walk: Walk) -> Step:
         """The posts that were changed last. When all of a page is news, there may be more of it:
@@ -117,7 +134,8 @@ class Reader:
         if place.comments.owed:
             items, walk = await self._page(COMMENTS, place.comments, SHOWN)
             rows = await self._comments(reversed(items))
-            return place.model_copy(update={"comments": walk}), await self._with_posts(rows)
+            below = await self._posts_of(rows)
+            return place.model_copy(update={"comments": walk}), [*below, *rows]
         items, walk = await self._page(POSTS, place.posts, {"status": "publish", "orderby": "id"})
         return place.model_copy(update={"posts": walk}), await self._posts(items)
 
@@ -145,20 +163,12 @@ class Reader:
         lowest = ids[-1] if len(ids) == PAGE and ids[-1] > stretch.low else stretch.low
         return items, walk.read_down_to(lowest, skip + len(page.items))
 
-    async def _with_posts(self, rows: Iterable[Row]) -> list[Row]:
-        """The rows, after the posts that their comments are below, where not told already."""
-        rows = list(rows)
+    async def _posts_of(self, rows: Iterable[Row]) -> list[Row]:
+        """The posts that these comments are below, where not told already."""
         wanted = {row.post_id for row in rows if isinstance(row, CommentRecord)} - self._told
-        posts: list[Row] = []
-        for some in pieces_of(sorted(wanted), PAGE):
-            for path in (POSTS, PAGES):
-                page = await self.client.page(path, include=",".join(some), status="any")
-                posts += await self._posts(page.items)
-                some = [id for id in some if id not in self._told]
-                if not some:
-                    break
+        posts = [await self.posts(some) for some in pieces_of(sorted(wanted), PAGE)]
         self._told |= wanted
-        return [*posts, *rows]
+        return list(chain.from_iterable(posts))
 
     async def _posts(self, items: Iterable[Raw]) -> list[Row]:
         """In a thread, as below: long HTML takes a while, and the loop has other accounts."""

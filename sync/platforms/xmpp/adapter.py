@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from datetime import datetime
 from typing import ClassVar
 from xml.etree import ElementTree as ET
@@ -14,9 +16,10 @@ from pydantic import BaseModel, ValidationError
 
 from sync.errors import LoginExpired, LoginFailed
 from sync.platforms.base import Connection, Platform, Tell
-from sync.platforms.xmpp import rooms
+from sync.platforms.xmpp import proof, rooms
 from sync.platforms.xmpp.batches import cut
 from sync.platforms.xmpp.credentials import XmppCredentials
+from sync.platforms.xmpp.outbox import Bounce
 from sync.platforms.xmpp.place import Place
 from sync.platforms.xmpp.reader import Reader, all_news, sent_id
 from sync.platforms.xmpp.stanzas import Owner, Unreadable, read_archived, read_raw
@@ -60,6 +63,8 @@ class Xmpp(Platform):
             await connection.close()
 
     def reread(self, account: AccountRef, kind: str, raw: str) -> Sequence[Record | Refused]:
+        if kind != RecordKind.MESSAGE:
+            return super().reread(account, kind, raw)
         try:
             item = read_raw(raw)
         except Unreadable as why:
@@ -140,6 +145,11 @@ class XmppConnection(Connection):
             had_caught_up = bool(place.archives) and place.owed() is None
             stream.news.clear()
             brought = False
+            if bounces := tuple(stream.outbox.bounces):
+                refused = tuple(self._not_delivered(stream, one) for one in bounces)
+                yield Batch(None, refused=refused, remaining=place.remaining())
+                del stream.outbox.bounces[: len(bounces)]
+                brought = True
             async for before, step in all_news(reader, place):
                 for batch in cut(step.rows, before, step.place):
                     yield batch
@@ -154,6 +164,11 @@ class XmppConnection(Connection):
                     return
                 await stream.wait_for_news(deadline - clock())
 
+    def _not_delivered(self, stream: Stream, bounce: Bounce) -> Refused:
+        id = sent_id(stream, self._owner, bounce.to, bounce.id)
+        why = f"what was sent to {bounce.to} could not be delivered: {bounce.condition}"
+        return Refused("status", id, json.dumps(asdict(bounce)), why)
+
     async def send(self, reply: OutgoingReply) -> str:
         stream, _reader = await self._opened()
         message, id = self._message(reply.conversation_id, own_id(reply.key))
@@ -167,9 +182,11 @@ class XmppConnection(Connection):
         id = sent_id(stream, self._owner, reply.conversation_id, own_id(reply.key))
         return await reader.find_sent(reply, id)
 
-    async def list_ids(self, since: datetime, done: Done = NOTHING_DONE) -> AsyncIterator[Listing]:
+    async def list_ids(
+        self, since: datetime, done: Done = NOTHING_DONE
+    ) -> AsyncIterator[Listing | None]:
         _stream, reader = await self._opened()
-        async for listing in reader.list_ids(since, done):
+        async for listing in proof.list_ids(reader, since, done):
             yield listing
 
     async def fetch(self, kind: RecordKind, scope: str, ids: Sequence[str]) -> AsyncIterator[Batch]:
@@ -177,7 +194,7 @@ class XmppConnection(Connection):
         if kind is not RecordKind.MESSAGE or not ids:
             return
         _stream, reader = await self._opened()
-        async for batch in reader.fetch(scope, ids):
+        async for batch in proof.fetch(reader, scope, ids):
             yield batch
 
     async def mark_read(self, conversation_id: str, message_id: str, sent_at: datetime) -> None:

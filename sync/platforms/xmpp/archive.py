@@ -40,6 +40,7 @@ class Query:
     after: str = ""
     peer: str = ""
     start: str = ""  # a time of XEP-0082
+    end: str = ""  # a time, too
     ids: tuple[str, ...] = ()
 
 
@@ -50,6 +51,7 @@ def query_element(query: Query, name: str) -> ET.Element:
     fields = {
         "with": query.peer,
         "start": query.start,
+        "end": query.end,
         # Both ends at once: RSM has only one; where it pages backwards the other is a filter.
         "after-id": query.after if query.backwards else "",
     }

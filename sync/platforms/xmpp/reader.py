@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import zlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
-from sync.batches import slices, sorted_out
 from sync.errors import CursorInvalid, RequestRejected
-from sync.platforms.listing import windows
 from sync.platforms.xmpp import rooms
 from sync.platforms.xmpp.archive import Page, Query
 from sync.platforms.xmpp.place import OWN, Gap, Place, Position
@@ -19,7 +16,6 @@ from sync.platforms.xmpp.stanzas import (
     Owner,
     bare,
     conversation,
-    folded,
     invitation,
     may_retract,
     message_id,
@@ -30,14 +26,9 @@ from sync.platforms.xmpp.stanzas import (
 )
 from sync.platforms.xmpp.stream import Stream
 from sync.types import (
-    NOTHING_DONE,
-    Batch,
     Direction,
-    Done,
-    Listing,
     MessageRecord,
     OutgoingReply,
-    RecordKind,
     Refused,
 )
 from sync.weights import Row
@@ -159,18 +150,22 @@ class Reader:
         )
         return None if is_moderated else retraction
 
-    async def _backwards(self, archive: str, peer: str) -> AsyncIterator[list[MessageRecord]]:
-        """The messages of a conversation, page by page, the newest first."""
+    async def backwards(
+        self, archive: str, peer: str = "", *, start: str = "", end: str = ""
+    ) -> AsyncIterator[list[MessageRecord]]:
+        """The messages of an archive, or of one conversation in it, page by page, the newest
+        first. `start`, `end`: times of XEP-0082, both included."""
         before = ""
         while True:
-            page = await self._stream.query(Query(archive, before=before, peer=peer))
+            query = Query(archive, before=before, peer=peer, start=start, end=end)
+            page = await self._stream.query(query)
             found = await self._records(page.items)
             yield [record for record in found if isinstance(record, MessageRecord)]
             if page.is_complete or not page.first or page.first == before:
                 return
             before = page.first
 
-    def _where(self, peer: str) -> tuple[str, str]:
+    def where(self, peer: str) -> tuple[str, str]:
         """The archive that has a conversation, and the peer to ask it for: servers know archived
         messages by bare addresses."""
         return (peer, "") if peer in self._owner.nicks else (OWN, bare(peer))
@@ -178,63 +173,12 @@ class Reader:
     async def find_sent(self, reply: OutgoingReply, external_id: str) -> str | None:
         """The reply's id if the archive has it; looked for from its end to when it was made."""
         oldest = reply.created_at - CLOCKS_APART
-        async for page in self._backwards(*self._where(reply.conversation_id)):
+        async for page in self.backwards(*self.where(reply.conversation_id)):
             if any(record.external_id == external_id for record in page):
                 return external_id
             if page and min(record.sent_at for record in page) < oldest:
                 return None
         return None
-
-    async def list_ids(self, since: datetime, done: Done = NOTHING_DONE) -> AsyncIterator[Listing]:
-        """The messages of each conversation since then, without those that were retracted. An
-        archive is read as a whole, corrections come later than what they correct; that of a room
-        is one conversation, and not read again."""
-        until = max(datetime.now(UTC), since) + CLOCKS_APART
-        for archive in self.archives:
-            before = done.get((RecordKind.MESSAGE, archive))
-            if before and before.since <= since:
-                continue
-            peers: dict[str, list[MessageRecord]] = {}
-            for record in folded(await self._since(archive, since)).values():
-                peers.setdefault(record.conversation_id, []).append(record)
-            for peer, records in peers.items():
-                found = [
-                    (one.sent_at, one.external_id, version(one))
-                    for one in records
-                    if not one.is_deleted
-                ]
-                for listing in windows(RecordKind.MESSAGE, found, since, until):
-                    yield replace(listing, scope=peer)
-
-    async def _since(self, archive: str, since: datetime) -> list[MessageRecord]:
-        start = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        found: list[MessageRecord] = []
-        after = ""
-        while True:
-            query = Query(archive, backwards=False, after=after, start=start)
-            page = await self._stream.query(query)
-            records = await self._records(page.items)
-            found += [record for record in records if isinstance(record, MessageRecord)]
-            if page.is_complete or not page.last or page.last == after:
-                return found
-            after = page.last
-
-    async def fetch(self, peer: str, ids: Sequence[str]) -> AsyncIterator[Batch]:
-        """Messages of a conversation as they are now, without those that were retracted.
-
-        Archives are asked by their own ids only, so the conversation is read from its end back to
-        the oldest one that is wanted; later versions come before their originals.
-        """
-        wanted, seen = set(ids), list[MessageRecord]()
-        async for page in self._backwards(*self._where(peer)):
-            seen += [record for record in page if record.external_id in wanted]
-            originals = {record.external_id for record in seen if record.edited_at is None}
-            if wanted <= originals:
-                break
-        rows = [one for one in folded(seen).values() if not one.is_deleted]
-        for piece in slices(rows):
-            records, refused = sorted_out(piece)
-            yield Batch(None, records, refused, fetched=True)
 
     async def marked(self, peer: str, external_id: str) -> str | None:
         """The id in a marker for having read up to a message: of the last one that is not ours
@@ -243,7 +187,7 @@ class Reader:
         is_room = peer in self._owner.nicks
         if not is_room and writer(external_id) != self._owner.jid:
             return own_part(external_id)
-        archive, other = self._where(peer)
+        archive, other = self.where(peer)
         before, is_reached = "", False
         while True:
             page = await self._stream.query(Query(archive, before=before, peer=other))
@@ -279,13 +223,6 @@ async def all_news(reader: Reader, place: Place) -> AsyncIterator[tuple[Place, S
             continue  # a room that keeps no archive, or none for us
         yield place, step
         place = step.place
-
-
-def version(message: MessageRecord) -> str:
-    """Another text for each edit. Archives tell seconds only, so two edits may have one time."""
-    if message.edited_at is None:
-        return message.sent_at.isoformat()
-    return f"{message.edited_at.isoformat()} {zlib.crc32(message.text.encode()):08x}"
 
 
 def sent_id(stream: Stream, owner: Owner, peer: str, id: str) -> str:

@@ -65,7 +65,7 @@ class Owner:
 
 def read_archived(item: Archived, owner: Owner) -> MessageRecord | Refused | None:
     """The record of a result; None for what is no message (markers, receipts, chat states,
-    invitations).
+    invitations, and errors: these may hold what they answer, see `outbox`).
 
     A correction or retraction becomes the record of what it changes, as it is after it, and with
     its own time: the merge takes the earlier one of the original when that is there.
@@ -164,6 +164,8 @@ def _record(item: Archived, owner: Owner) -> MessageRecord | None:
     delay = item.forwarded.find(DELAY)
     if stanza is None or delay is None:
         raise Unreadable("there is no message with a time in it")
+    if stanza.get("type") == "error":
+        return None
     sent_at = _moment(delay.get("stamp", ""))
     author = stanza.get("from") or owner.jid
     nick = author.partition("/")[2]

@@ -29,6 +29,7 @@ from sync.errors import (
 )
 from sync.platforms.xmpp.archive import RESULT, Page, Query, page_of, query_element
 from sync.platforms.xmpp.credentials import XmppCredentials
+from sync.platforms.xmpp.outbox import Outbox, condition
 from sync.platforms.xmpp.stanzas import FORWARDED, Archived
 
 OPEN_TIMEOUT_S = 20.0
@@ -59,7 +60,7 @@ class Stream:
         self.gone: asyncio.Future[str] = loop.create_future()
         self.news = asyncio.Event()
         self._results: dict[str, list[Archived]] = {}
-        self._refusals: dict[str, str] = {}
+        self.outbox = Outbox(self.jid)
         self._entering: dict[str, asyncio.Future[str]] = {}  # by the address in the room
 
     @classmethod
@@ -153,8 +154,8 @@ class Stream:
 
     def _hear(self, stanza: StanzaBase) -> None:
         if stanza.xml.get("type") == "error":
-            error = stanza.xml.find("{jabber:client}error")
-            self._refusals[stanza.xml.get("id") or ""] = condition(error)
+            if self.outbox.refuse(stanza.xml):
+                self.news.set()
         elif stanza.xml.find(RESULT) is None:
             self.news.set()
 
@@ -237,14 +238,15 @@ class Stream:
             raise PlatformUnavailable(f"the stream was closed: {self.gone.result()}")
 
     async def send(self, message: ET.Element) -> None:
-        """Send a message; once this returns the server has it. Raises `RequestRejected`."""
+        """Send a message; once this returns the server has it. Raises `RequestRejected`. What the
+        server of the addressee makes of it shows in `outbox`."""
         if self.gone.done():
             raise PlatformUnavailable("the stream was closed")
-        self._client.send_xml(message)
-        await self.ping()
-        refused = self._refusals.pop(message.get("id") or "", "")
-        if refused:
-            raise RequestRejected(f"the server refuses the message: {refused}", 400, refused)
+        with self.outbox.sending(message) as sending:
+            self._client.send_xml(message)
+            await self.ping()
+        if why := sending.refused:
+            raise RequestRejected(f"the server refuses the message: {why}", 400, why)
 
     async def enter(self, presence: ET.Element) -> None:
         """Send a presence to a room and wait until we are in it. Raises `RequestRejected`; also
@@ -316,12 +318,6 @@ def no_login(refusals: Sequence[str], is_encrypted: bool) -> PlatformError:
             "the server offers no encryption, and no password is sent without it"
         )
     return PlatformUnavailable("the server knows no way to log in that we know")
-
-
-def condition(error: ET.Element | None) -> str:
-    """The name of a stanza error's condition."""
-    names = (each.tag.rpartition("}")[2] for each in error) if error is not None else iter(())
-    return next((name for name in names if name != "text"), "error")
 
 
 def address(endpoint: str) -> tuple[str, int, bool]:

@@ -9,11 +9,13 @@ import pytest
 
 from sync.platforms import listing
 from sync.platforms.matrix import proof
+from sync.platforms.xmpp import archive
 from sync.types import Batch, Done, Listed, Listing, RecordKind
 from tests.contract.suite.reading import (
     ROW_LIMIT,
     entries,
     last_cursor,
+    listed,
     logged_in,
     open_gaps,
     read,
@@ -88,7 +90,7 @@ class Proof(Subject):
         since = datetime.now(UTC) - timedelta(hours=1)
         async with logged_in(stage) as connection:
             known = entries(await read(connection))
-            listings = [each async for each in connection.list_ids(since)]
+            listings = await listed(connection, since)
         own = [each for each in listings if each.kind is stage.kind]
         assert {id for each in own for id in each.ids} == set(known)
         assert sum(len(each.ids) for each in own) == len(known), "each in one window"
@@ -110,19 +112,20 @@ class Proof(Subject):
     ) -> None:
         monkeypatch.setattr(listing, "WINDOW", 20)
         monkeypatch.setattr(proof, "PAGE", 20)
+        monkeypatch.setattr(archive, "PAGE", 20)
         one, other = await stage.thread(), await stage.thread()
         await stage.say_many(one, [f"m{n}" for n in range(70)])
         await stage.say_many(other, [f"o{n}" for n in range(30)])
         since = datetime.now(UTC) - timedelta(hours=1)
         async with logged_in(stage) as connection:
             known = entries(await read(connection))
-            listings = [each async for each in connection.list_ids(since)]
+            listings = await listed(connection, since)
             assert len(listings) > 1
             for cut in range(1, len(listings) + 1):
                 done: dict[tuple[RecordKind, str], Listed] = {}
                 for each in listings[:cut]:
                     done[each.kind, each.scope] = Listed(each.since, each.place)
-                rest = [each async for each in connection.list_ids(since, done)]
+                rest = await listed(connection, since, done)
                 left = [each for each in rest if below(each, done)]
                 own = [each for each in (*listings[:cut], *left) if each.kind is stage.kind]
                 assert {id for each in own for id in each.ids} == set(known), f"cut at {cut}"
@@ -134,7 +137,7 @@ class Proof(Subject):
         since = datetime.now(UTC) + timedelta(hours=1)
         async with logged_in(stage) as connection:
             await read(connection)
-            listings = [each async for each in connection.list_ids(since)]
+            listings = await listed(connection, since)
         assert [id for each in listings if each.kind is stage.kind for id in each.ids] == []
 
     @needs(Ability.LISTS)
@@ -173,7 +176,7 @@ class Proof(Subject):
             await read(connection)
             versions = []
             for text in ("the", "The"):
-                listings = [each async for each in connection.list_ids(since)]
+                listings = await listed(connection, since)
                 versions += [
                     e.ids[said] for e in listings if e.kind is stage.kind and said in e.ids
                 ]

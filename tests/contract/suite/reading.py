@@ -10,9 +10,12 @@ from datetime import UTC, datetime
 from sync.errors import PlatformUnavailable
 from sync.platforms.base import Connection
 from sync.types import (
+    NOTHING_DONE,
     Batch,
     CommentRecord,
     ConversationRecord,
+    Done,
+    Listing,
     LoginStep,
     MessageRecord,
     OpenGap,
@@ -68,6 +71,12 @@ async def drain(batches: AsyncIterator[Batch]) -> tuple[list[Batch], bool]:
     except PlatformUnavailable:
         return came, True
     return came, False
+
+
+async def listed(
+    connection: Connection, since: datetime, done: Done = NOTHING_DONE
+) -> list[Listing]:
+    return [each async for each in connection.list_ids(since, done) if each is not None]
 
 
 def last_cursor(batches: Iterable[Batch], before: str = "") -> str:
