@@ -55,6 +55,11 @@ def accounts() -> QuerySet[Account]:
     return rows.annotate(**_placement())
 
 
+def account_names() -> QuerySet[Account]:
+    """Accounts to be named, and nothing else of them: their order, `str`."""
+    return Account.objects.only("platform", "name", "identifier")
+
+
 def _placement() -> dict[str, Any]:
     """The figures of a `Placement` as subqueries of any query, their names after `all_`: evaluated
     once, not for each row."""
@@ -132,8 +137,8 @@ def messages(conversation_id: int) -> QuerySet[Message]:
 
 def deliveries() -> QuerySet[HookDelivery]:
     """Webhook deliveries, without what they hold, each with its account."""
-    hidden = (f"account__{name}" for name in (*SECRETS, "cursor"))
-    return HookDelivery.objects.select_related("account").defer("body", "headers", *hidden)
+    rows = HookDelivery.objects.select_related("account")
+    return rows.defer("body", "headers", *OF_ACCOUNT)
 
 
 def hook_endpoint(account_id: int) -> HookEndpoint:

@@ -25,6 +25,7 @@ from django_htmx.http import trigger_client_event
 
 from lifecycle.console.live import DASH, LiveList, ReadOnlyAdmin, age, answer, badge, moment
 from sync import queries, services
+from sync.admin.by_account import BY_ACCOUNT
 from sync.admin.inbox import PlatformFilter
 from sync.admin.records import clipped
 from sync.admin.reply_box import TARGETS, Target, page_of, reply_box, thread_of
@@ -82,11 +83,10 @@ class ReplyAdmin(LiveList, ReadOnlyAdmin):
     """What operators want said, and what became of it."""
 
     list_display = ["what", "state_badge", "where", "written", "answered", "trouble", "buttons"]
-    list_filter = ["state", PlatformFilter, "account"]
+    list_filter = ["state", PlatformFilter, BY_ACCOUNT]
     search_fields = ["text", "created_by", "error", "external_id"]
     list_per_page = 50
     list_fullwidth = True
-    show_full_result_count = False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Reply]:
         return queries.replies()
@@ -287,8 +287,8 @@ class ReplyAdmin(LiveList, ReadOnlyAdmin):
             raise Http404
         if not request.user.has_perm("sync.view_reply"):
             raise PermissionDenied
-        rows: QuerySet[Any] = TARGETS[kind].objects.select_related(
-            "account", *(["post__account"] if kind == "comment" else [])
-        )
+        accounts = ["account", "post__account"] if kind == "comment" else ["account"]
+        hidden = (f"{path}__{name}" for path in accounts for name in (*queries.SECRETS, "cursor"))
+        rows: QuerySet[Any] = TARGETS[kind].objects.select_related(*accounts).defer(*hidden)
         found: Target = get_object_or_404(rows, pk=pk)
         return found
