@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -12,6 +13,7 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
 from sync import platforms
+from sync.errors import SyncError
 from sync.merge import merge
 from sync.models import Account, DeadLetter
 from sync.types import (
@@ -26,6 +28,8 @@ from sync.types import (
     RecordKind,
     Refused,
 )
+
+log = logging.getLogger(__name__)
 
 SHAPES: dict[RecordKind, type[Record]] = {
     RecordKind.CONVERSATION: ConversationRecord,
@@ -81,7 +85,15 @@ def records(letter: DeadLetter, account: Account) -> Sequence[Record | Refused]:
         credentials=account.credentials,
         session=account.session,
     )
-    return platforms.get(account.platform).reread(ref, letter.kind, original(letter.raw))
+    raw = original(letter.raw)
+    try:
+        return list(platforms.get(account.platform).reread(ref, letter.kind, raw))
+    except SyncError:
+        raise
+    except Exception as mistake:  # the adapter's: it is the letter's new reason
+        log.exception("dead letter %s can't be read again", letter.pk)
+        error = f"unexpected {type(mistake).__name__}; see the web's log"
+        return [Refused(letter.kind, letter.external_id, raw, error)]
 
 
 def original(raw: Mapping[str, Any]) -> str:

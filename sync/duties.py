@@ -63,19 +63,24 @@ class ChecksDuty:
         self._sender = Sender()
         self._failures = 0
         self._broker_back_at: datetime | None = None
+        self._refused: Claim | None = None  # by a broker that was away
 
     def run(self, now: datetime) -> datetime:
         """Claim, send; returns when the next account is due: at most 5 s from now."""
         if self._broker_back_at is not None and now < self._broker_back_at:
             return self._broker_back_at
+        # A claim ends the check that runs, also one that nobody hears of: while the broker is away
+        # none is made, and a claim that was given back shows whether it is. At worst it is stale.
+        if self._refused is not None and (back_at := self._send([self._refused], now)):
+            return back_at
         claims = claim(now)
-        if claims and not self._send(claims, now):
-            assert self._broker_back_at is not None  # noqa: S101 - it just failed
-            return self._broker_back_at
+        if claims and (back_at := self._send(claims, now)):
+            return back_at
         return next_run(now, full=len(claims) >= MOST_AT_ONCE)
 
-    def _send(self, claims: list[Claim], now: datetime) -> bool:
-        """Send the claims; what could not be sent is due again when the broker may be back."""
+    def _send(self, claims: list[Claim], now: datetime) -> datetime | None:
+        """Send the claims; None when all are out. What could not be sent is due again when the
+        broker may be back, which is returned."""
         sent = 0
         try:
             expires = now + timedelta(seconds=CLAIM_LEASE_S)
@@ -85,19 +90,21 @@ class ChecksDuty:
             self._failures += 1
             wait = schedule.backoff_s(self._failures, random(), LONGEST_BROKER_RETRY_S)
             self._broker_back_at = now + timedelta(seconds=wait)
+            self._refused = claims[sent]
             leases = [Lease(one.account_id, one.epoch) for one in claims[sent:]]
             give_back(leases, self._broker_back_at)
             if self._failures == 1:  # once for each outage
-                log.warning("the broker can't be reached, checks wait: %s", error)
-            return False
+                log.warning("the broker takes no checks, they wait: %s", error)
+            return self._broker_back_at
         if self._failures:
-            log.info("the broker answers again")
-        self._failures, self._broker_back_at = 0, None
-        return True
+            log.info("the broker takes checks again")
+        self._failures, self._broker_back_at, self._refused = 0, None, None
+        return None
 
 
 class FreshnessDuty:
-    """Finds accounts that have stalled, and those that no longer are [S7]."""
+    """Finds accounts that have stalled, and those that no longer are [S7]; and forgets the servers
+    that nobody asks any more."""
 
     name = "freshness"
     channels: tuple[str, ...] = ()
@@ -113,6 +120,8 @@ class FreshnessDuty:
                 log.info("%s is stalled no more", one.name, extra=about)
         if len(judged) > MOST_NAMED:
             log.warning("sync_stalled changed for %s accounts in all", len(judged))
+        if forgotten := services.forget_servers():
+            log.info("%s servers that failed have no account any more", forgotten)
         return now + timedelta(seconds=FRESHNESS_S)
 
 

@@ -14,6 +14,7 @@ from django.db.models.functions import Coalesce
 from lifecycle.balance import Strategy
 from lifecycle.models import WorkerConfig
 from lifecycle.types import State
+from sync import platforms
 from sync.models import (
     Account,
     Assignment,
@@ -32,7 +33,6 @@ from sync.models import (
     SyncRun,
 )
 from sync.placement import Placement
-from sync.platforms import registry
 from sync.types import DeadLetterState, LoginSessionState, LoginState, ReplyState
 
 MOST_IN_BAR = 8
@@ -53,6 +53,11 @@ def accounts() -> QuerySet[Account]:
     """
     rows = Account.objects.select_related("worker__runtime").defer(*SECRETS, "cursor")
     return rows.annotate(**_placement())
+
+
+def account_names() -> QuerySet[Account]:
+    """Accounts to be named, and nothing else of them: their order, `str`."""
+    return Account.objects.only("platform", "name", "identifier")
 
 
 def _placement() -> dict[str, Any]:
@@ -132,8 +137,8 @@ def messages(conversation_id: int) -> QuerySet[Message]:
 
 def deliveries() -> QuerySet[HookDelivery]:
     """Webhook deliveries, without what they hold, each with its account."""
-    hidden = (f"account__{name}" for name in (*SECRETS, "cursor"))
-    return HookDelivery.objects.select_related("account").defer("body", "headers", *hidden)
+    rows = HookDelivery.objects.select_related("account")
+    return rows.defer("body", "headers", *OF_ACCOUNT)
 
 
 def hook_endpoint(account_id: int) -> HookEndpoint:
@@ -161,12 +166,12 @@ def unread_bar() -> UnreadBar:
     rows = (
         Account.objects.order_by("platform").values_list("platform").annotate(n=Sum("unread_total"))
     )
-    known = registry()
-    platforms = [(name, str(known[name].label) if name in known else name, n) for name, n in rows]
+    known = platforms.registry()
+    each = [(name, str(known[name].label) if name in known else name, n) for name, n in rows]
     most = accounts_with_unread()[:MOST_IN_BAR]
     return UnreadBar(
-        sum(n for _name, _label, n in platforms),
-        platforms,
+        sum(n for _name, _label, n in each),
+        each,
         [(account.pk, str(account), account.unread_total) for account in most],
     )
 

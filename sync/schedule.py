@@ -100,7 +100,12 @@ def after_failure(now: datetime, failure: Failure, random: float) -> Decision:
     return DueAt(now + timedelta(seconds=backoff_s(failure.attempts, random)))
 
 
-def backoff_s(attempts: int, random: float, longest_s: float = LONGEST_RETRY_S) -> float:
+def backoff_s(
+    attempts: int,
+    random: float,
+    longest_s: float = LONGEST_RETRY_S,
+    first_s: float = FIRST_RETRY_S,
+) -> float:
     """Seconds to wait after this many failures in a row (1 or more)."""
-    doubled = FIRST_RETRY_S * 2.0 ** min(max(attempts, 1) - 1, 32)
+    doubled = first_s * 2.0 ** min(max(attempts, 1) - 1, 32)
     return min(doubled, longest_s) * (0.5 + 0.5 * random)

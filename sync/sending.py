@@ -6,6 +6,7 @@ A message is a hint and may be lost: the claim's lease brings the account back.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -63,9 +64,16 @@ class Sender:
 
     def _send(self, one: Claim, expires: datetime) -> None:
         producer = self._opened()
-        try:
+        with self._said_by_kombu():
             send_check(producer, one, expires)
-        except self._link.connection_errors as error:  # as the broker's own client says it
+
+    @contextmanager
+    def _said_by_kombu(self) -> Iterator[None]:
+        """What the broker's own client says, as one of `BROKER_ERRORS`: that it is away, or that it
+        answers and takes nothing (a full disk, `maxmemory`, a replica)."""
+        try:
+            yield
+        except (*self._link.connection_errors, *self._link.channel_errors) as error:
             raise kombu.exceptions.OperationalError(str(error)) from error
 
     def close(self) -> None:

@@ -105,11 +105,12 @@ def unread_badge(request: HttpRequest) -> SafeString | str:
     unread = queries.totals()["unread"]
     return format_html(
         '<span data-unread-total data-feed="{}" data-since="{}" data-login="{}"'
-        ' data-says-offline="{}" data-says-away="{}">{}</span>',
+        ' data-says-offline="{}" data-says-away="{}" data-says-unanswered="{}">{}</span>',
         reverse("admin:sync_conversation_events"),
         position,
         reverse("inbox-summary"),
         _("No connection to the server; trying again. What is shown may be old."),
         _("The database can't be reached. What is shown may be old."),
+        _("The server did not answer. It may have done this all the same: look before you retry."),
         f"{unread:,}" if unread else "",
     )

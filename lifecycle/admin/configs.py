@@ -269,7 +269,6 @@ class WorkerLogAdmin(LiveList, ReadOnlyAdmin):
     list_select_related = ["config"]
     list_per_page = 50
     list_fullwidth = True
-    show_full_result_count = False
 
     @admin.display(description=_("time"), ordering="id")
     def at(self, row: WorkerLog) -> SafeString | str:

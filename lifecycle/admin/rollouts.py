@@ -11,7 +11,7 @@ from django.contrib import admin, messages
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, PermissionsMixin
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
@@ -32,6 +32,7 @@ from lifecycle.console.live import (
     polls,
     span,
     two_lines,
+    visible,
 )
 from lifecycle.errors import LifecycleError
 from lifecycle.models import Rollout, RolloutStep
@@ -117,7 +118,6 @@ class RolloutAdmin(LiveList, ReadOnlyAdmin):
     list_filter = ["state"]
     list_per_page = 50
     list_fullwidth = True
-    show_full_result_count = False
     actions: list[Any] = []
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Rollout]:
@@ -217,11 +217,7 @@ class RolloutAdmin(LiveList, ReadOnlyAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         """One rolling restart with its steps; polled as `live-rollout`."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        if not object_id.isdigit():
-            raise Http404
-        rollout = get_object_or_404(queries.rollouts(), pk=int(object_id))
+        rollout = visible(self, request, queries.rollouts(), object_id)
         context = _shown(rollout) | {"may_operate": self.has_operate_permission(request)}
         if polls(request, "live-rollout"):
             return TemplateResponse(request, "console/rollout_live.html", context)

@@ -207,13 +207,11 @@ def log_stream(asked: str) -> str:
 
 def log_viewer(runtime: WorkerRuntime, stream: str) -> dict[str, Any]:
     """Template context of the log viewer: which stream it begins with, and where its lines are."""
-    worker = [runtime.config.worker_id]
     return {
         "stream": log_stream(stream),
         "streams": STREAMS,
         "levels": LEVELS,
-        "follow_url": reverse("worker-follow", args=worker),
-        "logs_url": reverse("worker-logs", args=worker),
+        "follow_url": reverse("worker-follow", args=[runtime.config.worker_id]),
     }
 
 

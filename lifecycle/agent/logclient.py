@@ -24,10 +24,6 @@ class LogFeed:
         self.start = Place.parse(answer["place"])
         self.whole: bool = answer["whole"]  # False: what was asked for goes further back
 
-    def close(self) -> None:
-        """For one that nobody reads; harmless otherwise."""
-        self._connection.close()
-
     def pieces(self) -> Iterator[Piece | Missed]:
         """The log up to its end as it is now. Raises `BackendUnavailable`."""
         try:

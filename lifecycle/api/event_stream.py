@@ -31,16 +31,14 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 
 class EventStream(HttpResponse):
-    """A 200 whose events are sent once Django is done. `close` is called if they never are."""
+    """A 200 whose events are sent once Django is done. If they never are, nobody closes them: what
+    they hold must go with the last reference to them."""
 
-    def __init__(
-        self, request: HttpRequest, events: AsyncGenerator[bytes], close: Callable[[], None]
-    ) -> None:
+    def __init__(self, request: HttpRequest, events: AsyncGenerator[bytes]) -> None:
         super().__init__(content_type=EVENT_STREAM)
         self["Cache-Control"] = "no-store, no-transform"
         self["X-Accel-Buffering"] = "no"  # nginx: pass each event on at once
         self.events = events
-        self.abandon = close
         self.slot: object = None  # held for as long as this is
         self.scope: Scope = getattr(request, "scope", {})  # none under the test client
 

@@ -39,7 +39,8 @@ STREAM, LINES = "stdout", 100
 FOLLOWED = (
     "Each line is an event whose `data` is this object and whose `id` is the place behind it. "
     "An event `live` says that all that was there has been sent; `missed` that files were removed "
-    "before they were read. A comment comes every 15 s."
+    "before they were read. A comment comes every 15 s. The stream ends after five minutes: come "
+    "again with `Last-Event-ID`, as browsers do by themselves, and nothing is missed or repeated."
 )
 WISHED = {
     202: OpenApiResponse(bodies.WishedSerializer, "The wish was taken."),
@@ -175,7 +176,7 @@ class WorkerViewSet(GenericViewSet[WorkerRuntime]):
         hide = reading.redactor(config)
         source = reading.open_followed(config, found["stream"], start)
         events = reading.server_sent(source, hide)
-        response = EventStream(request._request, events, source.close)  # noqa: SLF001 - it has no other
+        response = EventStream(request._request, events)  # noqa: SLF001 - it has no other
         response.slot = slot
         return response
 

@@ -48,7 +48,8 @@ class LogStart:
 
 
 class LogSource(Protocol):
-    """A log that is being read. Either `pieces` or `follow` is called, once; or `close`."""
+    """A log that is being read. `pieces` or `follow` is called, once; one that nobody reads lets
+    go of its agent with its last reference."""
 
     start: Place
     whole: bool  # False: what was asked for goes further back than one looks
@@ -59,8 +60,6 @@ class LogSource(Protocol):
     def follow(self) -> AsyncGenerator[Piece | Missed | None]:
         """Pieces as they come; None: there is nothing more now. It comes again every few seconds
         as a sign of life. Raises `BackendUnavailable`."""
-
-    def close(self) -> None: ...
 
 
 class Backend(Protocol):

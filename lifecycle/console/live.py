@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -26,6 +27,7 @@ from django_htmx.http import trigger_client_event
 from unfold.admin import ModelAdmin
 
 from lifecycle.console.ids import row_id
+from lifecycle.console.paging import BoundedChanges, BoundedPaginator
 
 Text = str | Promise
 M = TypeVar("M", bound=Model)
@@ -48,6 +50,11 @@ class LiveList(AdminBase):
     """A change list that is merged anew every two seconds."""
 
     change_list_template = "console/live_list.html"
+    paginator = BoundedPaginator
+    show_full_result_count = False
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return BoundedChanges
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
@@ -57,6 +64,15 @@ class LiveList(AdminBase):
             response.template_name = "console/live_rows.html"
         patch_vary_headers(response, ["HX-Target"])
         return response
+
+    def response_action(
+        self, request: HttpRequest, queryset: QuerySet[Any], *more: Any
+    ) -> HttpResponse | None:
+        """Ticked rows are meant by their ids: one that has left the list's filter since then is
+        acted on all the same, or says why not. "All" are those of the filter."""
+        if request.POST.get("select_across", "0") == "0":
+            queryset = self.get_queryset(request)
+        return super().response_action(request, queryset, *more)
 
 
 def visible(

@@ -31,6 +31,7 @@ from lifecycle.types import Level
 HEARTBEAT_S = 15.0
 TOLERANCE_S = 1.0  # signs of life come every 5 s, not to the millisecond
 RETRY_MS = 2000
+LASTS_S = 300.0  # of one stream: rights are looked at where it begins, and nowhere else
 REMEMBERED = 256  # configs whose secrets to hide a process remembers
 
 
@@ -85,10 +86,15 @@ async def server_sent(source: LogSource, hide: Redactor) -> AsyncGenerator[bytes
 
     `message`: one line, its id the place behind it. `missed`: files that were removed before they
     were read. `live`: all that was there has been sent. A comment every 15 s keeps proxies awake.
+
+    Ends after `LASTS_S`, so that nobody reads on who was logged out or lost the right since; who
+    may comes again with the last id [C3]. The first id is sent before any line: where none came,
+    the reader goes on from there, too.
     """
     splitter, annotator = Splitter(), Annotator()
-    live, said_at = False, time.monotonic()
-    yield f"retry: {RETRY_MS}\n\n".encode()
+    live, begun = False, time.monotonic()
+    said_at = begun
+    yield f"retry: {RETRY_MS}\nid: {source.start}\n\n".encode()
     async with aclosing(source.follow()) as follow:
         async for found in follow:
             match found:
@@ -107,6 +113,8 @@ async def server_sent(source: LogSource, hide: Redactor) -> AsyncGenerator[bytes
             if said:
                 said_at = time.monotonic()
                 yield said
+            if time.monotonic() - begun >= LASTS_S:
+                return
 
 
 def _event(line: LogLine, hide: Redactor) -> bytes:

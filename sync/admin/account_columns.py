@@ -11,11 +11,10 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from lifecycle.console.live import DASH, age, badge, moment, span, two_lines
-from sync import queries
+from sync import platforms, queries
 from sync.admin.hooks import panel
 from sync.admin.looks import count, face, platform_label
 from sync.models import Account
-from sync.platforms import registry
 from sync.types import LoginState
 
 
@@ -112,7 +111,7 @@ class AccountColumns:
     @admin.display(description=_("checked every"))
     def checked_every(self, account: Account) -> str:
         """As news come and don't; what is waited on is told at once."""
-        platform = registry().get(account.platform)
+        platform = platforms.registry().get(account.platform)
         if platform and platform.can_wait:
             return gettext("watched all the time")
         return span(account.current_interval_s or account.interval_s)

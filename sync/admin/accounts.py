@@ -18,7 +18,7 @@ from unfold.admin import ModelAdmin
 
 from lifecycle.console.forms import ServiceAdmin
 from lifecycle.console.live import LiveList, answer
-from sync import queries, services, store
+from sync import platforms, queries, services, store
 from sync.admin.account_columns import AccountColumns
 from sync.admin.account_filters import FailingFilter, StalledFilter
 from sync.admin.conversation_page import marked_text
@@ -29,7 +29,6 @@ from sync.admin.proof import AccountProof
 from sync.admin.worker_accounts import WorkerAccounts
 from sync.errors import Rejected
 from sync.models import Account
-from sync.platforms import registry
 
 
 class AccountPlatformFilter(PlatformFilter):
@@ -105,7 +104,7 @@ class AccountAdmin(
         ]
         inputs = [
             name
-            for platform in registry().values()
+            for platform in platforms.registry().values()
             for name in credential_fields(platform.name, platform.credentials)
         ]
         kept = _("Stored encrypted and never shown. Leave all empty to keep what is stored.")
@@ -136,7 +135,7 @@ class AccountAdmin(
         """Shows the inputs of the chosen platform alone (unfold, Alpine expressions)."""
         return {
             name: f"platform == '{platform.name}'"
-            for platform in registry().values()
+            for platform in platforms.registry().values()
             for name in credential_fields(platform.name, platform.credentials)
         }
 

@@ -24,6 +24,7 @@ from django.views.decorators.http import require_POST
 from lifecycle.console.ids import row_id
 from lifecycle.console.live import DASH, badge, moment
 from sync import queries, services
+from sync.admin.by_account import BY_ACCOUNT
 from sync.admin.forms import as_json
 from sync.admin.inbox import PlatformFilter
 from sync.admin.looks import platform_label
@@ -49,7 +50,7 @@ class DeadLetterAdmin(RecordAdmin):
     """Records that did not validate. The raw record is decrypted on its own page alone."""
 
     list_display = ["what", "state_badge", "account", "why", "weight", "at"]
-    list_filter = ["state", "kind", PlatformFilter, "account", "shape"]
+    list_filter = ["state", "kind", PlatformFilter, BY_ACCOUNT, "shape"]
     search_fields = ["external_id", "error"]
     actions = ["replay_selected", "discard_selected", "reopen_selected"]
     list_before_template = "console/dead_letter_alarm.html"

@@ -19,8 +19,8 @@ from unfold.widgets import (
 )
 
 from lifecycle.console.forms import ChangedMeanwhile, ServiceForm
+from sync import platforms
 from sync.models import Account
-from sync.platforms import registry
 
 TEXTS: tuple[object, ...] = (str, str | None, SecretStr, SecretStr | None)
 SAVED_FIELDS = (
@@ -94,11 +94,11 @@ class AccountForm(ServiceForm):
         super().__init__(*args, **kwargs)
         if "platform" not in self.fields:  # read-only for this user
             return
-        platforms = registry()
-        choices = [(name, platform.label) for name, platform in platforms.items()]
+        known = platforms.registry()
+        choices = [(name, platform.label) for name, platform in known.items()]
         self.fields["platform"].choices = choices  # type: ignore[attr-defined]
         self.fields["platform"].widget = UnfoldAdminSelectWidget(choices=choices)
-        for name, platform in platforms.items():
+        for name, platform in known.items():
             self.fields.update(credential_fields(name, platform.credentials))
         if self.instance.pk and not self.is_bound:
             self.fields["seen"].initial = json.dumps(as_seen(self.instance))
@@ -137,7 +137,7 @@ class AccountForm(ServiceForm):
         whole = self.cleaned_data.get(field_name(platform, ""))
         if whole:
             return whole if isinstance(whole, dict) else {"": whole}
-        names = registry()[platform].credentials.model_fields
+        names = platforms.registry()[platform].credentials.model_fields
         values = {name: self.cleaned_data.get(field_name(platform, name)) for name in names}
         return {name: value for name, value in values.items() if value}
 

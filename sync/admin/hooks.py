@@ -14,7 +14,9 @@ from django.utils.translation import gettext_lazy as _
 
 from lifecycle.console.live import badge, moment
 from sync import hooks, platforms, queries
+from sync.admin.by_account import BY_ACCOUNT
 from sync.admin.forms import as_json
+from sync.admin.inbox import PlatformFilter
 from sync.admin.records import RecordAdmin, clipped
 from sync.models import Account, HookDelivery
 from sync.types import AccountRef, DeliveryState
@@ -71,7 +73,7 @@ class HookDeliveryAdmin(RecordAdmin):
     """What was pushed; what it held is shown on its own page, to those who operate accounts."""
 
     list_display = ["received", "account", "standing", "named", "repeats", "why", "processed"]
-    list_filter = ["state", "account__platform", "account"]
+    list_filter = ["state", PlatformFilter, BY_ACCOUNT]
     search_fields = ["delivery_id", "error", "order_key"]
     exclude = ["body", "headers"]
     readonly_fields = ["what"]

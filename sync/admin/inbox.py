@@ -17,12 +17,12 @@ from django.utils.translation import ngettext
 from unfold.decorators import action
 
 from lifecycle.console.live import DASH, LiveList, ReadOnlyAdmin, moment, polls, two_lines
-from sync import queries, store
+from sync import platforms, queries, store
+from sync.admin.by_account import BY_ACCOUNT
 from sync.admin.conversation_page import ConversationPage, marked_text
 from sync.admin.live import feed_position, stream
 from sync.admin.looks import face, platform_label
 from sync.models import Conversation
-from sync.platforms import registry
 
 
 class UnreadFilter(admin.SimpleListFilter):
@@ -46,7 +46,7 @@ class PlatformFilter(admin.SimpleListFilter):
     field = "account__platform"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(name, platform.label) for name, platform in registry().items()]
+        return [(name, platform.label) for name, platform in platforms.registry().items()]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return queryset.filter(**{self.field: self.value()}) if self.value() else queryset
@@ -60,7 +60,7 @@ class ConversationAdmin(ConversationPage, LiveList, ReadOnlyAdmin):
     list_before_template = "console/unread_bar.html"
 
     list_display = ["who", "said", "when", "unread", "account_name"]
-    list_filter = [UnreadFilter, PlatformFilter, "account"]
+    list_filter = [UnreadFilter, PlatformFilter, BY_ACCOUNT]
     search_fields = ["title", "external_id", "last_message_text", "last_sender_name"]
     list_per_page = 50
     sortable_by = ("when", "unread", "account_name")
@@ -173,4 +173,4 @@ class ConversationAdmin(ConversationPage, LiveList, ReadOnlyAdmin):
 
 def is_plain(request: HttpRequest) -> bool:
     """The first page of everything, newest first: the page itself knows where a row belongs."""
-    return not any(name for name in request.GET if name != "_changelist_filters")
+    return not any(text for name, text in request.GET.items() if name != "_changelist_filters")

@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.utils import translation
 
 from lifecycle.api.event_stream import EventStream
-from lifecycle.console.ids import LARGEST
+from lifecycle.console.ids import bigint
 from sync import feed
 from sync.live import PERMISSION, News, follow
 from sync.live.console import event
@@ -71,8 +71,8 @@ def stream(request: HttpRequest, columns: Any) -> HttpResponseBase:
     """The events of an open page: `?since=` or `Last-Event-ID`, then all that comes."""
     if not request.user.has_perm(PERMISSION):
         raise PermissionDenied
-    given = request.headers.get("Last-Event-ID") or request.GET.get("since", "")
-    if not (given.isascii() and given.isdigit() and int(given) <= LARGEST):
+    since = bigint(request.headers.get("Last-Event-ID") or request.GET.get("since", ""))
+    if since is None:
         return JsonResponse({"since": "a position of the feed"}, status=400)
     renderer = AsCells(columns, translation.get_language() or "en")
-    return EventStream(request, follow(login_of(request), renderer, int(given)), lambda: None)
+    return EventStream(request, follow(login_of(request), renderer, since))

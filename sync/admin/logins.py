@@ -20,6 +20,7 @@ from django.views.decorators.http import require_POST
 from lifecycle.console.ids import row_id
 from lifecycle.console.live import LiveList, ReadOnlyAdmin, badge, moment, polls
 from sync import queries, services
+from sync.admin.by_account import BY_ACCOUNT
 from sync.admin.looks import platform_label
 from sync.admin.records import clipped
 from sync.errors import SyncError
@@ -44,7 +45,7 @@ class LoginSessionAdmin(LiveList, ReadOnlyAdmin):
     """Logins that somebody asked for."""
 
     list_display = ["begun", "account", "state_badge", "created_by", "said"]
-    list_filter = ["state", "account"]
+    list_filter = ["state", BY_ACCOUNT]
     search_fields = ["message", "created_by", "account__identifier"]
     list_per_page = 50
 

@@ -7,12 +7,12 @@ import hashlib
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from sync.platforms import registry
+from sync import platforms
 
 
 def platform_label(name: str) -> str:
     """How people call a platform; its name if the adapter is no longer installed."""
-    platform = registry().get(name)
+    platform = platforms.registry().get(name)
     return str(platform.label) if platform else name
 
 

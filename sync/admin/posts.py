@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from lifecycle.console.ids import row_id
 from lifecycle.console.live import moment, polls
 from sync import platforms, queries
+from sync.admin.by_account import BY_ACCOUNT
 from sync.admin.looks import face, platform_label
 from sync.admin.records import RecordAdmin, clipped
 from sync.admin.reply_box import reply_box
@@ -91,7 +92,7 @@ class PostAdmin(RecordAdmin):
 @admin.register(Comment)
 class CommentAdmin(RecordAdmin):
     list_display = ["what", "author_name", "on_post", "account", "published"]
-    list_filter = ["direction", "account"]
+    list_filter = ["direction", BY_ACCOUNT]
     list_select_related = ["account", "post"]
     search_fields = ["text", "author_name", "external_id"]
     raw_id_fields = ["post"]

@@ -61,7 +61,9 @@ class AccountProof(AdminBase):
             "gaps": [(gap, moment(gap.found_at)) for gap in gaps[:GAPS]],
             "gaps_total": gaps.count(),
             "audits": [(one, audit_badge(one), moment(one.started_at)) for one in audits],
-            "is_auditing": any(one.outcome == AuditOutcome.RUNNING for one in audits),
+            "is_auditing": any(
+                one.outcome == AuditOutcome.RUNNING and not one.failures for one in audits
+            ),
             "letters": queries.dead_letter_figures(timezone.now(), account.pk),
             "open_login": queries.login_sessions().filter(OPEN_LOGIN, account=account).first(),
             "may_operate": request.user.has_perm("sync.operate_account"),

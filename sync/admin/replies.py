@@ -25,6 +25,7 @@ from django_htmx.http import trigger_client_event
 
 from lifecycle.console.live import DASH, LiveList, ReadOnlyAdmin, age, answer, badge, moment
 from sync import queries, services
+from sync.admin.by_account import BY_ACCOUNT
 from sync.admin.inbox import PlatformFilter
 from sync.admin.records import clipped
 from sync.admin.reply_box import TARGETS, Target, page_of, reply_box, thread_of
@@ -44,7 +45,7 @@ TONES = {
 
 def reply_badge(reply: Reply) -> SafeString:
     """One word for where a reply stands."""
-    if services.is_being_sent(reply):
+    if services.is_being_sent(reply, timezone.now()):
         return badge(_("sending"), "blue live")
     if reply.may_have_been_sent:
         why = _("The platform is asked.") if reply.is_asked_for else _("The platform can't tell.")
@@ -82,11 +83,10 @@ class ReplyAdmin(LiveList, ReadOnlyAdmin):
     """What operators want said, and what became of it."""
 
     list_display = ["what", "state_badge", "where", "written", "answered", "trouble", "buttons"]
-    list_filter = ["state", PlatformFilter, "account"]
+    list_filter = ["state", PlatformFilter, BY_ACCOUNT]
     search_fields = ["text", "created_by", "error", "external_id"]
     list_per_page = 50
     list_fullwidth = True
-    show_full_result_count = False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Reply]:
         return queries.replies()
@@ -130,7 +130,7 @@ class ReplyAdmin(LiveList, ReadOnlyAdmin):
     @admin.display(description="")
     def buttons(self, reply: Reply) -> SafeString | str:
         may_cancel = reply.state in (ReplyState.PENDING, ReplyState.FAILED)
-        if not may_cancel or services.is_being_sent(reply):
+        if not may_cancel or services.is_being_sent(reply, timezone.now()):
             return ""
         failed = reply.state == ReplyState.FAILED
         parts = [self._button(reply, "retry", "refresh", gettext("Try again"))] if failed else []
@@ -178,7 +178,12 @@ class ReplyAdmin(LiveList, ReadOnlyAdmin):
         now = timezone.now()
         others = queries.written_by_others(thread, request.user.get_username(), now - JUST_NOW)
         rows = [
-            (reply, reply_badge(reply), moment(reply.created_at), services.is_being_sent(reply))
+            (
+                reply,
+                reply_badge(reply),
+                moment(reply.created_at),
+                services.is_being_sent(reply, now),
+            )
             for reply in list(queries.thread_replies(thread)[:SHOWN])[::-1]
         ]
         account = queries.accounts().get(pk=thread.account_id) if rows else None
@@ -282,8 +287,8 @@ class ReplyAdmin(LiveList, ReadOnlyAdmin):
             raise Http404
         if not request.user.has_perm("sync.view_reply"):
             raise PermissionDenied
-        rows: QuerySet[Any] = TARGETS[kind].objects.select_related(
-            "account", *(["post__account"] if kind == "comment" else [])
-        )
+        accounts = ["account", "post__account"] if kind == "comment" else ["account"]
+        hidden = (f"{path}__{name}" for path in accounts for name in (*queries.SECRETS, "cursor"))
+        rows: QuerySet[Any] = TARGETS[kind].objects.select_related(*accounts).defer(*hidden)
         found: Target = get_object_or_404(rows, pk=pk)
         return found

@@ -139,4 +139,4 @@ class EventsViewSet(ViewSet):
         query = SinceSerializer(data=asked)
         query.is_valid(raise_exception=True)
         events = follow(login_of(request), as_json, query.validated_data.get("since"))
-        return EventStream(request._request, events, lambda: None)  # noqa: SLF001 - it has no other
+        return EventStream(request._request, events)  # noqa: SLF001 - it has no other

@@ -67,7 +67,7 @@ class HookDeliveryViewSet(Rows[HookDelivery]):
 
     def get_queryset(self) -> QuerySet[HookDelivery]:
         rows = queries.deliveries()
-        return rows if self.action == "list" else rows.defer(None).select_related("account")
+        return rows if self.action == "list" else rows.defer(None).defer(*queries.OF_ACCOUNT)
 
     def get_serializer_class(self) -> type[HookDeliverySerializer]:
         if self.action == "list":

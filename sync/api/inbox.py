@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
-from sync import queries, store
+from sync import platforms, queries, store
 from sync.api import serializers as bodies
 from sync.api.filters import (
     CommentFilter,
@@ -26,7 +26,6 @@ from sync.api.replies import Answerable
 from sync.api.versions import Versioned
 from sync.live.expanding import unread
 from sync.models import Comment, Conversation, Message, Post
-from sync.platforms import registry
 from sync.types import RecordKind
 
 
@@ -149,6 +148,6 @@ class PlatformViewSet(ViewSet):
                 "asks_person": platform.asks_person,
                 "credentials": platform.credentials.model_json_schema(),
             }
-            for _name, platform in sorted(registry().items())
+            for _name, platform in sorted(platforms.registry().items())
         ]
         return Response(bodies.PlatformSerializer(found, many=True).data)

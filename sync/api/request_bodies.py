@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from django.utils import timezone
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
@@ -76,7 +77,7 @@ class ReplySerializer(serializers.ModelSerializer[Reply]):
         read_only_fields = fields
 
     def get_is_being_sent(self, reply: Reply) -> bool:
-        return services.is_being_sent(reply)
+        return services.is_being_sent(reply, timezone.now())
 
 
 class QueuedReplySerializer(ReplySerializer):

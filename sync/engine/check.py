@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import nullcontext, suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ParamSpec, TypeVar
 
 from django.utils import timezone
@@ -166,6 +166,7 @@ class AccountCheck:
                 services.caught_up,
                 self.run.lease,
                 self.synced_at,
+                self.synced_at + timedelta(seconds=self.run.pace.interval_s),
                 had_failed=self.run.has_failed,
             )
         if self._has_notice:

@@ -221,8 +221,9 @@ class Engine:
             text = f"unexpected {type(error).__name__}; see the worker's log"
             await self._fail(run, services.Problem(text))
         else:
-            if run.must_not_ask:  # it stays due: for a person, or for when its server is asked
-                await self._database(services.give_back, [run.lease], timezone.now())
+            if run.must_not_ask:  # else it stays due: for a person, or for when its server is asked
+                at = run.asks_at or timezone.now()
+                await self._database(services.give_back, [run.lease], at)
                 return
             now = timezone.now()
             interval_s = schedule.next_interval_s(run.pace, brought_news=check.brought_news)

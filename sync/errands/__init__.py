@@ -27,5 +27,6 @@ ERRANDS: dict[Work, Errand] = {
 # What the platform pushed is here already: it needs no session, and waits for none.
 BEFORE_LOGIN = (Work.DELIVERIES,)
 # `Work.LOGINS` comes before all of these, in place of a plain login.
-BEFORE_READING = (Work.REPLIES, Work.MARKS)
-AFTER_CATCHING_UP = (Work.AUDITS,)
+BEFORE_READING = (Work.REPLIES,)
+# A courtesy and a comparison: neither keeps an account from being read.
+AFTER_CATCHING_UP = (Work.MARKS, Work.AUDITS)

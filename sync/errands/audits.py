@@ -25,7 +25,15 @@ from sync.batches import bounded
 from sync.chance import random
 from sync.engine.problems import redacted
 from sync.errands.base import Check
-from sync.errors import PlatformUnavailable, RequestRejected
+from sync.errors import (
+    LoginExpired,
+    LoginFailed,
+    PlatformError,
+    PlatformUnavailable,
+    RateLimited,
+    RequestRejected,
+    SyncError,
+)
 from sync.services.audits import AuditTask
 from sync.types import Batch, Listing, Receipt, RecordKind
 
@@ -43,8 +51,9 @@ async def audit(check: Check) -> None:
     """A part of the account's audit, if one is due: at least one window, about 30 s of comparing.
     Wherever it is cut, the next part goes on below what was saved.
 
-    What the platform refuses is the audit's failure. Raises what else keeps it from answering; the
-    audit goes on with the next check then.
+    What the platform refuses is the audit's failure; where it does not answer, or the adapter
+    stumbles, the audit is put off and the account is not: whether the platform is there is for
+    reading to say. Raises `RateLimited`, `LoginExpired`, `LoginFailed`.
     """
     lease, now = check.run.lease, timezone.now()
     if not check.platform.lists_ids:
@@ -59,10 +68,18 @@ async def audit(check: Check) -> None:
                 services.finish_audit, lease, task, timezone.now(), random()
             )
             log.info("audit done%s", lacking and f": {lacking}", extra=_about(check, task))
+    except (LoginExpired, LoginFailed):
+        raise
     except RequestRejected as refused:
         error = redacted(str(refused), check.run.ref)
         log.warning("audit refused: %s", error, extra=_about(check, task))
         await check.in_database(services.fail_audit, lease, task, error, timezone.now(), random())
+    except PlatformError as away:
+        error = redacted(str(away) or type(away).__name__, check.run.ref)
+        log.warning("audit put off: %s", error, extra=_about(check, task))
+        await check.in_database(services.put_off_part, lease, task, error, timezone.now(), random())
+        if isinstance(away, RateLimited):  # the pace is the account's
+            raise
 
 
 async def _compare(check: Check, task: AuditTask, begun: datetime) -> bool:
@@ -144,7 +161,8 @@ async def _remember(check: Check, listing: Listing, ids: Sequence[str]) -> None:
 
 
 async def _answers(iterator: AsyncIterator[T]) -> Any:
-    """The iterator's items, each within the time for an answer."""
+    """The iterator's items, each within the time for an answer. An adapter's mistake is a
+    `PlatformError`."""
     try:
         while True:
             try:
@@ -154,6 +172,12 @@ async def _answers(iterator: AsyncIterator[T]) -> Any:
                 return
             except TimeoutError:
                 raise PlatformUnavailable("the platform did not answer in time") from None
+            except SyncError:
+                raise
+            except Exception as error:
+                log.exception("the adapter failed in an audit")
+                text = f"unexpected {type(error).__name__}; see the worker's log"
+                raise PlatformError(text) from error
             yield item
     finally:
         if hasattr(iterator, "aclose"):

@@ -11,13 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
-from django.db import DataError, IntegrityError
 from django.utils import timezone
 
-from sync import numbers, services
+from sync import numbers, services, store
 from sync.batches import bounds, slices, sorted_out
 from sync.errands.base import Check
-from sync.errors import CountsDisagree
 from sync.merge import merge
 from sync.models import HookDelivery
 from sync.platforms.base import Hooks
@@ -28,7 +26,6 @@ from sync.weights import weight
 log = logging.getLogger(__name__)
 
 AT_ONCE = 100  # deliveries that are looked at together
-UNSTORABLE = (DataError, IntegrityError, CountsDisagree)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +96,7 @@ async def _store(check: Check, hooks: Hooks, group: Sequence[Reading]) -> None:
     can't be stored at all is kept as it came."""
     try:
         await _commit(check, hooks, group)
-    except UNSTORABLE as error:
+    except store.UNSTORABLE as error:
         log.exception("webhook deliveries can't be stored together", extra=_about(check))
         if len(group) == 1:
             why = f"it can't be stored: {type(error).__name__}"

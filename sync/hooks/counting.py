@@ -23,19 +23,13 @@ COLUMNS = frozenset(Outcome) - {Outcome.ANSWERED}
 
 
 class Counter:
-    """What came since it was last written. Used on one loop alone.
-
-    `totals` are of this process, by platform and outcome, strangers included.
-    """
+    """What came for accounts since it was last written. Used on one loop alone."""
 
     def __init__(self) -> None:
-        self.totals: dict[tuple[str, str], int] = {}
         self._tallies: dict[int, Tally] = {}
         self._writing: asyncio.Task[None] | None = None
 
-    def add(self, platform: str, taken: Taken, now: datetime) -> None:
-        key = (platform, taken.outcome.value)
-        self.totals[key] = self.totals.get(key, 0) + 1
+    def add(self, taken: Taken, now: datetime) -> None:
         if taken.account_id is None or taken.outcome not in COLUMNS:
             return
         if taken.account_id not in self._tallies and len(self._tallies) >= MOST_ACCOUNTS:

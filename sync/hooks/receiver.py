@@ -14,8 +14,9 @@ import json
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from urllib.parse import parse_qsl
 
 from django.db import Error as DatabaseError
@@ -25,13 +26,15 @@ from django.utils import timezone
 from lifecycle.api.event_stream import Receive, Scope, Send
 from sync.hooks.counting import Counter
 from sync.hooks.take import Outcome, Taken, take
-from sync.hooks.throttle import Throttle
+from sync.hooks.throttle import Full, Places, Throttle
 from sync.platforms.base import HookRequest
 
 log = logging.getLogger(__name__)
 
 ADDRESS = re.compile(r"/api/v1/hooks/([a-z0-9_-]{1,50})/([0-9]{1,18})")
 LARGEST_BODY = 3 * 1024 * 1024  # bytes; WhatsApp's are the largest, up to 3 MB
+SMALL_BODY = 64 * 1024  # bytes; uvicorn holds as many of any connection
+LARGE_AT_ONCE = 64  # bodies beyond that: 192 MB are held of them in all
 LONGEST_LENGTH = 15  # digits
 BODY_WITHIN_S = 10.0
 ANSWER_WITHIN_S = 3.5  # of Douyin's 5 s
@@ -67,6 +70,7 @@ class Receiver:
     def __init__(self, counter: Counter | None = None, throttle: Throttle | None = None) -> None:
         self.counter = counter or Counter()
         self._throttle = throttle or Throttle(**THROTTLE)  # type: ignore[arg-type]
+        self._large = Places(LARGE_AT_ONCE)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="muster-hooks")
 
     @staticmethod
@@ -74,6 +78,12 @@ class Receiver:
         return scope["type"] == "http" and ADDRESS.fullmatch(scope["path"]) is not None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with ExitStack() as held:
+            await self._receive(scope, receive, send, lambda: held.enter_context(self._large.one()))
+
+    async def _receive(
+        self, scope: Scope, receive: Receive, send: Send, take_large: Callable[[], None]
+    ) -> None:
         address = ADDRESS.fullmatch(scope["path"])
         assert address is not None  # noqa: S101 - `is_for`
         platform, account_id = address[1], int(address[2])
@@ -81,13 +91,17 @@ class Receiver:
             await _refuse(send, METHOD_NOT_ALLOWED, {"allow": "GET, POST"})
             return
         try:
-            body = await _body(scope, receive)
+            body = await _body(scope, receive, take_large)
         except TooLarge:
             taken = Taken(Outcome.TOO_LARGE, account_id)
         except TimeoutError:
             await _refuse(send, TOO_SLOW, {"connection": "close"})
             return
         except Disconnected:
+            return
+        except Full:
+            self.counter.add(Taken(Outcome.UNAVAILABLE, account_id), timezone.now())
+            await _refuse(send, REFUSALS[Outcome.UNAVAILABLE], {"connection": "close"})
             return
         else:
             try:
@@ -96,7 +110,7 @@ class Receiver:
                 log.exception("a webhook request failed", extra={"account_id": account_id})
                 await _refuse(send, UNEXPECTED)
                 return
-        self.counter.add(platform, taken, timezone.now())
+        self.counter.add(taken, timezone.now())
         await _answer(send, taken)
 
     async def _take(self, platform: str, account_id: int, request: HookRequest) -> Taken:
@@ -126,8 +140,9 @@ def _take_and_close(platform: str, account_id: int, request: HookRequest) -> Tak
         close_old_connections()
 
 
-async def _body(scope: Scope, receive: Receive) -> bytes:
-    """The raw body, never more than fits. Raises `TooLarge`, `TimeoutError`, `Disconnected`."""
+async def _body(scope: Scope, receive: Receive, take_large: Callable[[], None]) -> bytes:
+    """The raw body, never more than fits. Raises `TooLarge`, `TimeoutError`, `Disconnected`, and
+    `Full` where `take_large`, called once it is no longer small, does."""
     length = dict(scope["headers"]).get(b"content-length", b"")
     if length.isdigit() and (len(length) > LONGEST_LENGTH or int(length) > LARGEST_BODY):
         raise TooLarge
@@ -139,6 +154,8 @@ async def _body(scope: Scope, receive: Receive) -> bytes:
             if message["type"] == "http.disconnect":
                 raise Disconnected
             part: bytes = message.get("body", b"")
+            if size <= SMALL_BODY < size + len(part):
+                take_large()
             size += len(part)
             if size > LARGEST_BODY:
                 raise TooLarge

@@ -2,7 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+
+class Full(Exception):
+    """All places are taken."""
+
+
+@dataclass(slots=True)
+class Places:
+    """So many at a time."""
+
+    most: int
+    taken: int = 0
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Raises `Full`."""
+        if self.taken >= self.most:
+            raise Full
+        self.taken += 1
+        try:
+            yield
+        finally:
+            self.taken -= 1
 
 
 @dataclass(slots=True)

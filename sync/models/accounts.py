@@ -93,6 +93,11 @@ class Account(models.Model):
     )
     epoch = models.PositiveBigIntegerField(_("epoch"), default=0, editable=False)
     next_due_at = models.DateTimeField(_("next check"), db_default=Now(), editable=False)
+    # The platform asked for time (Retry-After): nothing of the account is asked before that.
+    not_before = models.DateTimeField(null=True, editable=False)
+    # When it is asked next, as the last check said. What is pushed makes the account due, and does
+    # not bring this forward.
+    asks_at = models.DateTimeField(null=True, editable=False)
     # The worker's generation that was told to check; empty when nobody has been told.
     claimed_generation = models.PositiveBigIntegerField(null=True, editable=False)
 

@@ -163,6 +163,8 @@ class Audit(models.Model):
     # How far it came: {"<kind>/<scope>": {"since": the lower end of the last window that is done,
     # "place": what the adapter said with it}}.
     progress = models.JSONField(default=dict, editable=False)
+    # Parts in a row that the platform did not answer, and that came no further.
+    failures = models.PositiveSmallIntegerField(db_default=0, default=0, editable=False)
     error = models.TextField(_("error"), blank=True)
     asked_by = models.CharField(
         _("asked by"), max_length=150, blank=True, help_text=_("Empty: by schedule.")

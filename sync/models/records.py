@@ -36,6 +36,7 @@ class Conversation(models.Model):
     unread_count = models.PositiveIntegerField(_("unread"), default=0)
     # Read by us up to this message, and the platform has still to be told.
     untold_read_id = models.PositiveBigIntegerField(null=True, editable=False)
+    untold_attempts = models.PositiveSmallIntegerField(db_default=0, default=0, editable=False)
     created_at = models.DateTimeField(_("created"), db_default=Now())
     updated_at = models.DateTimeField(_("updated"), db_default=Now())
 

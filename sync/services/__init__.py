@@ -25,6 +25,7 @@ from sync.services.audits import (
     finish_audit,
     keep_progress,
     put_off_audit,
+    put_off_part,
     remember_versions,
 )
 from sync.services.checks import (
@@ -71,7 +72,7 @@ from sync.services.logins import (
 )
 from sync.services.replies import cancel_reply, is_being_sent, queue_reply, retry_reply
 from sync.services.rows import ACCOUNTS, notify
-from sync.services.servers import server_answered, server_failed
+from sync.services.servers import forget_servers, server_answered, server_failed
 from sync.services.totals import TOTALS, Total, add_totals
 
 __all__ = [
@@ -110,6 +111,7 @@ __all__ = [
     "finish_audit",
     "finish_run",
     "fix_dead_letter",
+    "forget_servers",
     "give_back",
     "is_being_sent",
     "judge_freshness",
@@ -124,6 +126,7 @@ __all__ = [
     "prune_deliveries",
     "prune_runs",
     "put_off_audit",
+    "put_off_part",
     "queue_reply",
     "record_absent",
     "record_doubt",

@@ -9,7 +9,6 @@ from urllib.parse import urlsplit, urlunsplit
 import pydantic
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from lifecycle.balance import Strategy
@@ -17,7 +16,7 @@ from sync import feed, platforms
 from sync.errors import Rejected, UnknownPlatform
 from sync.models import Account, Assignment
 from sync.platforms.base import Platform
-from sync.services.rows import notify
+from sync.services.rows import ask_now, notify
 from sync.types import LoginState
 
 log = logging.getLogger(__name__)
@@ -66,7 +65,7 @@ def update_account(account: Account, fields: dict[str, Any]) -> Account:
         if changed & set(NEW_LOGIN):
             _start_over(current)
         elif "interval_s" in changed and not current.error_count:
-            current.next_due_at = timezone.now()
+            ask_now(current)
         current.save()
         notify(current.pk)
     return current
@@ -83,7 +82,7 @@ def delete_account(account: Account) -> None:
 
 
 def check_now(account_id: int) -> None:
-    """Due at once, even while it waits for a person.
+    """Due at once, even while it waits for a person, or for the time that the platform asked for.
 
     Raises `Account.DoesNotExist`; `Rejected` when it is disabled.
     """
@@ -91,10 +90,10 @@ def check_now(account_id: int) -> None:
         account = Account.objects.select_for_update(no_key=True).get(pk=account_id)
         if not account.enabled:
             raise Rejected(_("%(account)s is disabled; enable it first.") % {"account": account})
-        account.next_due_at = timezone.now()
+        ask_now(account)
         if account.login_state == LoginState.FAILED:
             account.login_state = LoginState.NONE.value
-        account.save(update_fields=["next_due_at", "login_state"])
+        account.save(update_fields=["next_due_at", "not_before", "asks_at", "login_state"])
         notify(account_id)
 
 
@@ -117,7 +116,7 @@ def _start_over(account: Account) -> None:
     account.error_count = 0
     account.last_error, account.last_error_at = "", None
     account.notice, account.notice_at = "", None
-    account.next_due_at = timezone.now()
+    ask_now(account)
     account.claimed_generation = None
     if not account.enabled:
         account.worker = None

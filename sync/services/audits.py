@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from django.db.models import F
 from django.utils.translation import gettext as _
@@ -33,6 +34,11 @@ from sync.types import (
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 LOOKED_BACK = timedelta(days=30)  # by a scheduled audit, once all before has been compared
 OVERLAP = timedelta(days=1)
+# A part that the platform does not answer is tried again after 5 min, doubled up to an hour: an
+# outage of a night is waited for. Then the audit has failed.
+FIRST_RETRY_S = 300.0
+LONGEST_RETRY_S = 3600.0
+MOST_FAILURES = 12
 
 
 @dataclass(slots=True)
@@ -45,6 +51,7 @@ class AuditTask:
     until: datetime
     done: dict[tuple[RecordKind, str], Listed] = field(default_factory=dict)
     listed: int = 0
+    came_on: bool = False  # in this part
 
     def is_done(self, listing: Listing) -> bool:
         """Whether this window, or a lower one of its kind and scope, was compared already."""
@@ -54,6 +61,7 @@ class AuditTask:
     def compared(self, listing: Listing) -> None:
         self.done[listing.kind, listing.scope] = Listed(listing.since, listing.place)
         self.listed += len(listing.ids)
+        self.came_on = True
 
 
 def _kept(done: Done) -> dict[str, dict[str, str]]:
@@ -76,7 +84,8 @@ def _reached(kept: Mapping[str, dict[str, str]]) -> dict[tuple[RecordKind, str],
 
 
 def ask_audit(account_id: int, by: str, now: datetime, *, full: bool = False) -> Audit:
-    """Have the account audited now; `full`: from its beginning instead of the usual window.
+    """Have the account audited now; `full`: from its beginning instead of the usual window. One
+    that was put off goes on at once.
 
     Raises `Account.DoesNotExist`; `Rejected` when it is disabled, its platform can't list what it
     holds, or an audit is under way.
@@ -90,12 +99,17 @@ def ask_audit(account_id: int, by: str, now: datetime, *, full: bool = False) ->
                 _("%(platform)s can't list what it holds, so there is nothing to compare with.")
                 % {"platform": platform.label}
             )
-        if Audit.objects.filter(account=account, outcome=AuditOutcome.RUNNING).exists():
+        audit = Audit.objects.filter(account=account, outcome=AuditOutcome.RUNNING).first()
+        if audit is not None and not audit.failures:
             raise Rejected(_("An audit of this account is under way."))
         since = BEGINNING if full else _since(account, now)
-        audit = Audit.objects.create(
-            account=account, outcome=AuditOutcome.RUNNING.value, since=since, asked_by=by
-        )
+        if audit is None:
+            audit = Audit.objects.create(
+                account=account, outcome=AuditOutcome.RUNNING.value, since=since, asked_by=by
+            )
+        elif since < audit.since:
+            audit.since = since
+            audit.save(update_fields=["since"])
         account.audit_due_at = account.next_due_at = now
         account.save(update_fields=["audit_due_at", "next_due_at"])
         feed.append(account_id, {"account": {"changed": [account_id]}})
@@ -138,11 +152,12 @@ def put_off_audit(lease: Lease, now: datetime, random: float) -> None:
 
 def keep_progress(lease: Lease, task: AuditTask) -> None:
     """Save how far it came. Raises `StaleEpoch`."""
+    values: dict[str, Any] = {"progress": _kept(task.done), "listed": F("listed") + task.listed}
+    if task.came_on:
+        values |= {"failures": 0, "error": ""}
     with held(lease):
-        Audit.objects.filter(pk=task.audit_id).update(
-            progress=_kept(task.done), listed=F("listed") + task.listed
-        )
-    task.listed = 0
+        Audit.objects.filter(pk=task.audit_id).update(**values)
+    task.listed, task.came_on = 0, False
 
 
 def counted(audit_id: int, column: str) -> Callable[[Receipt], None]:
@@ -190,6 +205,23 @@ def finish_audit(lease: Lease, task: AuditTask, now: datetime, random: float) ->
             account.save(update_fields=["complete_until"])
         _schedule(account, now, random)
     return lacking
+
+
+def put_off_part(lease: Lease, task: AuditTask, error: str, now: datetime, random: float) -> None:
+    """The platform did not answer: the audit goes on later, where it came to. After `MOST_FAILURES`
+    parts that came no further it has failed. Raises `StaleEpoch`."""
+    keep_progress(lease, task)
+    with held(lease) as account:
+        failures = Audit.objects.values_list("failures", flat=True).get(pk=task.audit_id) + 1
+        if failures >= MOST_FAILURES:
+            _close(account, task.audit_id, AuditOutcome.FAILED, error, now)
+            _schedule(account, now, random)
+            return
+        Audit.objects.filter(pk=task.audit_id).update(failures=failures, error=shown(error))
+        wait_s = schedule.backoff_s(failures, random, LONGEST_RETRY_S, FIRST_RETRY_S)
+        account.audit_due_at = now + timedelta(seconds=wait_s)
+        account.save(update_fields=["audit_due_at"])
+        feed.append(account.pk, {"account": {"changed": [account.pk]}})
 
 
 def fail_audit(lease: Lease, task: AuditTask, error: str, now: datetime, random: float) -> None:

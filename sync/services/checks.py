@@ -40,9 +40,11 @@ class Run:
     has_notice: bool = False
     is_server_troubled: bool = False  # it failed others; that it answers is news
     has_failed: bool = False  # when it was last checked
-    # The login waits for a person, or the server for another account that tries it: nothing is
-    # done but what needs neither.
+    # The login waits for a person, the server for another account that tries it, or the platform
+    # asked for time; or it was asked just now, and only what it has pushed since waits: nothing is
+    # done but what needs no answer of it. `asks_at`: until when, None where nobody knows.
     must_not_ask: bool = False
+    asks_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +69,13 @@ def begin_run(lease: Lease, now: datetime) -> Run:
         work=RawSQL(sql.claims.WORK, []),  # noqa: S611
         is_server_troubled=RawSQL(sql.claims.IS_SERVER_TROUBLED, []),  # noqa: S611
         must_not_ask=RawSQL(sql.claims.MUST_NOT_ASK.format(account="sync_account"), []),  # noqa: S611
+        tries_server=RawSQL(sql.claims.TRIES_SERVER, []),  # noqa: S611
     )
     account = waiting.first()
     if account is None:
         raise stale(lease)
+    work = frozenset(map(Work, account.work))
+    asks_at = _asks_at(account, work, now, is_trial=account.tries_server)
     return Run(
         lease=lease,
         ref=AccountRef(
@@ -93,18 +98,35 @@ def begin_run(lease: Lease, now: datetime) -> Run:
         ),
         has_notice=bool(account.notice),
         is_server_troubled=account.is_server_troubled,
-        must_not_ask=account.must_not_ask,
+        must_not_ask=account.must_not_ask or asks_at is not None,
+        asks_at=asks_at,
         has_failed=account.error_count > 0,
-        work=frozenset(map(Work, account.work)),
+        work=work,
     )
 
 
-def caught_up(lease: Lease, now: datetime, *, had_failed: bool = False) -> None:
-    """The platform has told all that is new, and is waited on. Raises `StaleEpoch`."""
+def _asks_at(
+    account: Account, work: frozenset[Work], now: datetime, *, is_trial: bool
+) -> datetime | None:
+    """When the platform may be asked for the account, None for now. Deliveries bring no request
+    forward, and nor does what comes due by itself beside them: many come in an interval, or while
+    it backs off."""
+    times = [account.not_before]
+    is_pushed = Work.DELIVERIES in work and work <= {Work.DELIVERIES, Work.AUDITS}
+    if is_pushed and not is_trial:
+        times.append(account.asks_at)
+    return max((one for one in times if one is not None and one > now), default=None)
+
+
+def caught_up(
+    lease: Lease, now: datetime, asks_at: datetime | None = None, *, had_failed: bool = False
+) -> None:
+    """The platform has told all that is new, and is waited on; where what it pushes ends the wait,
+    it is asked again then. Raises `StaleEpoch`."""
     with transaction.atomic():
         if had_failed:
             _tell_recovery(lease)
-        report(lease, last_sync_at=now, error_count=0)
+        report(lease, last_sync_at=now, error_count=0, asks_at=asks_at)
 
 
 def record_login(lease: Lease, state: LoginState, session: dict[str, object] | None = None) -> None:
@@ -150,8 +172,11 @@ def record_failure(
             schedule.Failure(account.error_count, problem.needs_person, problem.retry_after_s),
             random,
         )
-        if isinstance(decision, schedule.DueAt) and account.next_due_at > now:
-            account.next_due_at = decision.at  # else somebody asked for a check meanwhile
+        if isinstance(decision, schedule.DueAt):
+            account.asks_at = decision.at
+            account.not_before = decision.at if problem.retry_after_s else None
+            if account.next_due_at > now:
+                account.next_due_at = decision.at  # else somebody asked for a check meanwhile
         account.save(
             update_fields=[
                 "error_count",
@@ -160,6 +185,8 @@ def record_failure(
                 "claimed_generation",
                 "login_state",
                 "next_due_at",
+                "not_before",
+                "asks_at",
             ]
         )
         if account.error_count == 1 or account.login_state != login_state:
@@ -193,6 +220,7 @@ def finish_run(
     values: dict[str, Any] = {
         "claimed_generation": None,
         "watched_at": now,
+        "asks_at": decision.at,
         "next_due_at": Case(
             When(next_due_at__lte=now, then=F("next_due_at")), default=Value(decision.at)
         ),

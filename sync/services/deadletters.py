@@ -125,6 +125,10 @@ def _one(act: Action, letter_id: int, by: str) -> Resolved:
         code = "still_refused" if isinstance(error, StillRefused) else "rejected"
         said = " ".join(error.messages) if isinstance(error, ValidationError) else str(error)
         return Resolved(letter_id, DeadLetterState.OPEN.value, code, said)
+    except Exception:  # a row that somebody else holds, say: the others have their turn
+        log.exception("dead letter could not be resolved", extra={"dead_letter_id": letter_id})
+        said = _("It failed unexpectedly; see the log.")
+        return Resolved(letter_id, DeadLetterState.OPEN.value, "error", said)
 
 
 def _store(account: Account, letter: DeadLetter, by: str) -> str:
@@ -143,7 +147,12 @@ def _store(account: Account, letter: DeadLetter, by: str) -> str:
     def resolve(_receipt: Receipt) -> None:
         _resolve(letter, DeadLetterState.REPLAYED, by)
 
-    store.ingest(Lease(account.pk, account.epoch), account.sequence, merged, "", resolve)
+    try:  # in a transaction of its own: the caller's goes on
+        store.ingest(Lease(account.pk, account.epoch), account.sequence, merged, "", resolve)
+    except store.UNSTORABLE as error:
+        log.exception("a dead letter can't be stored", extra=_about(letter, by))
+        letter.refresh_from_db()
+        return f"it can't be stored: {type(error).__name__}"
     return ""
 
 
@@ -178,5 +187,8 @@ def _tell(letter: DeadLetter) -> None:
 
 
 def _note(what: str, letter: DeadLetter, by: str) -> None:
-    about: dict[str, Any] = {"actor": by, "dead_letter_id": letter.pk}
-    log.info("dead letter %s", what, extra={**about, "account_id": letter.account_id})
+    log.info("dead letter %s", what, extra=_about(letter, by))
+
+
+def _about(letter: DeadLetter, by: str) -> dict[str, Any]:
+    return {"actor": by, "dead_letter_id": letter.pk, "account_id": letter.account_id}

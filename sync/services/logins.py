@@ -21,7 +21,7 @@ from sync import feed
 from sync.errors import LoginCancelled, LoginUnderWay, Rejected
 from sync.merge import clean
 from sync.models import OPEN_LOGIN, Account, LoginSession
-from sync.services.rows import held, locked, notify
+from sync.services.rows import ask_now, held, locked, notify
 from sync.types import Lease, LoginSessionState, LoginState, LoginStep
 
 LASTS = timedelta(minutes=5)  # without a word of the platform on it
@@ -57,10 +57,10 @@ def ask_login(account_id: int, by: str, now: datetime) -> LoginSession:
         session = LoginSession.objects.create(
             account=account, expires_at=now + LASTS, created_by=by
         )
-        account.next_due_at = now
+        ask_now(account, now)
         if account.login_state != LoginState.SUCCESS:
             account.login_state = LoginState.PENDING.value
-        account.save(update_fields=["next_due_at", "login_state"])
+        account.save(update_fields=["next_due_at", "not_before", "asks_at", "login_state"])
         feed.append(account_id, {"login_session": {"new": [session.pk]}})
         notify(account_id)
     session.refresh_from_db()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from django.core.exceptions import ValidationError
@@ -23,6 +24,9 @@ from sync.services.rows import notify
 from sync.types import RecordKind, ReplyState
 
 log = logging.getLogger(__name__)
+
+# No attempt lasts longer: its answer is waited for for 60 s, and 4 s more where its check is ended.
+UNDER_WAY = timedelta(seconds=120)
 
 Target = Conversation | Post | Comment
 
@@ -76,7 +80,7 @@ def cancel_reply(reply_id: int) -> Reply:
             return reply
         if reply.state == ReplyState.SENT:
             raise Rejected(_("It is too late: this reply was sent."))
-        if is_being_sent(reply):
+        if is_being_sent(reply, timezone.now()):
             raise Rejected(_("It is being sent right now."))
         reply.state, reply.attempts = ReplyState.CANCELLED.value, 0
         reply.is_asked_for, reply.needs_decision = reply.may_have_been_sent, False
@@ -87,9 +91,15 @@ def cancel_reply(reply_id: int) -> Reply:
     return reply
 
 
-def is_being_sent(reply: Reply) -> bool:
-    """An attempt has begun and nobody knows its outcome yet."""
-    return reply.state == ReplyState.PENDING and reply.attempted_at is not None and not reply.error
+def is_being_sent(reply: Reply, now: datetime) -> bool:
+    """An attempt has begun and nobody knows its outcome yet. Whoever was killed in it left a doubt:
+    that may be taken back, however long the account is not checked."""
+    return (
+        reply.state == ReplyState.PENDING
+        and reply.attempted_at is not None
+        and not reply.error
+        and now < reply.attempted_at + UNDER_WAY
+    )
 
 
 def retry_reply(reply_id: int, *, send_anyway: bool = False) -> Reply:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from django.db import connection, transaction
+from django.utils import timezone
 
 from sync import sql
 from sync.errors import StaleEpoch
@@ -31,6 +33,13 @@ def notify(account_id: int) -> None:
     """Wake the master's duty when this transaction commits."""
     with connection.cursor() as cursor:
         cursor.execute(sql.feed.NOTIFY, [ACCOUNTS, str(account_id)])
+
+
+def ask_now(account: Account, now: datetime | None = None) -> None:
+    """A person wants the platform asked: whatever it waits for. The caller saves `next_due_at`,
+    `not_before`, `asks_at`."""
+    account.next_due_at = now or timezone.now()
+    account.not_before = account.asks_at = None
 
 
 def report(lease: Lease, **values: Any) -> None:

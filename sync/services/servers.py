@@ -8,10 +8,10 @@ from __future__ import annotations
 import logging
 from datetime import datetime
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from sync import breaker
+from sync import breaker, sql
 from sync.models import PlatformServer
 from sync.services.rows import notify
 from sync.types import AccountRef, BreakerState
@@ -23,10 +23,10 @@ def server_failed(
     ref: AccountRef, error: str, now: datetime, random: float, retry_after_s: float | None = None
 ) -> None:
     """A server did not do what was asked; maybe it is asked no more for a while."""
-    where = {"platform": ref.platform, "endpoint": ref.endpoint}
     with transaction.atomic():
-        PlatformServer.objects.bulk_create([PlatformServer(**where)], ignore_conflicts=True)
-        row = PlatformServer.objects.select_for_update().get(**where)
+        row, _made = PlatformServer.objects.select_for_update().get_or_create(
+            platform=ref.platform, endpoint=ref.endpoint
+        )
         after = breaker.failed(_breaker(row), now, random, retry_after_s)
         opens = after.state == BreakerState.OPEN and row.state != BreakerState.OPEN
         row.state, row.failures = after.state.value, after.failures
@@ -57,6 +57,14 @@ def server_answered(ref: AccountRef) -> None:
         if before.state != BreakerState.CLOSED:
             log.info("%s answers again", before)
             notify(0)
+
+
+def forget_servers() -> int:
+    """Servers that nobody would ask any more: that they failed is of no use; returns how many."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql.claims.FORGET_SERVERS)
+        forgotten: int = cursor.rowcount
+    return forgotten
 
 
 def _breaker(row: PlatformServer) -> breaker.Breaker:

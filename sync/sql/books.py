@@ -69,11 +69,15 @@ SET newer_end = EXCLUDED.newer_end, older_end = EXCLUDED.older_end
 WHERE (g.newer_end, g.older_end) IS DISTINCT FROM (EXCLUDED.newer_end, EXCLUDED.older_end)
 """
 
-# The oldest first; by account and id, so a batch is a short index range and never a table scan.
+# Primary key. Of the oldest `most` rows those that are too old: the last look, which finds none,
+# reads no more of them either.
 PRUNE_RUNS = """
-DELETE FROM sync_syncrun WHERE id IN (
-    SELECT id FROM sync_syncrun WHERE finished_at < %(before)s ORDER BY id LIMIT %(most)s
-)
+DELETE FROM sync_syncrun WHERE id = ANY(ARRAY(
+    SELECT id FROM (
+        SELECT id, finished_at FROM sync_syncrun ORDER BY id LIMIT %(most)s
+    ) oldest
+    WHERE finished_at < %(before)s
+))
 """
 
 # total_is_there_once.

@@ -96,6 +96,7 @@ WITH ripe AS (
         WHERE a.platform = ripe.platform AND a.endpoint = ripe.endpoint
           AND a.enabled AND a.login_state <> 'failed'
           AND (a.next_due_at <= %(now)s OR a.claimed_generation <> r.generation)
+          AND coalesce(a.not_before, '-infinity') <= %(now)s
         ORDER BY a.next_due_at LIMIT 1
         FOR NO KEY UPDATE OF a SKIP LOCKED
     ) one
@@ -119,6 +120,15 @@ MUST_NOT_ASK = """
     WHERE p.platform = {account}.platform AND p.endpoint = {account}.endpoint
       AND p.state <> 'closed' AND p.tried_by_id IS DISTINCT FROM {account}.id
 ))
+"""
+
+# Whether `sync_account` is the one that tries its server. server_is_there_once.
+TRIES_SERVER = """
+EXISTS (
+    SELECT FROM sync_platformserver p
+    WHERE p.platform = sync_account.platform AND p.endpoint = sync_account.endpoint
+      AND p.state <> 'closed' AND p.tried_by_id = sync_account.id
+)
 """
 
 # The accounts that have deliveries waiting: from one to the next in delivery_pending, however many
@@ -161,8 +171,8 @@ RETURNING a.id, a.epoch, due.worker_id
 """.replace("{pushed}", PUSHED.strip()).replace("{held_up}", HELD_UP.strip())
 
 # account_due, from its beginning: few accounts wait for a worker or for a server. When the next is
-# due; when a server may be tried: then, if an account of it is due; and when one is due for which
-# nothing but deliveries wait.
+# due; when a server may be tried and an account of it is due (account_is_there_once, for those few
+# servers that are not asked); and when one is due for which nothing but deliveries wait.
 NEXT_DUE = """
 WITH RECURSIVE {pushed}
 SELECT
@@ -174,15 +184,28 @@ SELECT
          WHERE p.state <> 'closed' AND p.platform = a.platform AND p.endpoint = a.endpoint
      )
      ORDER BY a.next_due_at LIMIT 1),
-    (SELECT min(p.retry_at) FROM sync_platformserver p WHERE p.state <> 'closed'),
+    (SELECT min(greatest(p.retry_at, one.due_at))
+     FROM sync_platformserver p CROSS JOIN LATERAL (
+         SELECT min(greatest(a.next_due_at, a.not_before)) AS due_at FROM sync_account a
+         JOIN lifecycle_workerruntime r
+           ON r.config_id = a.worker_id AND r.state = 'running' AND r.condemned = ''
+         WHERE a.platform = p.platform AND a.endpoint = p.endpoint
+           AND a.enabled AND a.login_state <> 'failed'
+     ) one
+     WHERE p.state <> 'closed' AND one.due_at IS NOT NULL),
     (SELECT min(a.next_due_at) {held_up})
 """.replace("{pushed}", PUSHED.strip()).replace("{held_up}", HELD_UP.strip())
 
-# Primary key, in its order, so that two who write for many accounts never wait for each other.
+# Primary key, in its order, so that two who write for many accounts never wait for each other. What
+# was made due meanwhile stays due.
 RELEASE = """
-UPDATE sync_account a SET next_due_at = %(at)s, claimed_generation = NULL
+UPDATE sync_account a
+SET next_due_at = CASE
+        WHEN held.next_due_at <= statement_timestamp() THEN held.next_due_at ELSE %(at)s
+    END,
+    claimed_generation = NULL
 FROM (
-    SELECT a.id FROM sync_account a
+    SELECT a.id, a.next_due_at FROM sync_account a
     JOIN unnest(%(ids)s::bigint[], %(epochs)s::bigint[]) AS h(id, epoch)
       ON a.id = h.id AND a.epoch = h.epoch
     ORDER BY a.id FOR NO KEY UPDATE OF a
@@ -251,6 +274,16 @@ FROM held
 JOIN sync_account ON sync_account.id = held.id AND sync_account.epoch = held.epoch
 LEFT JOIN renewed ON renewed.id = held.id
 """.replace("{work}", WORK).replace("{troubled}", IS_SERVER_TROUBLED)
+
+# The servers that failed and that nobody would ask any more: their accounts are gone, disabled, at
+# another address, or wait for a person. account_is_there_once.
+FORGET_SERVERS = """
+DELETE FROM sync_platformserver p WHERE p.failures > 0 AND NOT EXISTS (
+    SELECT FROM sync_account a
+    WHERE a.platform = p.platform AND a.endpoint = p.endpoint
+      AND a.enabled AND a.login_state <> 'failed'
+)
+"""
 
 # All accounts, a few times a minute: who has not synced for `stalled_after_s`, or for two of its
 # intervals where they are longer. A change by people gives it that time anew. Only rows that change

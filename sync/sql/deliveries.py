@@ -33,10 +33,13 @@ WAKE = """
 UPDATE sync_account SET next_due_at = LEAST(next_due_at, %(now)s) WHERE id = %(account)s
 """
 
-# A scan: once an hour, and it stops at `most` rows.
+# Primary key. Of the oldest `most` rows that are processed those that are too old: as PRUNE_RUNS.
 PRUNE_DELIVERIES = """
-DELETE FROM sync_hookdelivery WHERE id IN (
-    SELECT id FROM sync_hookdelivery
-    WHERE state <> 'pending' AND received_at < %(before)s ORDER BY id LIMIT %(most)s
-)
+DELETE FROM sync_hookdelivery WHERE id = ANY(ARRAY(
+    SELECT id FROM (
+        SELECT id, received_at FROM sync_hookdelivery
+        WHERE state <> 'pending' ORDER BY id LIMIT %(most)s
+    ) oldest
+    WHERE received_at < %(before)s
+))
 """

@@ -24,7 +24,7 @@ WHERE m.direction = 'inbound' AND NOT m.is_read AND m.conversation_id IN (
 # the last message that we received: some platforms take a mark at no other, and none can find one
 # that is gone. `upto` null: to its end.
 QUEUE_MARKS = """
-UPDATE sync_conversation c SET untold_read_id = coalesce((
+UPDATE sync_conversation c SET untold_attempts = 0, untold_read_id = coalesce((
     SELECT m.id FROM sync_message m
     WHERE m.conversation_id = c.id AND m.direction = 'inbound' AND NOT m.is_deleted
       AND (%(upto)s::bigint IS NULL OR (m.sent_at, m.id) <= (
@@ -35,10 +35,10 @@ UPDATE sync_conversation c SET untold_read_id = coalesce((
 WHERE c.id = ANY(%(ids)s)
 """
 
-# conversation_read_untold.
+# conversation_read_untold. Those that failed come last, so that they hold back no other.
 UNTOLD_READ = """
 SELECT c.id, c.external_id, m.id, m.external_id, m.sent_at
 FROM sync_conversation c JOIN sync_message m ON m.id = c.untold_read_id
 WHERE c.account_id = %s AND c.untold_read_id IS NOT NULL
-ORDER BY c.id LIMIT %s
+ORDER BY c.untold_attempts, c.id LIMIT %s
 """

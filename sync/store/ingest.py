@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 
-from django.db import connection, transaction
+from django.db import DataError, IntegrityError, connection, transaction
 from django.db.backends.utils import CursorWrapper
 from django.db.models.functions import Now
 
@@ -20,6 +20,9 @@ from sync.store.books import keep_gaps, keep_refused
 from sync.store.known import split_known
 from sync.store.records import WRITERS, Writing, Written
 from sync.types import Batch, Lease, Merged, Receipt, RecordKind
+
+# What of a record shows only here that no row can hold it.
+UNSTORABLE = (DataError, IntegrityError, CountsDisagree)
 
 
 def ingest(

@@ -19,6 +19,8 @@ from sync import feed, platforms, sql
 from sync.models import Account, Conversation
 from sync.types import RecordKind
 
+MOST_ATTEMPTS = 12  # to tell a platform of one mark
+
 
 @dataclass(frozen=True, slots=True)
 class Untold:
@@ -66,7 +68,8 @@ def mark_all_read(account_id: int | None = None) -> int:
 
 
 def untold(account_id: int, most: int = 100) -> list[Untold]:
-    """What the account's platform has still to be told, the longest known conversations first."""
+    """What the account's platform has still to be told: what was tried least, then the longest
+    known conversations first."""
     with connection.cursor() as cursor:
         cursor.execute(sql.marks.UNTOLD_READ, [account_id, most])
         return [Untold(*row) for row in cursor.fetchall()]
@@ -77,6 +80,14 @@ def told(mark: Untold) -> None:
     Conversation.objects.filter(pk=mark.conversation_id, untold_read_id=mark.message_id).update(
         untold_read_id=None
     )
+
+
+def not_told(mark: Untold) -> bool:
+    """The platform could not be told; whether it will be tried again: `MOST_ATTEMPTS` in all. A
+    newer mark stays as it is."""
+    rows = Conversation.objects.filter(pk=mark.conversation_id, untold_read_id=mark.message_id)
+    rows.update(untold_attempts=F("untold_attempts") + 1)
+    return not rows.filter(untold_attempts__gte=MOST_ATTEMPTS).update(untold_read_id=None)
 
 
 def _mark_account_read(account_id: int) -> int:

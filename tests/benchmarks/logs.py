@@ -48,7 +48,7 @@ async def _until_live(source: LogSource) -> int:
     async for chunk in server_sent(source, Redactor(["a secret of the worker"])):
         if chunk.startswith(b"event: live"):
             break
-        received += chunk.count(b"\nid: ") + chunk.startswith(b"id: ")
+        received += chunk.count(b'\ndata: {"line"')
     return received
 
 

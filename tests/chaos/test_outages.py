@@ -33,6 +33,7 @@ FROZEN_S = 3.0
 AWAY_S = 12.0  # longer than every step of a back-off, and than the wait for a connection
 # A wait of at most 10 s and what follows; up to three times that where others use the machine.
 BACK_S = 15.0
+RENEWED_S = 45.0  # leases are renewed each 30 s; work that waits is seen then
 MOST_CROWDED = 3.0
 USERS = {"u1": "fake", "u2": "fake-keyed"}
 WORKERS = ("worker-1", "threads", "prefork")
@@ -98,6 +99,18 @@ class Scene:
                     held(self.platform, user)[0], stored(database, self.accounts[user])[0]
                 )
             ]
+
+    def reply(self, user: str) -> int:
+        """Queue one in a conversation of the account."""
+        only = {"account": self.accounts[user]}
+        found = self.client.get("/conversations", params=only).raise_for_status().json()
+        place = f"/conversations/{found['results'][0]['id']}/replies"
+        answer = self.client.post(place, json={"text": "hello"}).raise_for_status()
+        return int(answer.json()["id"])
+
+    def is_sent(self, reply: int) -> bool:
+        answer = self.client.get(f"/replies/{reply}").raise_for_status()
+        return bool(answer.json()["state"] == "sent")
 
     def late(self, since: datetime) -> list[str]:
         """What is not back yet: readiness of the web, heartbeats since then, news."""
@@ -232,9 +245,14 @@ def test_a_database_that_is_away_costs_nothing_but_the_time(scene: Scene) -> Non
 
 
 def test_a_broker_that_is_away_costs_nothing_but_the_time(scene: Scene) -> None:
-    """What waits for news goes on meanwhile; what is polled waits."""
-    before, lines = scene.alive(), scene.lines()
+    """What waits for news goes on meanwhile, and sends what somebody replies; what is polled
+    waits."""
+    before, lines, log = scene.alive(), scene.lines(), "master.log"
     with outage(scene, "valkey"):
+        scene.arrive()
+        eventually(lambda: "takes no checks" in str(scene.said(log, lines[log])), BACK_S)
+        reply = scene.reply("u1")
+        eventually(partial(scene.is_sent, reply), RENEWED_S)
         scene.arrive()
         eventually_nothing(partial(scene.missing, "u1"), BACK_S)
     back(scene, scene.missing, lines)

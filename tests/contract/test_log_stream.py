@@ -15,7 +15,9 @@ import pytest
 from django.db import connection
 
 from lifecycle.agent.logfiles import rotated
+from lifecycle.backends.base import LogStart
 from lifecycle.logs import reading
+from lifecycle.logs.redaction import Redactor
 from tests.host import Host, eventually, running_host, spec
 from tests.sse import Events
 
@@ -142,6 +144,24 @@ def test_followers_hold_neither_threads_nor_database_connections(
     eventually(lambda: agent.num_fds() <= open_before + 1, "the agent has let go of them")
 
 
+def test_a_log_that_is_asked_for_and_never_read_is_let_go_of(host: Host) -> None:
+    """The reader went before the first event: nobody is left who could close anything."""
+    host.start("lines=3")
+    eventually(lambda: len(host.lines()) == 3, "output")
+    assert host.agent is not None
+    agent = psutil.Process(host.agent.pid)
+    before = agent.num_fds()
+    start = LogStart(tail=1)
+    events = [
+        reading.server_sent(host.backend.follow_log("worker-1", "stdout", start), Redactor([]))
+        for _ in range(20)
+    ]
+    eventually(lambda: agent.num_fds() >= before + 20, "the agent serves them")
+    with pytest.warns(ResourceWarning):
+        events.clear()
+    eventually(lambda: agent.num_fds() <= before + 5, "the agent has let go of them")
+
+
 def test_errors_before_the_stream_have_the_one_shape(client: httpx.Client, host: Host) -> None:
     for query, status, code in (("after=x", 400, "no_place"), ("stream=x", 400, "invalid_choice")):
         answer = client.get(f"{STREAM}?{query}")
@@ -167,3 +187,39 @@ def test_the_stream_ends_with_the_agent_and_is_resumed(client: httpx.Client, hos
         seen += again.lines(50)
     found = numbers(seen)
     assert found == list(range(found[0], found[0] + len(found)))
+
+
+def test_a_stream_ends_and_goes_on_without_hole_or_repeat(
+    client: httpx.Client, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rights are looked at where one begins: who lost them reads no further."""
+    from django.contrib.auth.models import User
+
+    monkeypatch.setattr(reading, "LASTS_S", 0.2)
+    host.start("flood")
+    eventually(lambda: len(host.lines()) > 10, "output")
+    with stream(client, "tail=5") as first:
+        seen = first.lines(1_000_000)  # it ends
+    for _ in range(2):
+        with stream(client, "tail=5", **{"Last-Event-ID": first.last}) as first:
+            seen += first.lines(1_000_000)
+    found = numbers(seen)
+    assert found == list(range(found[0], found[0] + len(found)))
+    User.objects.update(is_active=False)
+    assert client.get(STREAM, headers={"Last-Event-ID": first.last}).status_code == 401
+
+
+def test_a_stream_that_ends_before_its_first_line_loses_none(
+    client: httpx.Client, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "LASTS_S", 0.0)
+    alive = host.start("lines=3")
+    eventually(lambda: len(host.lines()) == 3, "output")
+    with stream(client, "tail=0") as followed:
+        assert list(followed.events()) == [("live", {})]
+    os.kill(alive.process.pid, signal.SIGKILL)
+    eventually(lambda: not psutil.pid_exists(alive.process.pid), "the worker's end")
+    host.start("lines=2", generation=2)
+    eventually(lambda: len(host.lines()) == 5, "more output")
+    with stream(client, "tail=0", **{"Last-Event-ID": followed.last}) as again:
+        assert again.lines(2) == ["line 0", "line 1"]

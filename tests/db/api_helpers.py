@@ -64,9 +64,6 @@ class PrintedLog:
     def pieces(self) -> Iterator[Piece]:
         yield Piece(self.start, self.text)
 
-    def close(self) -> None:
-        self.asked.clear()
-
 
 class AwayLog:
     def read_log(self, worker_id: str, stream: str, start: LogStart) -> PrintedLog:

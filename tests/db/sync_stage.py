@@ -247,3 +247,10 @@ def waiting(started: Any) -> Callable[[str, float], AsyncGenerator[Batch, None]]
             yield batch
 
     return read
+
+
+def most_rows(node: dict[str, Any]) -> int:
+    """The most rows that any node of a plan went through."""
+    loops = node["Actual Loops"]
+    seen = (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * loops
+    return max([int(seen), *map(most_rows, node.get("Plans", []))])

@@ -159,6 +159,47 @@ def test_a_force_stop_is_asked_for_twice(
     assert (runtime.desired_state, runtime.stop_graceful) == ("stopped", False)
 
 
+@pytest.mark.parametrize("action", ["force_stop_selected", "stop_selected"])
+def test_a_worker_that_has_left_the_filter_since_it_was_chosen_is_acted_on(
+    client: Client, operator: User, make_config: MakeConfig, action: str
+) -> None:
+    """A flapping one is started by its policy while somebody reads the question."""
+    config = make_config(worker_id="w", auto_start=True)
+    WorkerRuntime.objects.update(state="crashed")
+    client.force_login(operator)
+    chosen = {"action": action, "_selected_action": [config.pk]}
+    crashed = f"{FLEET}?state__exact=crashed"
+    assert "w" in [str(row.config) for row in client.get(crashed).context["cl"].result_list]
+    WorkerRuntime.objects.update(state="starting")
+    answer = client.post(crashed, {**chosen, "confirmed": "1"}, follow=True)
+    assert "1 worker: asked to stop" in answer.content.decode()
+    assert answer.redirect_chain == [(crashed, 302)]
+    assert WorkerRuntime.objects.get(config=config).desired_state == "stopped"
+
+
+def test_all_workers_of_a_filter_are_those_that_it_shows(
+    client: Client, operator: User, make_config: MakeConfig
+) -> None:
+    ill, well = make_config(auto_start=True), make_config(auto_start=True)
+    WorkerRuntime.objects.filter(config=ill).update(state="crashed")
+    client.force_login(operator)
+    chosen = {"action": "stop_selected", "_selected_action": [ill.pk], "select_across": "1"}
+    client.post(f"{FLEET}?state__exact=crashed", chosen)
+    wanted = WorkerRuntime.objects.values_list("config_id", "desired_state")
+    assert dict(wanted) == {ill.pk: "stopped", well.pk: "running"}
+
+
+def test_a_large_fleet_is_stopped_by_one_question(
+    client: Client, operator: User, make_config: MakeConfig
+) -> None:
+    config = make_config(auto_start=True)
+    client.force_login(operator)
+    ids = [config.pk + more for more in range(1_200)]
+    chosen = {"action": "force_stop_selected", "_selected_action": ids, "confirmed": "1"}
+    assert client.post(FLEET, chosen).status_code == 302
+    assert WorkerRuntime.objects.get(config=config).desired_state == "stopped"
+
+
 def test_the_list_answers_a_poll_with_rows_alone_and_keeps_its_filters(
     client: Client, viewer: User, make_config: MakeConfig
 ) -> None:

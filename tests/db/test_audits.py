@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -13,10 +14,18 @@ from django.utils import timezone
 
 from sync import platforms, services, store
 from sync.errands import audits as errand
-from sync.errors import PlatformUnavailable, Rejected, RequestRejected
+from sync.errors import (
+    PlatformError,
+    PlatformUnavailable,
+    RateLimited,
+    Rejected,
+    RequestRejected,
+)
 from sync.merge import merge
 from sync.models import Account, Audit, DeadLetter, Gap, Message, RecordVersion
+from sync.services.audits import MOST_FAILURES
 from sync.types import Batch, Lease, MessageRecord, Refused, Work
+from tests.db.engine_stage import check
 from tests.db.errand_stage import OutboxConnection, OutboxPlatform, due, perform
 from tests.db.sync_stage import NOON, check_counters, conversation, make_account, message
 
@@ -274,7 +283,7 @@ def test_killed_anywhere_it_goes_on_and_claims_nothing_that_was_not_compared(
 def test_a_long_listing_is_waited_for_while_answers_come(
     account: Account, platform: OutboxPlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What takes many answers has as much time for each; one that does not come ends the check."""
+    """What takes many answers has as much time for each; one that does not come ends the part."""
     whole, pause_s = OutboxConnection.list_ids, 0.02
 
     async def slowly(self: OutboxConnection, *args: Any) -> Any:
@@ -290,8 +299,9 @@ def test_a_long_listing_is_waited_for_while_answers_come(
     assert figures(audited(account, platform)) == (7, 1, 0, 0, 1)
     pause_s = 2.0
     services.ask_audit(account.pk, "ann", timezone.now())
-    with pytest.raises(PlatformUnavailable):
-        perform(errand.audit, account, platform)
+    perform(errand.audit, account, platform)
+    asked = Audit.objects.order_by("-pk")[0]
+    assert (asked.outcome, asked.error) == ("running", "the platform did not answer in time")
 
 
 def test_a_first_audit_waits_for_the_first_full_read_and_its_turn(
@@ -310,21 +320,98 @@ def test_a_first_audit_waits_for_the_first_full_read_and_its_turn(
     assert Work.AUDITS not in run.work
 
 
-def test_cut_off_by_an_outage_it_goes_on_with_the_next_check(
-    account: Account, platform: OutboxPlatform, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def away(*_args: object) -> Any:
-        raise PlatformUnavailable("away")
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception | None], None]:
+    """Makes fetching by id fail so, or work again."""
+    whole, errors = OutboxConnection.fetch, list[Exception]()
 
+    async def fetch(connection: OutboxConnection, *args: Any) -> Any:
+        for error in errors:
+            raise error
+        async for batch in whole(connection, *args):
+            yield batch
+
+    def answer(error: Exception | None) -> None:
+        errors[:] = [error] if error else []
+
+    monkeypatch.setattr(OutboxConnection, "fetch", fetch)
+    return answer
+
+
+AWAY = [PlatformUnavailable("away"), PlatformError("SEARCH failed"), KeyError("a mistake")]
+
+
+@pytest.mark.parametrize("error", AWAY)
+def test_what_is_not_answered_puts_the_audit_off_and_not_the_account(
+    account: Account, platform: OutboxPlatform, answers: Any, error: Exception
+) -> None:
+    platform.held["m7"] = message(7)
+    Account.objects.update(session={"token": "t"})
+    account.refresh_from_db()
+    services.ask_audit(account.pk, "", timezone.now())
+    answers(error)
+    before = timezone.now()
+    check(account)
+    assert (account.error_count, account.last_error) == (0, "")
+    assert account.last_sync_at is not None
+    assert account.last_sync_at >= before
+    audit = Audit.objects.get()
+    assert (audit.outcome, audit.failures) == ("running", 1)
+    assert audit.error in (str(error), "unexpected KeyError; see the worker's log")
+    assert 149 < due_in_s(account) < 301
+    check(account)
+    assert Audit.objects.get().failures == 1, "not before its time"
+    answers(None)
+    asked = services.ask_audit(account.pk, "ann", timezone.now(), full=True)
+    assert (asked.pk, asked.since.year, due(account)) == (audit.pk, 1970, True)
+    check(account)
+    audit = Audit.objects.get()
+    assert (audit.outcome, audit.error, figures(audit)) == ("complete", "", (7, 1, 0, 0, 1))
+
+
+def test_an_audit_that_is_never_answered_fails(
+    account: Account, platform: OutboxPlatform, answers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(errand, "random", lambda: 1.0)
+    platform.held["m7"] = message(7)
+    platform.windows = [(NOON + timedelta(seconds=low), NOON + timedelta(days=1)) for low in (9, 0)]
+    services.ask_audit(account.pk, "", timezone.now())
+    answers(PlatformUnavailable("500"))
+    waits = []
+    while Audit.objects.get().outcome == "running":
+        perform(errand.audit, account, platform)
+        account.refresh_from_db()
+        waits.append(round(due_in_s(account) / 60))
+    assert waits[:-1] == [5, 10, 20, 40, *[60] * (MOST_FAILURES - 5)]
+    assert waits[-1] > 60, "the next one is as after any other"
+    audit = Audit.objects.get()
+    assert (audit.outcome, audit.error) == ("failed", "500")
+
+
+def test_an_audit_that_comes_on_does_not_fail(
+    account: Account, platform: OutboxPlatform, answers: Any
+) -> None:
+    platform.held["m1"] = message(1, text="edited")
+    edges = [NOON + timedelta(seconds=s) for s in (8, 6, 4, 2, 0)]
+    platform.windows = [(low, high) for high, low in pairwise(edges)]
+    Message.objects.filter(external_id__in=["m1", "m3"]).delete()
+    services.ask_audit(account.pk, "", timezone.now())
+    Audit.objects.update(failures=MOST_FAILURES - 1)
+    answers(PlatformUnavailable("500"))
+    perform(errand.audit, account, platform)
+    assert (Audit.objects.get().outcome, Audit.objects.get().failures) == ("running", 1)
+
+
+def test_a_rate_limit_is_the_accounts_and_puts_the_audit_off(
+    account: Account, platform: OutboxPlatform, answers: Any
+) -> None:
     platform.held["m7"] = message(7)
     services.ask_audit(account.pk, "", timezone.now())
-    with monkeypatch.context() as broken:
-        broken.setattr("tests.db.errand_stage.OutboxConnection.fetch", away)
-        with pytest.raises(PlatformUnavailable):
-            perform(errand.audit, account, platform)
-    assert Audit.objects.get().outcome == "running"
-    perform(errand.audit, account, platform)
-    assert figures(Audit.objects.get()) == (7, 1, 0, 0, 1)
+    answers(RateLimited("slow down", 60))
+    with pytest.raises(RateLimited):
+        perform(errand.audit, account, platform)
+    account.refresh_from_db()
+    assert (Audit.objects.get().failures, due_in_s(account) > 100) == (1, True)
 
 
 def test_what_the_platform_refuses_is_the_audits_failure(

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
+from django.db import OperationalError, connection
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -247,6 +248,46 @@ def test_many_at_once_with_a_result_for_each(
     assert (answer["succeeded"], answer["failed"]) == (1, 3)
     codes = [one["error"] and one["error"]["code"] for one in answer["results"]]
     assert codes == [None, "still_refused", "rejected", "not_found"]
+
+
+def test_what_the_database_refuses_holds_up_no_other(
+    api_client: APIClient, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    letters = [make_letter(account, number) for number in range(1, 6)]
+    ids = [one.pk for one in letters]
+    whole, numbers = store.ingest, iter(range(1, 99))
+
+    def reread(_platform: object, _ref: object, _kind: str, raw: str) -> list[Record | Refused]:
+        if "$dead-3" in raw:
+            raise ZeroDivisionError
+        return [message(next(numbers))]
+
+    def ingest(lease: Any, sequence: int, merged: Any, worker_id: str, within: Any) -> Any:
+        def and_then(receipt: Any) -> None:
+            within(receipt)  # the letter is resolved in the same transaction, and is not after all
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1/0")
+
+        fails = merged.messages[0].external_id == "m2"
+        receipt = whole(lease, sequence, merged, worker_id, and_then if fails else within)
+        if merged.messages[0].external_id == "m4":
+            raise OperationalError("canceling statement due to lock timeout")
+        return receipt
+
+    monkeypatch.setattr(OutboxPlatform, "reread", reread)
+    monkeypatch.setattr(store, "ingest", ingest)
+    results = services.resolve_dead_letters("replay", [*ids[:3], ids[4], ids[3]], "ann")
+    assert [one.code for one in results] == ["", "still_refused", "still_refused", "", "error"]
+    kept = DeadLetter.objects.order_by("pk").values_list("state", "replays", "error")
+    assert list(kept)[:3] == [
+        ("replayed", 1, letters[0].error),
+        ("open", 1, "it can't be stored: DataError"),
+        ("open", 1, "unexpected ZeroDivisionError; see the web's log"),
+    ]
+    assert [state for state, _, _ in kept][3:] == ["open", "replayed"]
+    assert sorted(Message.objects.values_list("external_id", flat=True)) == ["m1", "m3"]
+    answer = api_client.post(f"{V1}/dead-letters/{ids[2]}/replay")
+    assert list(errors_of(answer, 409).values()) == ["still_refused"]
 
 
 @pytest.mark.parametrize(

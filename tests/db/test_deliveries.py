@@ -13,7 +13,7 @@ from django.db import DataError, connection
 from django.utils import timezone
 
 from sync import platforms, services, store
-from sync.errors import LoginFailed, Malformed
+from sync.errors import LoginFailed, Malformed, PlatformUnavailable, RateLimited
 from sync.models import (
     Account,
     DeadLetter,
@@ -29,7 +29,15 @@ from sync.services.deliveries import Settled, Tally, count, keep_malformed, take
 from sync.tasks import prune_deliveries
 from sync.types import AccountRef, Batch, Lease, LoginState, MessageRecord, Record, Refused
 from tests.db.engine_stage import check
-from tests.db.sync_stage import TinyPlatform, check_counters, make_account, message, rows
+from tests.db.sync_stage import (
+    TinyPlatform,
+    check_counters,
+    lease,
+    make_account,
+    message,
+    rows,
+    script,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -135,6 +143,72 @@ def test_what_was_pushed_is_read_where_nothing_may_be_asked(
     assert account.claimed_generation is None
     assert account.next_due_at <= timezone.now(), "due as soon as it may ask"
     assert PlatformServer.objects.filter(state="closed").count() == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "least_s", "most_s"),
+    [(RateLimited("slow down", 600), 600, 670), (PlatformUnavailable("away"), 1, 3)],
+)
+def test_what_is_pushed_brings_no_request_forward_that_waits_after_an_error(
+    account: Account, tiny: TinyPlatform, error: Exception, least_s: int, most_s: int
+) -> None:
+    tiny.on_read = script(error)
+    before = timezone.now()
+    check(account)
+    for number in (1, 2, 3):
+        push(account, [number])
+        account.refresh_from_db()
+        assert account.next_due_at <= timezone.now()
+        check(account)
+    assert (states(account), len(tiny.reads)) == (["done"] * 3, 1)
+    wait_s = (account.next_due_at - before).total_seconds()
+    assert least_s <= wait_s <= most_s
+    assert (account.error_count, account.last_error) == (1, str(error))
+    services.check_now(account.pk)
+    push(account, [4])
+    assert check(account).error_count == 0
+    assert len(tiny.reads) == 2, "a person may"
+
+
+def test_nothing_is_asked_before_the_time_that_the_platform_asked_for(
+    account: Account, tiny: TinyPlatform
+) -> None:
+    """A reply, say, that somebody queues."""
+    tiny.on_read = script(RateLimited("slow down", 600))
+    check(account)
+    Account.objects.update(next_due_at=timezone.now())
+    check(account)
+    assert len(tiny.reads) == 1
+    assert account.next_due_at > timezone.now() + timedelta(seconds=590)
+    Account.objects.update(not_before=timezone.now())
+    check(account)
+    assert (len(tiny.reads), account.error_count) == (2, 0)
+
+
+def test_however_much_is_pushed_the_platform_is_asked_once_in_an_interval(
+    account: Account, tiny: TinyPlatform
+) -> None:
+    for number in range(1, 11):
+        push(account, [number])
+        check(account)
+    assert (states(account), len(tiny.reads)) == (["done"] * 10, 1)
+    assert timezone.now() < account.next_due_at <= timezone.now() + timedelta(seconds=33)
+    Account.objects.update(asks_at=timezone.now())
+    push(account, [11])
+    check(account)
+    assert len(tiny.reads) == 2
+
+
+def test_a_wait_that_is_ended_by_what_is_pushed_begins_again_after_an_interval(
+    account: Account,
+) -> None:
+    now = timezone.now()
+    services.caught_up(lease(account), now, now + timedelta(seconds=30))
+    push(account, [1])
+    run = services.begin_run(lease(account), now)
+    assert (run.must_not_ask, run.asks_at) == (True, now + timedelta(seconds=30))
+    account.conversations.create(external_id="c1", untold_read_id=1)
+    assert not services.begin_run(lease(account), now).must_not_ask, "there is more to do"
 
 
 def test_more_than_a_batch_takes_is_cut(account: Account, settings: Any) -> None:

@@ -424,6 +424,7 @@ def test_errands_run_in_their_order_and_only_when_there_is_work(
     one = account()
     conversation = one.conversations.create(external_id="c1", title="")
     one.replies.create(conversation=conversation, text="hello")
+    one.conversations.update(untold_read_id=1)
     one.deliveries.create(delivery_id="1", body=b"{}")
     one.login_sessions.create(expires_at=timezone.now() + timedelta(minutes=5))
     take(one)
@@ -433,13 +434,15 @@ def test_errands_run_in_their_order_and_only_when_there_is_work(
         "logins",
         "replies",
         "read",
+        "marks",
         "audits",
     ]
-    assert ran.count("1 new") == 4
+    assert ran.count("1 new") == 5
     ran.clear()
     Account.objects.update(audit_due_at=timezone.now() + timedelta(days=1), epoch=1)
     for rows in (one.replies, one.deliveries, one.login_sessions):
         rows.all().delete()
+    one.conversations.update(untold_read_id=None)
     one.refresh_from_db()
     take(one)
     eventually(lambda: platform.closed == 2)

@@ -434,6 +434,7 @@ def test_a_rate_limit_opens_the_server_for_as_long_as_it_asks(
 ) -> None:
     for _ in range(breaker.OPENS_AFTER):
         tiny.on_read = script(RateLimited("slow down", 900))
+        Account.objects.update(not_before=None)
         check(account)
     server = PlatformServer.objects.get()
     assert server.state == "open"

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,7 +19,7 @@ from django.utils import timezone
 
 from crm.asgi import Handler
 from sync.hooks import receiver
-from sync.hooks.throttle import Throttle
+from sync.hooks.throttle import Places, Throttle
 from sync.models import Account, DeadLetter, HookDelivery, HookEndpoint
 from sync.services import deliveries
 from tests.pushed.requests import (
@@ -276,6 +277,14 @@ def test_a_wrong_account_gives_nothing_away(web: httpx.Client, shop: Account) ->
     assert headers == {name for name in response.headers if name != "date"}
 
 
+def test_strangers_leave_nothing_in_memory(web: httpx.Client, handler: Handler) -> None:
+    """Whatever names they invent: each once was an entry for good."""
+    before = repr(vars(handler.receiver.counter))
+    for number in range(20):
+        assert web.get(f"/api/v1/hooks/invented-{number}/1").status_code == 401
+    assert repr(vars(handler.receiver.counter)) == before
+
+
 def test_other_addresses_below_it_need_a_login(web: httpx.Client) -> None:
     for where in ("/api/v1/hooks", "/api/v1/hooks/douyin", "/api/v1/hooks/douyin/1/2"):
         assert web.post(where, content=b"{}").status_code == 401
@@ -332,6 +341,33 @@ def test_a_body_that_does_not_come_ends(
             f"POST {path(shop)} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf".encode()
         )
         assert link.recv(100).startswith(b"HTTP/1.1 408")
+
+
+def test_large_bodies_are_held_a_few_at_a_time(
+    web: httpx.Client, handler: Handler, number: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many connections come with one, whoever sends them; what is small passes by."""
+    places = Places(2)
+    monkeypatch.setattr(handler.receiver, "_large", places)
+    large = whatsapp(notification(text_message(1, "x" * receiver.SMALL_BODY)))
+    small = whatsapp(notification(text_message(2)))
+    parts = urlsplit(str(web.base_url))
+    with ExitStack() as links:
+        for _ in range(2):
+            link = socket.create_connection((parts.hostname, parts.port), timeout=10)
+            links.enter_context(link)
+            head = f"POST {path(number)} HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"
+            link.sendall(head.encode() + b"x" * (receiver.SMALL_BODY + 1))
+        eventually(lambda: places.taken == 2)
+        refused = push(web, number, large)
+        assert code_of(refused, 503) == "unavailable"
+        assert refused.headers["retry-after"] == "5"
+        assert push(web, number, small).status_code == 200
+        link.close()
+        eventually(lambda: places.taken == 1)
+        assert push(web, number, large).status_code == 200
+    eventually(lambda: places.taken == 0)
+    counted(number, accepted=2, unavailable=1)
 
 
 def test_a_disabled_account_takes_nothing_and_knows_it(web: httpx.Client, shop: Account) -> None:

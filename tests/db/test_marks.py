@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+import asyncio
+import sys
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import ClassVar
@@ -10,11 +12,19 @@ from typing import ClassVar
 import pytest
 
 from sync import platforms, store
-from sync.errors import PlatformError, PlatformUnavailable, RequestRejected
-from sync.models import Account, Conversation, Message
+from sync.errors import PlatformError, PlatformUnavailable, RateLimited, RequestRejected
+from sync.models import Account, Conversation
+from sync.store.marks import MOST_ATTEMPTS
 from sync.types import AccountRef, Batch, Direction
 from tests.db.engine_stage import check
-from tests.db.sync_stage import TinyConnection, TinyPlatform, lease, make_account, message
+from tests.db.sync_stage import (
+    TinyConnection,
+    TinyPlatform,
+    lease,
+    make_account,
+    message,
+    script,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -106,40 +116,87 @@ def test_a_mark_names_a_message_that_is_still_there(
     assert tiny.asked == [("c1", "m2")]
 
 
-def test_a_mark_waits_for_a_platform_that_is_away(account: Account, tiny: MarkingPlatform) -> None:
-    store.mark_all_read()
-    tiny.refuses = [PlatformUnavailable("down for maintenance")]
-    assert "down for maintenance" in check(account).last_error
-    assert len(store.untold(account.pk)) == 2
-    assert check(account).last_error == "" or check(account).error_count == 0
-    assert tiny.asked == [("c1", "m3"), ("c1", "m3"), ("c2", "m5")]
-    assert store.untold(account.pk) == []
+def holds(tiny: MarkingPlatform, account: Account, number: int) -> bool:
+    """Whether a check reads a message that the platform has got, and is none the worse for it."""
+    tiny.on_read = script(Batch(f"c{number}", (message(number, "c3"),)))
+    checked = check(account)
+    assert (checked.error_count, checked.last_error) == (0, "")
+    return Conversation.objects.filter(messages__external_id=f"m{number}").exists()
 
 
-def test_a_mark_that_is_refused_is_not_told_again(
+def test_a_mark_that_the_platform_does_not_answer_waits_and_the_account_is_read(
     account: Account, tiny: MarkingPlatform, caplog: pytest.LogCaptureFixture
 ) -> None:
     store.mark_all_read()
-    tiny.refuses = [RequestRejected("no such room", 404)]
-    assert check(account).error_count == 0
+    tiny.refuses = [PlatformUnavailable("down for maintenance")] * 2
+    assert holds(tiny, account, 7)
+    assert "down for maintenance" in caplog.text
+    assert len(store.untold(account.pk)) == 2
+    assert holds(tiny, account, 8)
+    assert tiny.asked == [("c1", "m3"), ("c2", "m5")], "the one that failed holds back no other"
+    assert holds(tiny, account, 9)
+    assert tiny.asked[2:] == [("c1", "m3"), ("c2", "m5")]
+    assert store.untold(account.pk) == []
+
+
+def test_a_mark_that_is_never_answered_is_given_up(account: Account, tiny: MarkingPlatform) -> None:
+    store.mark_read(talk("c2").pk)
+    tiny.refuses = [PlatformUnavailable("always")] * 99
+    for number in range(MOST_ATTEMPTS):
+        assert len(store.untold(account.pk)) == 1
+        assert holds(tiny, account, 10 + number)
+    assert store.untold(account.pk) == []
+    assert tiny.asked == [("c2", "m5")] * MOST_ATTEMPTS
+    tiny.on_read = script(Batch("c40", (message(40, "c2"),)))
+    check(account)
+    assert store.mark_read(talk("c2").pk)
+    assert talk("c2").untold_attempts == 0, "a newer one has all of its attempts"
+
+
+def test_a_mark_that_hangs_ends(
+    account: Account, tiny: MarkingPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(_connection: MarkingConnection, *_mark: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(MarkingConnection, "mark_read", hang)
+    monkeypatch.setattr(sys.modules["sync.errands.marks"], "ANSWER_S", 0.01)
+    store.mark_all_read()
+    assert holds(tiny, account, 7)
+    assert len(store.untold(account.pk)) == 2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RequestRejected("no such room", 404),
+        PlatformError("the mail server refuses UID STORE"),
+        KeyError("an adapter's mistake"),
+    ],
+)
+def test_a_mark_that_is_refused_is_not_told_again(
+    account: Account,
+    tiny: MarkingPlatform,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+) -> None:
+    store.mark_all_read()
+    tiny.refuses = [error]
+    assert holds(tiny, account, 7)
     assert tiny.asked == [("c1", "m3"), ("c2", "m5")]
-    assert "no such room" in caplog.text
+    assert str(error) in caplog.text
     assert store.untold(account.pk) == []
 
 
-async def one_more(cursor: str, _wait_s: float) -> AsyncGenerator[Batch, None]:
-    if cursor == "c":
-        yield Batch("d", (message(6, "c2"),))
-
-
-def test_a_mark_never_stands_in_front_of_reading(account: Account, tiny: MarkingPlatform) -> None:
-    """A refusal of no kind that we know, as of a mailbox that others share and nobody may flag."""
-    store.mark_read(talk("c1").pk)
-    tiny.refuses = [PlatformError("NO permission denied")]
-    tiny.on_read = one_more
-    assert check(account).last_error == ""
-    assert Message.objects.filter(external_id="m6").exists()
-    assert store.untold(account.pk) == []
+def test_a_mark_waits_for_a_platform_that_asks_for_time(
+    account: Account, tiny: MarkingPlatform
+) -> None:
+    store.mark_all_read()
+    tiny.refuses = [RateLimited("slow down", 600)]
+    tiny.on_read = script(Batch("c7", (message(7, "c3"),)))
+    assert "slow down" in check(account).last_error
+    assert talk("c3"), "it was read before"
+    assert len(store.untold(account.pk)) == 2
 
 
 def test_a_newer_mark_stays_when_an_older_one_was_told(account: Account) -> None:

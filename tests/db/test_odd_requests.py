@@ -64,6 +64,7 @@ def test_odd_ids_in_addresses_are_not_found(
     chat = f"/admin/sync/conversation/{talk.pk}"
     for address in (
         f"/admin/lifecycle/workerruntime/{odd}/change/",
+        f"/admin/lifecycle/rollout/{odd}/change/",
         f"/admin/sync/conversation/{odd}/change/",
         f"{chat}/older/?before={odd}",
         f"/admin/lifecycle/workerconfig/{odd}/history/",
@@ -72,6 +73,14 @@ def test_odd_ids_in_addresses_are_not_found(
     ):
         assert client.get(address).status_code == 404, address
     assert client.get(f"{chat}/change/?since={odd}").status_code == 200
+
+
+@pytest.mark.parametrize("odd", ["", "²", "١", "-1", "1e3", str(2**63), "9" * 5000])
+def test_an_odd_place_in_the_feed_is_refused(client: Client, viewer: User, odd: str) -> None:
+    client.force_login(viewer)
+    events = reverse("admin:sync_conversation_events")
+    assert client.get(events, {"since": odd}).status_code == 400
+    assert client.get(events, {"since": "0"}).status_code == 200
 
 
 @pytest.mark.parametrize("odd", [*ODD, "everything"])

@@ -43,6 +43,7 @@ from sync.models import (
 )
 from sync.queries import thread_replies
 from sync.services import attempts as outbox
+from sync.services.replies import UNDER_WAY
 from sync.types import Batch, Direction, Lease
 from tests.db.engine_stage import check as engine_check
 from tests.db.errand_stage import OutboxPlatform, check_of, drive, due, perform
@@ -188,6 +189,25 @@ def test_what_is_being_sent_or_was_sent_cannot_be_taken_back(
         services.cancel_reply(reply.pk)
     with pytest.raises(Rejected, match="failed"):
         services.retry_reply(reply.pk)
+
+
+def test_what_a_killed_worker_began_is_taken_back_though_nobody_checks_the_account(
+    account: Account, talk: Conversation, platform: OutboxPlatform
+) -> None:
+    reply = services.queue_reply(talk, "hello", "ann").reply
+    begun = timezone.now() - UNDER_WAY
+    Reply.objects.update(next_attempt_at=begun)
+    outbox.begin_attempt(Lease(account.pk, account.epoch), begun)
+    Account.objects.update(enabled=False)
+    reply.refresh_from_db()
+    assert services.is_being_sent(reply, timezone.now() - timedelta(seconds=5))
+    assert not services.is_being_sent(reply, timezone.now())
+    taken = services.cancel_reply(reply.pk)
+    assert (taken.state, taken.is_asked_for) == ("cancelled", True)
+    Account.objects.update(enabled=True)
+    send(account, platform)
+    reply.refresh_from_db()
+    assert (platform.texts, reply.state, reply.is_asked_for) == ([], "cancelled", False)
 
 
 def test_a_refused_reply_fails_with_the_platforms_answer_and_a_person_tries_again(

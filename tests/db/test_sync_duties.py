@@ -19,8 +19,8 @@ from lifecycle.models import WorkerConfig, WorkerRuntime, own_queue
 from sync import breaker, duties, platforms, sending, services, sql
 from sync.models import Account, HookDelivery, PlatformServer
 from sync.schedule import DueAt
-from sync.types import AccountRef, Lease
-from tests.db.sync_stage import AccountsDuty, TinyPlatform, lease, make_account
+from sync.types import AccountRef, Lease, Work
+from tests.db.sync_stage import AccountsDuty, TinyPlatform, lease, make_account, most_rows
 
 pytestmark = pytest.mark.django_db
 
@@ -265,7 +265,12 @@ def test_without_a_running_worker_nothing_is_sent(
 
 
 @pytest.mark.parametrize(
-    "error", [kombu.exceptions.OperationalError, amqp.exceptions.ConnectionError]
+    "error",
+    [
+        kombu.exceptions.OperationalError,
+        amqp.exceptions.ConnectionError,
+        amqp.exceptions.PreconditionFailed,
+    ],
 )
 def test_a_broker_that_is_away_loses_nothing(
     make_worker: Any,
@@ -274,7 +279,8 @@ def test_a_broker_that_is_away_loses_nothing(
     monkeypatch: pytest.MonkeyPatch,
     error: type[Exception],
 ) -> None:
-    """Said by kombu, or by the broker's own client: that of memory:// says it as AMQP's does."""
+    """Said by kombu, or by the broker's own client: that of memory:// says it as AMQP's does. The
+    last one answers, and takes nothing."""
     make_worker()
     for _ in range(3):
         make_account()
@@ -297,7 +303,41 @@ def test_a_broker_that_is_away_loses_nothing(
     duty.run(again)
     everybody = set(Account.objects.values_list("pk", flat=True))
     assert {args[0] for args, _ in sent} == everybody - set(reached)
-    assert len(sent) == 2
+    present = set(Account.objects.values_list("pk", "epoch"))
+    assert len([args for args, _ in sent if args in present]) == 2, "and one to try whether it is"
+
+
+def test_a_broker_that_stays_away_ends_no_wait(
+    make_worker: Any, sent: Sent, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody replies on an account that is waited on: its check hears of it and sends it. A claim
+    would end that check, and nobody would begin another."""
+
+    def away(_sender: object) -> None:
+        raise kombu.exceptions.OperationalError("connection refused")
+
+    make_worker()
+    waiting = make_account(next_due_at=now + timedelta(hours=1))
+    duty = AccountsDuty()
+    duty.run(now)
+    Account.objects.update(claimed_generation=1)
+    make_account()
+    with monkeypatch.context() as outage:
+        outage.setattr(sending.Sender, "_opened", away)
+        later = duty.run(now)
+        waiting.refresh_from_db()
+        epoch = waiting.epoch
+        talk = waiting.conversations.create(external_id="c1")
+        waiting.replies.create(conversation=talk, text="hello")
+        Account.objects.filter(pk=waiting.pk).update(next_due_at=now)
+        for _ in range(3):
+            later = duty.run(later)
+        held = services.Held(lease(waiting), None)
+        assert services.renew([held], later)[waiting.pk].work >= {Work.REPLIES}
+        waiting.refresh_from_db()
+        assert (waiting.epoch, sent) == (epoch, [])
+    duty.run(later)
+    assert [args for args, _ in sent if args[0] == waiting.pk] == [(waiting.pk, epoch + 1)]
 
 
 def test_a_connection_that_has_become_old_is_made_anew(
@@ -357,6 +397,15 @@ def test_a_released_claim_that_was_taken_anew_is_left_alone(now: datetime) -> No
     services.give_back([Lease(account.pk, 3)], now + timedelta(seconds=9))
     account.refresh_from_db()
     assert (account.claimed_generation, account.next_due_at) == (1, now)
+
+
+def test_what_was_made_due_meanwhile_stays_due() -> None:
+    """A delivery between the last look at what waits and the end of the check."""
+    due_at = timezone.now() - timedelta(seconds=1)
+    account = make_account(epoch=4, claimed_generation=1, next_due_at=due_at)
+    services.give_back([lease(account)], due_at + timedelta(hours=1))
+    account.refresh_from_db()
+    assert (account.claimed_generation, account.next_due_at) == (None, due_at)
 
 
 # --- servers that do not answer ---------------------------------------------------------------
@@ -439,9 +488,47 @@ def test_an_open_server_without_a_due_account_waits_without_spinning(
     server = break_server(now)
     assert server.retry_at is not None
     later = server.retry_at + timedelta(seconds=1)
-    assert AccountsDuty().run(later) >= later + timedelta(seconds=duties.TICK_S)
+    duty = AccountsDuty()
+    assert duty.run(later) == later + timedelta(seconds=duties.POLL_S)
     server.refresh_from_db()
     assert (server.state, sent) == ("open", [])
+    soon = later + timedelta(seconds=2)
+    Account.objects.update(next_due_at=soon)
+    assert duty.run(later) == soon
+    duty.run(soon)
+    server.refresh_from_db()
+    assert (server.state, len(sent)) == ("half_open", 1)
+
+
+@pytest.mark.parametrize("left", ["moved", "disabled", "deleted", "login failed", ""])
+def test_a_server_that_nobody_would_ask_is_forgotten(
+    make_worker: Any, sent: Sent, now: datetime, left: str
+) -> None:
+    """An endpoint with a typo, corrected: its breaker would stay open for good."""
+    make_worker()
+    account = make_account(endpoint="https://down.test")
+    server = break_server(now)
+    make_account(endpoint="https://up.test")
+    PlatformServer.objects.create(platform="tiny", endpoint="https://up.test", failures=2)
+    assert server.retry_at is not None
+    later = server.retry_at + timedelta(seconds=1)
+    mine = Account.objects.filter(pk=account.pk)
+    match left:
+        case "moved":
+            mine.update(endpoint="https://up.test")
+        case "disabled":
+            mine.update(enabled=False)
+        case "deleted":
+            mine.delete()
+        case "login failed":
+            mine.update(login_state="failed")
+    duties.FreshnessDuty().run(later)
+    endpoints = sorted(PlatformServer.objects.values_list("endpoint", flat=True))
+    down = [] if left else ["https://down.test"]
+    assert endpoints == [*down, "https://up.test"]
+    duty = AccountsDuty()
+    duty.run(later)
+    assert duty.run(later) == later + timedelta(seconds=duties.POLL_S)
 
 
 def test_a_closed_breaker_is_not_written(django_assert_num_queries: Any, now: datetime) -> None:
@@ -542,6 +629,10 @@ def test_only_the_account_that_tries_a_server_asks_it(
     assert server.retry_at is not None
     for one in accounts:
         push(one)
+    told = Account.objects.filter(pk=accounts[0].pk)  # it would come first, and may not ask
+    told.update(not_before=server.retry_at + timedelta(hours=1), next_due_at=now)
+    later = server.retry_at + timedelta(minutes=1)
+    Account.objects.update(asks_at=later, audit_due_at=later)
     AccountsDuty().run(server.retry_at)
     for one in accounts:
         one.refresh_from_db()
@@ -552,6 +643,7 @@ def test_only_the_account_that_tries_a_server_asks_it(
     ]
     server.refresh_from_db()
     assert (len(sent), asking) == (3, [server.tried_by_id])
+    assert asking != [accounts[0].pk]
     again = break_server(now, times=1)
     assert (again.state, again.tried_by_id) == ("open", None)
     tried = Account.objects.get(pk=asking[0])
@@ -589,10 +681,3 @@ def test_a_claim_looks_at_no_account_without_deliveries(
         cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + sql.claims.CLAIM_PUSHED, values)
         (plan,) = cursor.fetchone()
     assert most_rows(plan[0]["Plan"]) < 10, plan
-
-
-def most_rows(node: dict[str, Any]) -> int:
-    """The most rows that any node of a plan went through."""
-    loops = node["Actual Loops"]
-    seen = (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * loops
-    return max([int(seen), *map(most_rows, node.get("Plans", []))])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,12 +12,12 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from lifecycle.models import WorkerConfig
-from sync import platforms, queries, schedule, services, store
+from sync import platforms, queries, schedule, services, sql, store
 from sync.errors import StaleEpoch
 from sync.merge import merge
-from sync.models import Account, Message, SyncRun
+from sync.models import Account, HookDelivery, Message, SyncRun
 from sync.types import Batch, Lease, LoginState, Work
-from tests.db.sync_stage import NOON, TinyPlatform, lease, make_account, message
+from tests.db.sync_stage import NOON, TinyPlatform, lease, make_account, message, most_rows
 
 pytestmark = pytest.mark.django_db
 
@@ -302,6 +302,36 @@ def test_old_receipts_are_pruned_in_batches() -> None:
     before = NOON - timedelta(days=30)
     assert [services.prune_runs(before, most=2) for _ in range(3)] == [2, 1, 0]
     assert SyncRun.objects.get().sequence == 29
+
+
+def receipt(account: Account, number: int, at: datetime) -> SyncRun:
+    return SyncRun(account=account, epoch=0, outcome="committed", sequence=number, finished_at=at)
+
+
+def delivery(account: Account, number: int, at: datetime) -> HookDelivery:
+    return HookDelivery(account=account, delivery_id=number, body=b"", state="done", received_at=at)
+
+
+@pytest.mark.parametrize("too_old", [0, 30])
+@pytest.mark.parametrize(
+    ("statement", "make"),
+    [(sql.books.PRUNE_RUNS, receipt), (sql.deliveries.PRUNE_DELIVERIES, delivery)],
+)
+def test_pruning_reads_no_more_than_it_may_delete(statement: str, make: Any, too_old: int) -> None:
+    """Also when nothing is left to delete: else each hour ends with a look at all there is."""
+    account, now = make_account(), timezone.now()
+    before, young = now - timedelta(days=30), now - timedelta(days=1)
+    old = now - timedelta(days=40)
+    rows = [make(account, n, old if n < too_old else young) for n in range(2_000)]
+    model = type(rows[0])
+    model.objects.bulk_create(rows)
+    with connection.cursor() as cursor:
+        cursor.execute(f"ANALYZE {model._meta.db_table}")
+        values: dict[str, Any] = {"before": before, "most": 100}
+        cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + statement, values)
+        (plan,) = cursor.fetchone()
+    assert most_rows(plan[0]["Plan"]) <= 100, plan
+    assert model.objects.count() == 2_000 - too_old
 
 
 # --- queries ----------------------------------------------------------------------------------

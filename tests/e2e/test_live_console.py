@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
+from django.db import OperationalError
+from django.urls import reverse
 from django.utils import timezone
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from docs.take_screenshots import CHROMIUM, DESK, FLAGS
+from lifecycle.admin.worker_page import WISHES
+from lifecycle.models import WorkerConfig
 from sync import feed, store
 from sync.live import hub
 from sync.models import Account, Conversation, Message
@@ -149,6 +155,22 @@ def test_an_empty_and_a_filtered_inbox_ask_for_their_list(page: Page, account: A
     assert page.evaluate("window.stayed")
 
 
+def test_the_inbox_of_an_account_that_was_found_by_typing(page: Page, account: Account) -> None:
+    write(account, 1, room="c1")
+    write(make_account(name="Elsewhere", enabled=False), 2, room="c2")
+    opened(page, "/admin/sync/conversation/?unread=yes")
+    page.get_by_text("Filters filter_list").click()
+    page.locator("#changelist-filter .select2-selection").click()
+    page.get_by_role("searchbox").last.fill("sho")
+    page.get_by_role("option", name="Shop").click()
+    expect(page).to_have_url(re.compile(rf"unread=yes&account__id__exact={account.pk}$"))
+    assert titles(page) == ["Talk c1"]
+    page.get_by_text("Filters filter_list").click()
+    page.locator("#changelist-filter .select2-selection__clear").click()
+    expect(page).to_have_url(re.compile(r"unread=yes&account__id__exact=$"))
+    assert titles(page) == ["Talk c2", "Talk c1"]
+
+
 def test_a_conversation_grows_and_shows_what_was_edited_and_deleted(
     page: Page, account: Account
 ) -> None:
@@ -249,3 +271,84 @@ def test_who_is_logged_out_is_sent_to_the_login(
     opened(page, "/admin/sync/conversation/")
     Session.objects.all().delete()
     expect(page).to_have_url(re.compile("/admin/login/"))
+
+
+FLEET = "/admin/lifecycle/workerruntime/"
+
+
+@pytest.fixture
+def fleet(page: Page, make_config: Callable[..., WorkerConfig]) -> Page:
+    make_config(worker_id="w-1")
+    page.goto(FLEET)
+    return page
+
+
+def test_a_click_that_the_server_could_not_serve_says_so(
+    fleet: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise OperationalError
+
+    monkeypatch.setitem(WISHES, "start", away)
+    fleet.get_by_role("button", name="Start w-1", exact=True).click()
+    toast = fleet.locator(".m-toast-error")
+    expect(toast).to_contain_text("Something went wrong: Muster could not answer.")
+    expect(fleet.locator("body")).not_to_have_class(re.compile("m-offline"))
+
+
+def test_a_click_from_a_page_of_an_earlier_login_says_so(
+    fleet: Page, context: BrowserContext, web: str
+) -> None:
+    context.add_cookies([{"name": settings.CSRF_COOKIE_NAME, "value": "x" * 32, "url": web}])
+    fleet.get_by_role("button", name="Start w-1", exact=True).click()
+    expect(fleet.locator(".m-toast-error")).to_contain_text("This page was open for too long")
+
+
+def test_a_click_that_nobody_answers_says_so(fleet: Page) -> None:
+    fleet.route("**/wish/start/", lambda route: route.abort())
+    fleet.get_by_role("button", name="Start w-1", exact=True).click()
+    expect(fleet.locator(".m-toast-error")).to_contain_text("The server did not answer.")
+
+
+def test_a_page_whose_polls_fail_does_not_look_up_to_date(fleet: Page) -> None:
+    """One that fails is enough, whatever the others do; and it says so until that one is back."""
+    offline = expect(fleet.locator("body.m-offline"))
+    with fleet.expect_response(re.compile("/rollout/banner/")) as other:
+        fleet.route(re.compile(f"{FLEET}$"), lambda route: route.fulfill(status=500))
+        offline.to_have_count(1)
+    assert other.value.ok
+    with fleet.expect_response(re.compile("/rollout/banner/")):
+        pass
+    offline.to_have_count(1)
+    expect(fleet.locator(".m-toast")).to_have_count(0)
+    fleet.unroute(re.compile(f"{FLEET}$"))
+    offline.to_have_count(0)
+
+
+def test_a_page_that_one_may_no_longer_see_is_left(fleet: Page) -> None:
+    User.objects.update(is_superuser=False)
+    expect(fleet.get_by_role("heading", level=1)).to_have_text("You may not do this")
+
+
+@pytest.fixture
+def log_page(page: Page, make_config: Callable[..., WorkerConfig]) -> Page:
+    """Of a worker whose agent does not run: the stream is refused."""
+    page.goto(reverse("admin:lifecycle_worker_log", args=[make_config(worker_id="w-1").pk]))
+    return page
+
+
+def test_a_log_that_is_refused_says_why(log_page: Page) -> None:
+    away = log_page.locator("[data-status].m-red")
+    expect(away).to_have_text("away")
+    expect(log_page.get_by_role("alert")).to_contain_text("agent")
+    said = "You follow 20 logs already; close some of them."
+    error = {"code": "too_many_followers", "detail": said, "attr": None}
+    body = json.dumps({"type": "client_error", "errors": [error]})
+    log_page.route("**/logs/stream?*", lambda route: route.fulfill(status=429, body=body))
+    expect(log_page.get_by_role("alert")).to_have_text(said)
+    expect(away).to_have_text("away")
+
+
+def test_a_log_that_one_may_no_longer_see_is_left(log_page: Page) -> None:
+    User.objects.update(is_superuser=False)
+    expect(log_page.get_by_role("heading", level=1)).to_have_text("You may not do this")

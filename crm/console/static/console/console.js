@@ -111,6 +111,12 @@
     if (scroller && tails.get(target)?.atEnd) scroller.scrollTop = scroller.scrollHeight;
   });
 
+  // --- the filter by account: select2 tells jQuery's listeners alone ---------------------------------
+
+  document.addEventListener("DOMContentLoaded", () =>
+    window.django?.jQuery?.(".m-account-filter select").on("change", (event) => event.target.form.submit()),
+  );
+
   // --- toasts ----------------------------------------------------------------------------------------
 
   function toast({ level, text }) {
@@ -133,14 +139,43 @@
 
   window.muster = { language, localise }; // for live.js
 
-  // A server that is restarting must not look like a page that is up to date.
-  document.addEventListener("htmx:sendError", () => document.body.classList.add("m-offline"));
-  document.addEventListener("htmx:responseError", (event) => {
-    const { status, statusText } = event.detail.xhr;
-    if (status >= 500) document.body.classList.add("m-offline");
-    else toast({ level: "error", text: `${status} ${statusText}` });
+  // --- what failed: a click says so, a page whose polls fail must not look up to date ----------------
+
+  const behind = new Set(); // the elements whose last poll failed
+
+  function mark(element, failed) {
+    if (failed) behind.add(element);
+    else behind.delete(element);
+    for (const one of behind) if (!one.isConnected) behind.delete(one);
+    document.body.classList.toggle("m-offline", behind.size > 0);
+  }
+
+  const isPoll = ({ verb, triggeringEvent }) =>
+    verb === "get" && !["click", "submit"].includes(triggeringEvent?.type);
+
+  // The pages for trouble have the words, in the reader's language.
+  function wordsOf({ status, response }) {
+    const page = new DOMParser().parseFromString(response, "text/html");
+    const words = [...page.querySelectorAll("h1, h1 + p")].map((one) => one.textContent);
+    return words.join(": ") || `${status}`;
+  }
+
+  document.addEventListener("htmx:sendError", ({ detail }) => {
+    if (isPoll(detail.requestConfig)) return mark(detail.elt, true);
+    const says = document.querySelector("[data-says-unanswered]")?.dataset.saysUnanswered;
+    toast({ level: "error", text: says ?? "⟳" });
   });
-  document.addEventListener("htmx:afterOnLoad", () => document.body.classList.remove("m-offline"));
+
+  document.addEventListener("htmx:responseError", ({ detail: { elt, requestConfig, xhr } }) => {
+    if (!isPoll(requestConfig)) return toast({ level: "error", text: wordsOf(xhr) });
+    mark(elt, true);
+    const isThisPage = new URL(xhr.responseURL).pathname === window.location.pathname;
+    if (isThisPage && [401, 403, 404].includes(xhr.status)) window.location.reload();
+  });
+
+  document.addEventListener("htmx:afterOnLoad", ({ detail }) => {
+    if (detail.successful) mark(detail.elt, false);
+  });
 
   document.addEventListener("DOMContentLoaded", () => {
     localise(document);

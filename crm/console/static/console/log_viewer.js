@@ -31,15 +31,19 @@ function view(root) {
   function connect() {
     disconnect();
     isLive = false;
-    const query = new URLSearchParams({ stream: state.stream, tail: BACKLOG });
-    if (last) query.set("after", last);
-    source = new EventSource(`${root.dataset.followUrl}?${query}`);
+    source = new EventSource(address());
     source.onopen = () => trouble("");
     source.onmessage = (event) => take(event.lastEventId, JSON.parse(event.data));
     source.addEventListener("missed", (event) => take(event.lastEventId, { note: says("missed") }));
     source.addEventListener("live", () => { isLive = true; later(); });
     source.onerror = lost;
     status();
+  }
+
+  function address() {
+    const query = new URLSearchParams({ stream: state.stream, tail: BACKLOG });
+    if (last) query.set("after", last);
+    return `${root.dataset.followUrl}?${query}`;
   }
 
   function disconnect() {
@@ -51,20 +55,26 @@ function view(root) {
   // A connection that broke comes back by itself; one that was refused does not, and has a reason.
   async function lost() {
     isLive = false;
+    const refused = source?.readyState === EventSource.CLOSED;
+    if (refused) disconnect();
     status();
-    if (source?.readyState !== EventSource.CLOSED) return;
-    disconnect();
+    if (!refused) return;
     again = window.setTimeout(connect, AGAIN_MS);
-    trouble(await reason());
+    const why = await reason();
+    if (source?.readyState !== EventSource.OPEN) trouble(why);
   }
 
+  // An EventSource does not tell; whoever asks the same once more is told.
   async function reason() {
+    const stop = new AbortController();
     try {
-      const answer = await fetch(`${root.dataset.logsUrl}?stream=${state.stream}&tail=1`);
-      if (answer.status === 401) window.location.reload(); // the session has ended
+      const answer = await fetch(address(), { signal: stop.signal });
+      if ([401, 403].includes(answer.status)) window.location.reload(); // to the login, or the words
       return answer.ok ? "" : (await answer.json()).errors[0].detail;
     } catch {
       return "";
+    } finally {
+      stop.abort(); // a stream that is given after all has no end
     }
   }
 
@@ -264,7 +274,7 @@ function view(root) {
     const [word, tone] = state.paused
       ? [`${says("paused")}${waiting.length ? ` · ${says("waiting", waiting.length)}` : ""}`, "amber"]
       : isLive ? [says("live"), "green"]
-      : source?.readyState === EventSource.OPEN || source ? [says("connecting"), "grey"]
+      : source ? [says("connecting"), "grey"]
       : [says("away"), "red"];
     if (badge.textContent !== word) badge.textContent = word;
     badge.className = `m-badge m-${tone}`;
