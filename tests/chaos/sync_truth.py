@@ -87,6 +87,7 @@ def differences(truth: Rows, store: Rows) -> list[str]:
 
 def _plain(record: Any) -> dict[str, Any]:
     values = {each.name: getattr(record, each.name) for each in fields(record)}
+    values.pop("is_immutable", None)  # says how it is stored, and is not
     if "attachments" in values:
         values["attachments"] = [asdict(one) for one in record.attachments]
     return values
