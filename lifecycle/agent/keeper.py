@@ -62,12 +62,15 @@ def keep(brood: Brood, spawn: SpawnDir, spec: WorkerSpec, pair: Pair, gate: sock
         say(brood, spawn.instance, Word.BUSY)
         return
     lock, alive = charge
+    pipes = spawn.hold_pipes()  # it may print and end before we look on
     socket.send_fds(gate, [GO], [lock])
     gate.close()
     say(brood, spawn.instance, Word.STARTED, **record_of(pair.keeper, alive))
     # What it prints meanwhile waits in the pipes.
     setproctitle(f"muster: keeper of {spawn.instance.worker_id}")
     witness, pumps = look_on(spawn, spec)
+    for pipe in pipes:
+        os.close(pipe)
     pid = pair.worker.pid
     _pump_until_end(os.pidfd_open(pid), pumps)
     # A zombie keeps its number: its group is nobody else's until it is reaped.

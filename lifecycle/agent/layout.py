@@ -103,6 +103,12 @@ class SpawnDir:
     def fifo(self, stream: str) -> Path:
         return self.path / stream
 
+    def hold_pipes(self) -> list[int]:
+        """Descriptors to be closed by the caller: until then no pipe loses what is written to it,
+        whoever else goes."""
+        flags = os.O_RDWR | os.O_NONBLOCK
+        return [os.open(self.fifo(stream), flags) for stream in STREAMS]
+
     def pump(self, stream: str, spec: WorkerSpec) -> LogPump:
         """What moves the output of this spawn; the caller holds the lock of the logs."""
         log = self.home.log_file(self.instance.worker_id, stream)

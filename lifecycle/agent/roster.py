@@ -115,7 +115,7 @@ class Roster:
             return  # it has ended meanwhile
         kept.worker_fd = process.open_pidfd(alive.process)
         spawn = self.home.spawn_dir(alive.instance)
-        kept.pipes = [os.open(spawn.fifo(stream), os.O_RDWR | os.O_NONBLOCK) for stream in STREAMS]
+        kept.pipes = spawn.hold_pipes()
         if kept.gone is None:  # else its end is told already
             self.notify({"event": "started", **alive_to(alive)})
         self._watch(kept)

@@ -215,6 +215,15 @@ def test_bad_requests_are_refused(host: Host, worker_id: str, stream: str) -> No
     assert host.backend.agent.call("status")
 
 
+def test_what_is_printed_before_an_end_at_once_is_kept(host: Host) -> None:
+    """The end comes before anybody has looked at the pipes [L12]."""
+    for generation in range(1, 21):
+        ended = host.start("lines=1", "signal=9", generation=generation).instance
+        host.gone(ended)
+        host.backend.acknowledge(ended)
+    assert host.lines() == ["line 0"] * 20
+
+
 def test_output_without_a_newline_before_a_crash_does_not_run_into_the_next(host: Host) -> None:
     first = host.start("bytes=" + b"half".hex(), "signal=9").instance
     host.gone(first)
