@@ -82,10 +82,12 @@ class Command(BaseCommand):
         except DatabaseError as error:
             log.warning("the database is away, the lead is given up: %s", error)
             lost.set()
+        # One that was frozen may see it before the thread that listens does.
+        is_lost = lost.is_set() or not master.leads()
         for runner in runners:
             runner.end()
         lead.give_up()
-        if lost.is_set():
+        if is_lost:
             raise CommandError("the lead is lost", returncode=LEAD_LOST)
 
 
