@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 
 from lifecycle import queries
 from lifecycle.errors import Rejected
-from lifecycle.models import WorkerRuntime
+from lifecycle.models import WorkerLog, WorkerRuntime
 from lifecycle.services.rows import in_order, locked, record, reset
 from lifecycle.states import WITH_PROCESS
 from lifecycle.types import STOP_TIMEOUT_MS, State, Wish
@@ -131,11 +131,14 @@ def wait_for_process(worker_id: str, timeout_s: float = 5.0) -> WorkerRuntime:
 def clear_wishes_without_auto_start() -> None:
     """The system shuts down on purpose: workers without `auto_start` stay down next time."""
     wanted = WorkerRuntime.objects.filter(config__auto_start=False, desired_state=Wish.RUNNING)
+    said: list[WorkerLog] = []
     with transaction.atomic():
-        for runtime in in_order(wanted):
-            runtime.desired_state = Wish.STOPPED.value
-            runtime.save(update_fields=["desired_state"])
+        rows = in_order(wanted)
+        for runtime in rows:
+            runtime.gathered = said
             record(runtime, "wish", "stays down after this: it has no auto start", "master")
+        rows.update(desired_state=Wish.STOPPED.value)
+        WorkerLog.objects.bulk_create(said)
 
 
 def _require_enabled(runtime: WorkerRuntime) -> None:

@@ -96,7 +96,7 @@ async def _store(check: Check, hooks: Hooks, group: Sequence[Reading]) -> None:
     can't be stored at all is kept as it came."""
     try:
         await _commit(check, hooks, group)
-    except store.UNSTORABLE as error:
+    except store.REFUSALS as error:
         log.exception("webhook deliveries can't be stored together", extra=_about(check))
         if len(group) == 1:
             why = f"it can't be stored: {type(error).__name__}"

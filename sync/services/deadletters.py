@@ -149,7 +149,7 @@ def _store(account: Account, letter: DeadLetter, by: str) -> str:
 
     try:  # in a transaction of its own: the caller's goes on
         store.ingest(Lease(account.pk, account.epoch), account.sequence, merged, "", resolve)
-    except store.UNSTORABLE as error:
+    except store.REFUSALS as error:
         log.exception("a dead letter can't be stored", extra=_about(letter, by))
         letter.refresh_from_db()
         return f"it can't be stored: {type(error).__name__}"

@@ -7,12 +7,12 @@ A message whose conversation nobody told us of, and a comment whose post is not 
 conversation or post, so that no record waits for another; the real one fills it in when it comes.
 """
 
-from sync.store.ingest import UNSTORABLE, ingest, ingest_batch
+from sync.store.ingest import REFUSALS, ingest, ingest_batch
 from sync.store.known import split_known
 from sync.store.marks import Untold, mark_all_read, mark_read, not_told, told, untold
 
 __all__ = [
-    "UNSTORABLE",
+    "REFUSALS",
     "Untold",
     "ingest",
     "ingest_batch",

@@ -22,7 +22,7 @@ from sync.store.records import WRITERS, Writing, Written
 from sync.types import Batch, Lease, Merged, Receipt, RecordKind
 
 # What of a record shows only here that no row can hold it.
-UNSTORABLE = (DataError, IntegrityError, CountsDisagree)
+REFUSALS = (DataError, IntegrityError, CountsDisagree)
 
 
 def ingest(
