@@ -24,6 +24,7 @@ OVERDUE = "it did not stop within"
 SOFT_SHUTDOWN_SHARE = 0.2
 RECORD_POLL_S = 0.1
 ANSWER_FIRST_S = 0.001
+NEXT_FIRST_S = 0.02  # what is only said waits for so long, when a start may be under way
 EXIT_POLLS = 30
 # An exit that the master has by then on its own disk needs not be on ours.
 DURABLE_AFTER_S = 1.0
@@ -150,7 +151,8 @@ class Roster:
 
     def _tell(self, gone: Gone) -> None:
         self.notify({"event": "gone", **gone_to(gone)})
-        log.info("worker ended: %s: %s", gone.instance, gone.exit)
+        loop = asyncio.get_running_loop()
+        loop.call_later(NEXT_FIRST_S, log.info, "worker ended: %s: %s", gone.instance, gone.exit)
 
     async def concluded(self, worker_id: str) -> None:
         """Wait until the keepers of those that have ended are done: until then they hold locks.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, Protocol
@@ -34,6 +34,7 @@ class Loaded:
     code: str
 
 
+Meanwhile = Callable[[], None]
 BackendEvent = Snapshot | Alive | Gone | Sampled | Loaded
 
 
@@ -67,8 +68,9 @@ class Backend(Protocol):
 
     deployment_type: ClassVar[DeploymentType]
 
-    def start(self, spec: WorkerSpec) -> Alive:
-        """Start an instance, or return the one that runs already.
+    def start(self, spec: WorkerSpec, meanwhile: Meanwhile | None = None) -> Alive:
+        """Start an instance, or return the one that runs already; `meanwhile` is called while it
+        starts, if it gets that far, and perhaps again.
 
         Raises `SpawnRefused` (can never work as configured), `BackendUnavailable` (try again).
         """

@@ -98,10 +98,16 @@ class Steps:
                 is_successor = instance != view.instance
                 self.spawn(config, instance, view.generation if is_successor else None)
 
-    def spawn(self, config: WorkerConfig, instance: Instance, replaces: int | None = None) -> None:
+    def spawn(
+        self,
+        config: WorkerConfig,
+        instance: Instance,
+        replaces: int | None = None,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> None:
         """What was claimed. Raises `LostRace`."""
         try:
-            alive = backend_for(config).start(spec_of(config, instance, replaces))
+            alive = backend_for(config).start(spec_of(config, instance, replaces), meanwhile)
         except SpawnRefused as error:
             services.spawn_refused(instance, str(error))
             return
@@ -175,7 +181,8 @@ class Steps:
         try:
             config = services.exited(gone, random.random, starts_now)
             if config:
-                self.spawn(config, Instance(config.worker_id, config.runtime.generation))
+                claimed = Instance(config.worker_id, config.runtime.generation)
+                self.spawn(config, claimed, meanwhile=services.make_durable)
         except (LostRace, UnknownWorker) as error:
             log.info("an exit of an older instance: %s", error)
         except (DataError, IntegrityError):
