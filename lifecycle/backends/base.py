@@ -34,8 +34,15 @@ class Loaded:
     code: str
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """A process has ended; how is told in a moment, by `Gone`. May be left out."""
+
+    instance: Instance
+
+
 Meanwhile = Callable[[], None]
-BackendEvent = Snapshot | Alive | Gone | Sampled | Loaded
+BackendEvent = Snapshot | Alive | Ending | Gone | Sampled | Loaded
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,15 @@ from typing import Any, ClassVar
 from lifecycle.agent.client import AgentClient
 from lifecycle.agent.layout import alive_from, gone_from, instance_to, spec_to
 from lifecycle.agent.logclient import LogFeed
-from lifecycle.backends.base import BackendEvent, Loaded, LogStart, Meanwhile, Sampled, Snapshot
+from lifecycle.backends.base import (
+    BackendEvent,
+    Ending,
+    Loaded,
+    LogStart,
+    Meanwhile,
+    Sampled,
+    Snapshot,
+)
 from lifecycle.types import Alive, DeploymentType, Instance, WorkerSpec
 
 
@@ -69,6 +77,8 @@ def _event(message: dict[str, Any]) -> BackendEvent | None:
             )
         case "started":
             return alive_from(message)
+        case "ending":
+            return Ending(Instance(message["worker_id"], message["generation"]))
         case "gone":
             return gone_from(message)
         case "code":

@@ -153,14 +153,18 @@ StartsNow = Callable[[WorkerRuntime], int | None]
 
 
 def exited(
-    gone: Gone, random: Callable[[], float], starts_now: StartsNow | None = None
+    gone: Gone,
+    random: Callable[[], float],
+    starts_now: StartsNow | None = None,
+    seen: WorkerRuntime | None = None,
 ) -> WorkerConfig | None:
     """A process ended: `stopped` if it was asked to, else `crashed` and the restart policy's turn.
 
     When `starts_now` then names a generation for the row as it is, that is claimed in the same
     transaction, and its config returned: the caller spawns it, and has it made durable
     (`make_durable`) meanwhile, before it acknowledges the exit. The end of a successor calls its
-    restart off, the end of a retiring instance completes it. Safe to repeat: a backend reports an
+    restart off, the end of a retiring instance completes it. `seen` is the row as the caller has
+    read it (`look`): one that was written since is read again. Safe to repeat: a backend reports an
     exit until it is acknowledged. Raises `LostRace` when the exit is of the past.
     """
 
@@ -178,7 +182,8 @@ def exited(
                     return runtime.config
         return None
 
-    return unlocked(gone.instance.worker_id, step, waits_for_disk=lambda claimed: claimed is None)
+    worker_id = gone.instance.worker_id
+    return unlocked(worker_id, step, is_last=lambda claimed: claimed is None, seen=seen)
 
 
 def _current_exited(runtime: WorkerRuntime, gone: Gone, random: Callable[[], float]) -> None:

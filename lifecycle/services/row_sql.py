@@ -66,12 +66,14 @@ def write(
     channel: str,
     *,
     if_unchanged: bool = False,
-    waits_for_disk: bool = True,
+    is_last: bool = True,
 ) -> bool:
     """What differs from `before`, by primary key; the gathered log rows; the notification of
     whoever listens. Nothing when nothing is to be written.
 
     False: nothing is written, as somebody has written the row since it was read (`if_unchanged`).
+    Unless it `is_last`, another transaction follows at once: this one leaves it to that to wait for
+    the disk and to notify.
     """
     values: list[Any] = []
     parts: dict[str, str] = {}
@@ -81,13 +83,15 @@ def write(
         parts["logged"] = _insert(runtime.gathered, values, after="written" if update else "")
     if not parts:
         return True
-    told = ["pg_notify(%s, %s)"]
-    if not waits_for_disk:
-        told.append("set_config('synchronous_commit', 'off', true)")
+    if is_last:
+        end = "pg_notify(%s, %s)"
+        values += [channel, runtime.config.worker_id]
+    else:
+        end = "set_config('synchronous_commit', 'off', true)"
     together = ", ".join(f"{name} AS ({part})" for name, part in parts.items())
     cursor.execute(
-        f"WITH {together} SELECT {', '.join(told)}{' FROM written' if update else ''}",  # noqa: S608
-        [*values, channel, runtime.config.worker_id],
+        f"WITH {together} SELECT {end}{' FROM written' if update else ''}",  # noqa: S608
+        values,
     )
     return cursor.fetchone() is not None
 

@@ -49,19 +49,30 @@ def locked(worker_id: str) -> Iterator[WorkerRuntime]:
         runtime.gathered = None
 
 
+def look(worker_id: str) -> WorkerRuntime | None:
+    """The row as it is now, with its config, for `unlocked`."""
+    with connection.cursor() as cursor:
+        return read(cursor, worker_id, locks=False)
+
+
 def unlocked(
-    worker_id: str, step: Callable[[WorkerRuntime], T], waits_for_disk: Callable[[T], bool]
+    worker_id: str,
+    step: Callable[[WorkerRuntime], T],
+    is_last: Callable[[T], bool],
+    seen: WorkerRuntime | None = None,
 ) -> T:
     """What `step` does to the row, if nobody has written the row meanwhile; else it is done again,
     with what there is now.
 
-    Two trips to the database, where a lock takes four: for what a worker's next start waits for.
-    `waits_for_disk` is asked with what `step` returned: whether the commit must be durable here.
+    Two trips to the database, where a lock takes four, or one with a row that was `seen` before:
+    for what a worker's next start waits for.
+    `is_last` is asked with what `step` returned: whether no other transaction follows at once, to
+    which durability and notification are left (`make_durable`).
     Raises `UnknownWorker`.
     """
     with connection.cursor() as cursor:
         for _ in range(UNLOCKED_TRIES):
-            runtime = _read(cursor, worker_id, locks=False)
+            runtime, seen = seen or _read(cursor, worker_id, locks=False), None
             before = dict(vars(runtime))
             runtime.gathered = []
             done = step(runtime)
@@ -71,7 +82,7 @@ def unlocked(
                 before,
                 CHANNEL,
                 if_unchanged=True,
-                waits_for_disk=waits_for_disk(done),
+                is_last=is_last(done),
             ):
                 runtime.gathered = None
                 return done

@@ -441,6 +441,21 @@ def test_an_exit_and_the_restart_that_is_due_are_written_together(
 
 
 @pytest.mark.django_db(transaction=True)
+def test_an_exit_is_decided_on_the_row_as_it_is_and_not_as_it_was_seen(
+    make_config: Callable[..., WorkerConfig],
+) -> None:
+    """[L6] A person's stop came after the row was read: it is no crash."""
+    instance = bring_up(make_config(worker_id="w", restart_delay_ms=0))
+    seen = services.look("w")
+    services.request_stop("w", "ann")
+    services.stopping(instance, "asked to stop")
+    now = timezone.now()
+    gone = Gone(instance, KILLED, now - timedelta(seconds=90), now)
+    assert services.exited(gone, lambda: 0.0, lambda _: None, seen) is None
+    assert queries.runtime("w").state == State.STOPPED
+
+
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("times", "tries"), [(1, 2), (100, 4)])
 def test_an_exit_is_decided_anew_when_somebody_else_writes_meanwhile(
     make_config: Callable[..., WorkerConfig], times: int, tries: int
