@@ -44,6 +44,7 @@ class Ability(Enum):
     GAPS = auto()  # reading begins at the newest end, and leaves gaps that backfill closes
     PROGRESS = auto()  # it tells how much is still to be read
     STALE_CURSORS = auto()  # a cursor of ours may be one that it doesn't know any more
+    READS_ON = auto()  # where a cursor is lost, what was known long ago needn't be read again
     SESSIONS = auto()  # login gives something that can be ended apart from the credentials
     OWN_ENTRIES = auto()  # what the account writes elsewhere can be read
     SAME_TEXT_TWICE = auto()  # it takes two entries that say the same
