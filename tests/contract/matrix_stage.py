@@ -66,6 +66,7 @@ class MatrixStage(Stage):
     platform: ClassVar[Platform] = matrix
     largest: ClassVar[int] = 60_000
     overflow: ClassVar[int] = 60
+    old: ClassVar[int] = 160
     # Synapse takes 50 messages a second; the full 10,000 only when asked for.
     backlog: ClassVar[int] = int(os.environ.get("MUSTER_TEST_BACKLOG", "1500"))
     lacks: ClassVar[Mapping[Ability, str]] = {

@@ -75,7 +75,9 @@ class Place(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     since: str = ""
-    floor: int | None = None  # ms since 1970: nothing is read yet, and what was written before it is
+    floor: int | None = (
+        None  # ms since 1970: nothing is read yet, and what was written before it is
+    )
     gaps: tuple[Gap, ...] = ()
 
     @classmethod

@@ -44,6 +44,7 @@ class Ability(Enum):
     GAPS = auto()  # reading begins at the newest end, and leaves gaps that backfill closes
     PROGRESS = auto()  # it tells how much is still to be read
     STALE_CURSORS = auto()  # a cursor of ours may be one that it doesn't know any more
+    LATE_DELETIONS = auto()  # a deletion is told also where the cursor was lost meanwhile
     READS_ON = auto()  # where a cursor is lost, what was known long ago needn't be read again
     SESSIONS = auto()  # login gives something that can be ended apart from the credentials
     OWN_ENTRIES = auto()  # what the account writes elsewhere can be read
@@ -70,6 +71,7 @@ class Stage(ABC):
     largest: ClassVar[int]  # bytes of text that fit into one entry
     backlog: ClassVar[int] = 10_000
     many: ClassVar[int] = 620  # more than one batch, and than any platform's page
+    old: ClassVar[int] = 450  # many times what comes with a page that we know already
     overflow: ClassVar[int] = 620  # so many news that one answer leaves a gap [GAPS]
 
     account: AccountRef  # reaches the server through `wire`
