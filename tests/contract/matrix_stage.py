@@ -176,6 +176,10 @@ class MatrixStage(Stage):
         self.server.environment = skewed(clock_offset_s)
         await asyncio.to_thread(self.server.start)
 
+    async def go_back_in_time(self) -> None:
+        """Its margin is a page of history, whatever the clocks say; and in the past Synapse takes
+        seconds for each message."""
+
     async def log_out(self, session: dict[str, object]) -> None:
         await Person(MatrixClient(self._http, str(session["access_token"])), "").post("/logout")
 

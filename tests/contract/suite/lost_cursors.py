@@ -31,7 +31,7 @@ from tests.contract.suite.reading import (
 )
 from tests.contract.suite.stage import Ability, Stage, Subject, needs
 
-DAY_S = 86_400.0
+HOUR_S = 3600.0
 ROWS = 30  # of a batch, and of a page of history where the platform lets us choose
 
 
@@ -82,7 +82,7 @@ class LostCursors(Subject):
         """What came meanwhile is all there, also with a time before the last that is known, also in
         conversations that are new; what was known long ago is not read again."""
         try:
-            await stage.restart(-30 * DAY_S)
+            await stage.go_back_in_time()
             busy, quiet = await stage.thread(), await stage.thread()
             await stage.say_many(busy, {f"old {n}" for n in range(stage.old)})
             await stage.say(quiet, "old, and then silence")
@@ -91,7 +91,7 @@ class LostCursors(Subject):
             async with logged_in(stage) as connection:
                 known = await read(connection)
                 assert len(entries(known)) == stage.old + 2
-                await stage.restart(-DAY_S / 24)
+                await stage.restart(-HOUR_S)
                 await stage.say(busy, "new, and its clock is late")
         finally:
             await stage.restart()

@@ -161,6 +161,10 @@ class Stage(ABC):
         """End the server if it runs, and start it again at the same address and with all it kept;
         its clock goes wrong by that much (`tests.contract.suite.clock`)."""
 
+    async def go_back_in_time(self) -> None:
+        """Until the next restart what is said is older than any margin for clocks [READS_ON]."""
+        await self.restart(-30 * 86_400)
+
     # --- made of the above ---
 
     def reply(self, thread: str, text: str, key: str, parent: str = "") -> OutgoingReply:
