@@ -11,7 +11,7 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from lifecycle.console.live import DASH, age, badge, moment, span, two_lines
-from sync import platforms, queries
+from sync import platforms, queries, reading_on
 from sync.admin.hooks import panel
 from sync.admin.looks import count, face, platform_label
 from sync.models import Account
@@ -52,7 +52,8 @@ def notice(account: Account) -> SafeString | str:
     """What is done just now that people should know of, and since when."""
     if not account.notice:
         return ""
-    return format_html("{} <small>{}</small>", account.notice, moment(account.notice_at))
+    said = reading_on.in_words(account.notice)
+    return format_html("{} <small>{}</small>", said, moment(account.notice_at))
 
 
 def backlog(account: Account) -> str:
@@ -76,7 +77,8 @@ class AccountColumns:
     @admin.display(description=_("state"), ordering="error_count")
     def standing(self, account: Account) -> SafeString:
         """The state, and below it what is wrong where something is, or what is under way."""
-        trouble = account.present_error or queries.why_no_worker(account) or account.notice
+        trouble = account.present_error or queries.why_no_worker(account)
+        trouble = trouble or reading_on.in_words(account.notice)
         trouble = trouble or (backlog(account) if account.enabled and account.backlog else "")
         return format_html(
             '<span class="m-two m-state">{}<small class="m-clip" title="{}">{}</small></span>',

@@ -34,10 +34,10 @@ from sync.services.checks import (
     begin_run,
     caught_up,
     finish_run,
-    note,
     note_over,
     record_failure,
     record_login,
+    start_over,
 )
 from sync.services.counters import recount
 from sync.services.deadletters import (
@@ -117,7 +117,6 @@ __all__ = [
     "judge_freshness",
     "keep_progress",
     "none_pending",
-    "note",
     "note_missed",
     "note_over",
     "notify",
@@ -147,6 +146,7 @@ __all__ = [
     "server_failed",
     "set_strategy",
     "settle",
+    "start_over",
     "tell_login",
     "update_account",
 ]
