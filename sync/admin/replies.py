@@ -24,10 +24,11 @@ from django.views.decorators.http import require_POST
 from django_htmx.http import trigger_client_event
 
 from lifecycle.console.live import DASH, LiveList, ReadOnlyAdmin, age, answer, badge, moment
+from lifecycle.said import said
 from sync import queries, services
 from sync.admin.by_account import BY_ACCOUNT
 from sync.admin.inbox import PlatformFilter
-from sync.admin.records import clipped
+from sync.admin.records import SaidFields, clipped
 from sync.admin.reply_box import TARGETS, Target, page_of, reply_box, thread_of
 from sync.errors import SyncError
 from sync.models import Reply
@@ -79,7 +80,7 @@ def _taken_back(reply: Reply) -> str:
 
 
 @admin.register(Reply)
-class ReplyAdmin(LiveList, ReadOnlyAdmin):
+class ReplyAdmin(SaidFields, LiveList, ReadOnlyAdmin):
     """What operators want said, and what became of it."""
 
     list_display = ["what", "state_badge", "where", "written", "answered", "trouble", "buttons"]
@@ -125,7 +126,7 @@ class ReplyAdmin(LiveList, ReadOnlyAdmin):
 
     @admin.display(description=_("the platform's answer"))
     def trouble(self, reply: Reply) -> SafeString | str:
-        return clipped(reply.error, "small")
+        return clipped(said(reply.error), "small")
 
     @admin.display(description="")
     def buttons(self, reply: Reply) -> SafeString | str:
@@ -259,10 +260,10 @@ class ReplyAdmin(LiveList, ReadOnlyAdmin):
             raise PermissionDenied
         back_to = _back_to(get_object_or_404(queries.replies(), pk=pk))
         try:
-            said = done(service(pk))
+            told = done(service(pk))
         except SyncError as refused:
             return answer(request, messages.ERROR, str(refused), back_to)
-        return answer(request, messages.SUCCESS, said, back_to)
+        return answer(request, messages.SUCCESS, told, back_to)
 
     def _refused(
         self, request: HttpRequest, target: Target, text: str, trouble: str

@@ -112,7 +112,7 @@ class DeadLetter(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.external_id}: {self.error[:80]}"
+        return f"{self.kind} {self.external_id}".strip()
 
 
 class Gap(models.Model):
