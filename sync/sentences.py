@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from django.utils.translation import gettext_noop as _
 
-from sync import platforms
+from sync.platforms import registry
 
 CHECKS = (
     _("the platform did not answer in time"),
@@ -129,5 +129,5 @@ def sentences() -> Iterator[str]:
     """All, those of the adapters included."""
     for some in (CHECKS, AUDITS, LOGINS, REPLIES, HOOKS, RECORDS, ADAPTERS, SHAPES):
         yield from some
-    for platform in platforms.registry().values():
+    for platform in registry().values():
         yield from platform.sentences

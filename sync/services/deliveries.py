@@ -290,11 +290,3 @@ def _turned_away(missed: int) -> str:
         f"{missed} deliveries were turned away while the account was disabled; the platform can't "
         "be asked for them."
     )
-
-
-def prune_deliveries(before: datetime, most: int = 5000) -> int:
-    """Delete processed deliveries that came before that, at most so many in one transaction."""
-    with connection.cursor() as cursor:
-        cursor.execute(sql.deliveries.PRUNE_DELIVERIES, {"before": before, "most": most})
-        deleted: int = cursor.rowcount
-    return deleted
