@@ -1,5 +1,5 @@
 """What sync stores in English: errors and notices of accounts, gaps, audits, logins, replies,
-dead letters, deliveries [C6].
+dead letters, deliveries, and the histories of what people did with them [C6].
 
 The accounts' workers write these, and the receiver of webhooks; `lifecycle.said` turns them into
 the reader's language. What an adapter says of its own stands in its folder (`Platform.sentences`).
@@ -78,6 +78,25 @@ RECORDS = (
     _("This must be an object."),
     _("There is no such field."),
 )
+# In the histories of dead letters and replies (`sync.trail`).
+HISTORY = (
+    _("Record seen."),
+    _("Record seen over the API."),
+    _("Repaired."),
+    _("Replayed."),
+    _("Discarded."),
+    _("Reopened."),
+    _("%(what)s, with others."),
+    _("replay"),
+    _("discard"),
+    _("reopen"),
+    _("Taken back."),
+    _("Taken back over the API."),
+    _("Tried again."),
+    _("Tried again over the API."),
+    _("Sent again anyway."),
+    _("Sent again anyway over the API."),
+)
 # Of several adapters, and of `sync.platforms.rest`.
 ADAPTERS = (
     _("%(name)s: %(cause)s"),
@@ -127,7 +146,7 @@ SHAPES = (
 
 def sentences() -> Iterator[str]:
     """All, those of the adapters included."""
-    for some in (CHECKS, AUDITS, LOGINS, REPLIES, HOOKS, RECORDS, ADAPTERS, SHAPES):
+    for some in (CHECKS, AUDITS, LOGINS, REPLIES, HOOKS, RECORDS, HISTORY, ADAPTERS, SHAPES):
         yield from some
     for platform in registry().values():
         yield from platform.sentences

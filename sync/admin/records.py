@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
@@ -39,6 +40,15 @@ class SaidFields(AdminBase):
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         names: Any = super().get_fields(request, obj)
         return [self.SAID.get(name, name) for name in names]
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        response = super().history_view(request, object_id, extra_context)
+        if isinstance(response, TemplateResponse):
+            for entry in (response.context_data or {}).get("action_list", ()):
+                entry.change_message = said(entry.change_message)
+        return response
 
     @admin.display(description=_("error"))
     def said_error(self, row: Any) -> str:

@@ -32,6 +32,7 @@ from sync.admin.records import SaidFields, clipped
 from sync.admin.reply_box import TARGETS, Target, page_of, reply_box, thread_of
 from sync.errors import SyncError
 from sync.models import Reply
+from sync.trail import act_on_reply
 from sync.types import ReplyState
 
 SHOWN = 20  # replies beside a thread
@@ -221,11 +222,15 @@ class ReplyAdmin(SaidFields, LiveList, ReadOnlyAdmin):
         return trigger_client_event(response, "replies", {})
 
     def cancel_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        return self._act(request, pk, services.cancel_reply, _taken_back)
+        return self._act(request, pk, services.cancel_reply, "Taken back.", _taken_back)
 
     def retry_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         return self._act(
-            request, pk, services.retry_reply, lambda _reply: gettext("It is tried again.")
+            request,
+            pk,
+            services.retry_reply,
+            "Tried again.",
+            lambda _reply: gettext("It is tried again."),
         )
 
     def anyway_view(self, request: HttpRequest, pk: int) -> HttpResponse:
@@ -235,6 +240,7 @@ class ReplyAdmin(SaidFields, LiveList, ReadOnlyAdmin):
                 request,
                 pk,
                 partial(services.retry_reply, send_anyway=True),
+                "Sent again anyway.",
                 lambda _reply: gettext("It is sent again."),
             )
         if not self.has_operate_permission(request):
@@ -253,14 +259,15 @@ class ReplyAdmin(SaidFields, LiveList, ReadOnlyAdmin):
         self,
         request: HttpRequest,
         pk: int,
-        service: Callable[[int], Reply],
+        act: Callable[[int, str], Reply],
+        trail: str,
         done: Callable[[Reply], str],
     ) -> HttpResponse:
         if not self.has_operate_permission(request):
             raise PermissionDenied
         back_to = _back_to(get_object_or_404(queries.replies(), pk=pk))
         try:
-            told = done(service(pk))
+            told = done(act_on_reply(request.user, pk, act, trail))
         except SyncError as refused:
             return answer(request, messages.ERROR, str(refused), back_to)
         return answer(request, messages.SUCCESS, told, back_to)

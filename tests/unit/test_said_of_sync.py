@@ -24,6 +24,8 @@ WRITERS = [
     *("dead_records.py", "errors.py", "merge.py", "originals.py", "hooks/take.py"),
     *("engine", "errands", "platforms", "services", "store"),
 ]
+TRAILS = ["deadletters", "replies"]
+TRAIL_TAKERS = {"leave_trail", "act_on_reply", "_act", "_done"}
 STORED = ["engine", "errands", "store"]
 WORDS = re.compile(r"[a-z']{2,} [a-z']{2,}|^[a-z]+ [a-z]+$")
 # Who takes texts that no row keeps: logs, names of requests, what is read and sent.
@@ -132,6 +134,21 @@ def test_each_text_that_is_written_is_known() -> None:
     assert len(found) > 150
     strange = [(where, text) for where, text in found if in_chinese(text) == text]
     assert strange == [], "add these to sync/sentences.py or to the adapter's, and the catalogue"
+
+
+def test_each_entry_of_a_history_is_known() -> None:
+    modules = [ROOT / app / f"{name}.py" for app in ("admin", "api") for name in TRAILS]
+    found = [
+        text
+        for module in modules
+        for node in ast.walk(ast.parse(module.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute)
+        if getattr(node.func, "attr", getattr(node.func, "id", "")) in TRAIL_TAKERS
+        for given in node.args
+        for text in texts(given)
+    ]
+    assert len(found) > 15
+    assert [text for text in found if in_chinese(text) == text] == []
 
 
 def test_what_workers_write_is_not_in_the_language_of_their_process() -> None:
