@@ -16,9 +16,9 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from lifecycle.storable import is_storable
 from sync import feed, platforms
 from sync.errors import KeyReused, Rejected
-from sync.merge import UNSTORABLE
 from sync.models import Account, Comment, Conversation, Post, Reply
 from sync.services.rows import notify
 from sync.types import RecordKind, ReplyState
@@ -165,7 +165,7 @@ def _checked(account: Account, target: Target, text: str) -> str:
     if len(text) > platform.longest_reply:
         says = _("At most %(most)s characters can be sent; this has %(has)s.")
         raise _bad_text(says % {"most": platform.longest_reply, "has": len(text)}, "max_length")
-    if UNSTORABLE.search(text):
+    if not is_storable(text):
         raise _bad_text(_("This holds a character that can't be sent."), "invalid")
     return text
 
