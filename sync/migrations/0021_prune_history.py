@@ -32,4 +32,8 @@ class Migration(migrations.Migration):
             model_name='loginsession',
             index=models.Index(fields=['finished_at'], name='login_finished'),
         ),
+        migrations.AddIndex(
+            model_name='hookdelivery',
+            index=models.Index(fields=['account', '-id'], name='delivery_of_account'),
+        ),
     ]

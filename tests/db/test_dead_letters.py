@@ -220,7 +220,8 @@ def test_lists_are_filtered_and_hold_no_record(api_client: APIClient, account: A
     assert found("kind=post") == 1
     assert found(f"account={account.pk}") == 2
     assert found("platform=matrix") == 3
-    assert found("error=SENDER HERE") == 1
+    assert found("error=SENDER HERE&state=open") == 1
+    assert found(f"error=SENDER HERE&account={account.pk}") == 1
     assert errors_of(api_client.get(f"{V1}/dead-letters?state=lost"), 400)
 
 
