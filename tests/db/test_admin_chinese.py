@@ -152,6 +152,7 @@ def test_no_page_shows_what_is_stored_in_english(admin_client: Client, stored: A
     assert [
         (name, text) for name in shown for text, _ in STORED.values() if text in shown[name]
     ] == []
+    assert "从 最初 到 最新" in shown["proof"]
     assert [
         (what, place)
         for what, places in PLACES.items()
