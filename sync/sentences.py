@@ -18,9 +18,16 @@ CHECKS = (
     _("the platform did not answer in time"),
     _("no answer within %(time)s s"),
     _("the platform ended a new session at once"),
-    _("the platform no longer knows our cursor, reading anew %(what)s: %(cause)s"),
-    _("since the last known message"),
-    _("from the start"),
+    _(
+        "The platform no longer knows our cursor: reading on from the last messages and comments "
+        "that we know."
+    ),
+    _("The platform no longer knows our cursor: reading all that it still has, anew."),
+    _(
+        "The platform no longer knows our cursor: reading on from the last messages and comments "
+        "that we know. (%(cause)s)"
+    ),
+    _("The platform no longer knows our cursor: reading all that it still has, anew. (%(cause)s)"),
     _("This platform's login takes a person: ask for a login."),
     _("unexpected %(type)s; see the worker's log"),
     _("database: %(type)s"),

@@ -34,10 +34,10 @@ from sync.services.checks import (
     begin_run,
     caught_up,
     finish_run,
-    note,
     note_over,
     record_failure,
     record_login,
+    start_over,
 )
 from sync.services.counters import recount
 from sync.services.deadletters import (
@@ -122,7 +122,6 @@ __all__ = [
     "judge_freshness",
     "keep_progress",
     "none_pending",
-    "note",
     "note_missed",
     "note_over",
     "notify",
@@ -155,6 +154,7 @@ __all__ = [
     "server_failed",
     "set_strategy",
     "settle",
+    "start_over",
     "tell_login",
     "update_account",
 ]

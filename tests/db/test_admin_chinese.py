@@ -34,9 +34,9 @@ ERROR = "HTTP 502 from the homeserver: is this the address of a Matrix homeserve
 STORED = {  # where: (the stored text, what a Chinese reader sees)
     "account": (ERROR, "主服务器返回 HTTP 502：这是 Matrix 主服务器的地址吗？"),
     "notice": (
-        "the platform no longer knows our cursor, reading anew from the start: the cursor is not "
-        "one of ours",
-        "平台已不认识我们的游标，从头重新读取：游标不是我们的",
+        "The platform no longer knows our cursor: reading all that it still has, anew. (the cursor "
+        "is not one of ours)",
+        "(游标不是我们的)",
     ),
     "server": ("no answer within 60 s", "60 秒内没有回答"),
     "run": ("unexpected KeyError; see the worker's log", "意外的 KeyError；见工作进程的日志"),

@@ -15,7 +15,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from sync import platforms, services
+from sync import platforms, reading_on, services
 from sync.admin.posts import tree
 from sync.models import (
     Account,
@@ -353,12 +353,18 @@ def test_a_notice_stands_on_the_page_with_its_time_and_is_no_error(
     client.force_login(operator)
     address = reverse("admin:sync_account_proof", args=[talk.account_id])
     assert "<dt>notice" not in client.get(address).content.decode()
-    Account.objects.update(notice="reading anew from the start", notice_at=timezone.now())
+    said = f"{reading_on.FROM_KNOWN} (unknown token)"
+    Account.objects.update(notice=said, notice_at=timezone.now())
     shown = client.get(address).content.decode()
-    assert re.search(r"notice</dt><dd>reading anew from the start <small>.*<time", shown)
+    assert re.search(rf"notice</dt><dd>{re.escape(said)} <small>.*<time", shown)
     assert "still there" not in shown
     Account.objects.update(enabled=False)  # else the list says first that no worker runs
-    assert "reading anew" in client.get(reverse("admin:sync_account_changelist")).content.decode()
+    accounts = reverse("admin:sync_account_changelist")
+    assert said in client.get(accounts).content.decode()
+    for page in (address, accounts):
+        chinese = client.get(page, headers={"Accept-Language": "zh-hans"}).content.decode()
+        assert reading_on.FROM_KNOWN not in chinese
+        assert "(unknown token)" in chinese
 
 
 def test_the_proof_of_an_account(

@@ -258,7 +258,7 @@ def test_reports_with_a_stale_epoch_change_nothing() -> None:
     for report in (
         lambda: services.begin_run(old, NOON),
         lambda: services.record_login(old, LoginState.SUCCESS, {"token": "t"}),
-        lambda: services.note(old, "text", NOON),
+        lambda: services.start_over(old, "", "text", NOON),
         lambda: services.record_failure(old, services.Problem("x"), NOON, 0),
         lambda: services.finish_run(old, schedule.DueAt(NOON), NOON, None),
     ):
@@ -441,10 +441,10 @@ def test_totals_in_one_query(make_config: Any) -> None:
 
 
 def test_errors_are_shown_whatever_the_platform_wrote() -> None:
-    """NUL and half of a surrogate pair can't be stored, and cost neither note nor check."""
+    """NUL and half of a surrogate pair can't be stored, and cost neither notice nor check."""
     account = make_account()
     held = lease(account)
-    services.note(held, "a\x00b\ud800" + "c" * 3000, NOON)
+    services.start_over(held, "", "a\x00b\ud800" + "c" * 3000, NOON)
     account.refresh_from_db()
     assert account.notice.startswith("a\ufffdb\ufffdccc")
     assert len(account.notice) == 2000

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2] / "sync"
 # Where a text comes from that a row keeps.
 WRITERS = [
     *("dead_records.py", "errors.py", "merge.py", "originals.py", "hooks/take.py"),
+    "reading_on.py",
     *("engine", "errands", "platforms", "services", "store"),
 ]
 TRAILS = ["deadletters", "replies"]
@@ -86,8 +87,8 @@ def spoken() -> Iterator[str]:
     yield f"nonsense in answer to the phone number: {rest.readable(wrong.value)}"
     yield "2 gaps are open, 1 dead letter is open"
     yield (
-        "the platform no longer knows our cursor, reading anew from the start: "
-        "the mails of INBOX were numbered anew (UIDVALIDITY changed)"
+        "The platform no longer knows our cursor: reading all that it still has, anew. "
+        "(the mails of INBOX were numbered anew (UIDVALIDITY changed))"
     )
     yield "the business account is locked (131031: 7)"
     yield ("mail 7 of INBOX can't be read: what the server tells of this mail makes no sense: 7")

@@ -26,6 +26,7 @@ from sync.platforms.rest import readable, refused
 from sync.types import (
     AccountRef,
     Batch,
+    LastKnown,
     LoginSessionState,
     LoginStep,
     OutgoingReply,
@@ -207,6 +208,14 @@ class DouyinConnection(Connection):
             raise LoginExpired("the access token ends soon")
         async for batch in Reader(self._client, self._now).read(Place.parse(cursor)):
             yield batch
+
+    def cursor_after(self, known: LastKnown) -> str:
+        """All works are listed, and the comments of those read that have another number of them
+        than we have: a reply to an old comment stands below it and not at the newest end, so no
+        time tells where to stop. The same number may hide that one was deleted, which Douyin does
+        not tell, and one is new: such works are read within a day."""
+        counts = {item: one.comments for item, one in known.posts.items()}
+        return Place.after_loss(counts, self._now()).text() if counts else ""
 
     async def send(self, reply: OutgoingReply) -> str:
         """Also raises `RequestRejected`: a private message can only answer one of theirs, and

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import cached_property
@@ -31,6 +31,7 @@ from sync.types import (
     AccountRef,
     Batch,
     Done,
+    LastKnown,
     Listing,
     MessageRecord,
     OutgoingReply,
@@ -138,10 +139,12 @@ class EmailConnection(Connection):
         """Looks for the reply's Message-ID until its copy must have arrived."""
         return await self._replies().wait_for(reply)
 
-    def cursor_after(self, known: Mapping[str, datetime]) -> str:
-        """Mails that arrived since the last one that we know was sent, for folders whose mails were
-        numbered anew."""
-        last = max(known.values()).astimezone(UTC) - threads.ZONES
+    def cursor_after(self, known: LastKnown) -> str:
+        """Mails that arrived since the last one that we know was sent, by the server's clock, less
+        two days. What was put into a folder later with an older date is for the audit."""
+        if known.message_at is None:
+            return ""
+        last = known.message_at.astimezone(UTC) - threads.ZONES
         return Place(since=last.date().isoformat()).text()
 
     async def list_ids(

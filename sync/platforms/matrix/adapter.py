@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import ClassVar
@@ -27,6 +27,7 @@ from sync.types import (
     AccountRef,
     Batch,
     Done,
+    LastKnown,
     Listing,
     OutgoingReply,
     Record,
@@ -138,10 +139,11 @@ class MatrixConnection(Connection):
             elif is_waiting and not step.entered and (step.rows or left_s <= poll_s):
                 return
 
-    def cursor_after(self, known: Mapping[str, datetime]) -> str:
+    def cursor_after(self, known: LastKnown) -> str:
         """The homeserver's first answer again, and its rooms' history down to what we know; rooms
-        that we don't know are read whole."""
-        floors = {room: int(at.timestamp() * 1000) for room, at in known.items()}
+        that we don't know are read whole. The margin is a page: history is in the homeserver's own
+        order, and ends with the first page on which nothing is as new."""
+        floors = {room: int(at.timestamp() * 1000) for room, at in known.conversations.items()}
         return Place(floors=floors).text()
 
     async def send(self, reply: OutgoingReply) -> str:

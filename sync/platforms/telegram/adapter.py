@@ -59,7 +59,14 @@ class Telegram(Platform):
 
 
 class TelegramConnection(Connection):
-    """One bot's requests. See `sync.platforms.base.Connection` for what the methods promise."""
+    """One bot's requests. See `sync.platforms.base.Connection` for what the methods promise.
+
+    Telegram calls no cursor invalid: any number is an offset. Where ours is lost (this adapter
+    can't read it), there is nothing better than none: asked without an offset Telegram sends all
+    that no offset has confirmed, which is all that can still be had, and of what we have at most
+    the page that was stored last. What it drops in that time (24 hours) leaves no gap: nobody knows
+    the number of the last update then.
+    """
 
     def __init__(
         self,

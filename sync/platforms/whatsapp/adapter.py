@@ -81,7 +81,7 @@ class WhatsAppConnection(Connection):
         if not self.session.get("phone_number_id"):
             raise LoginExpired("not logged in")
         await self._client.phone_number()
-        yield Batch(cursor=None)
+        yield Batch(cursor=None)  # there is no cursor that could be lost: see `Platform.hooks`
 
     async def send(self, reply: OutgoingReply) -> str:
         """Also raises `RequestRejected`: e.g. 24 hours after the customer's last message."""

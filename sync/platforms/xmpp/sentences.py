@@ -27,6 +27,7 @@ SENTENCES = (
     _("the archive does not know the id any more"),
     _("the archive has no such message"),
     _("the archive has more than one page of these"),
+    _("the server forgot how far we had read: all since the last known message"),
     _("this is not a cursor of the XMPP adapter: %(cause)s"),
     _("this cursor of the XMPP adapter names no archive"),
     _("this is no archived stanza: %(cause)s"),
