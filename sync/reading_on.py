@@ -6,27 +6,16 @@ from datetime import datetime
 
 from django.db.models import Count, Max, Q
 from django.db.models.functions import Coalesce
-from django.utils.translation import gettext, gettext_noop
 
 from sync.models import Account, Conversation, Gap, Post
 from sync.types import KnownPost, LastKnown
 
-# Stored as they stand, with the platform's own words behind them.
-FROM_KNOWN = gettext_noop(
+# Stored as they stand, with the platform's own words behind them; see `sync.sentences`.
+FROM_KNOWN = (
     "The platform no longer knows our cursor: reading on from the last messages and comments that "
     "we know."
 )
-FROM_START = gettext_noop(
-    "The platform no longer knows our cursor: reading all that it still has, anew."
-)
-
-
-def in_words(notice: str) -> str:
-    """A stored notice in the reader's language; what the platform said stays as it is."""
-    for sentence in (FROM_KNOWN, FROM_START):
-        if notice.startswith(sentence):
-            return gettext(sentence) + notice.removeprefix(sentence)
-    return notice
+FROM_START = "The platform no longer knows our cursor: reading all that it still has, anew."
 
 
 def last_known(account_id: int) -> LastKnown | None:

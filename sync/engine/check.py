@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from typing import Any, ParamSpec, TypeVar
 
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
 from sync import reading_on, services, store
 from sync.engine.database import Database
@@ -280,4 +279,4 @@ class AccountCheck:
 
 async def _tell_nobody(_step: LoginStep | None = None) -> None:
     """Nobody is there to be told: the login has to do without, or fails."""
-    raise LoginFailed(_("This platform's login takes a person: ask for a login."))
+    raise LoginFailed("This platform's login takes a person: ask for a login.")

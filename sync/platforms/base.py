@@ -164,6 +164,7 @@ class Platform(ABC):
 
     name: ClassVar[str]  # in URLs, rows and metrics: lower case, no spaces
     label: ClassVar[str]  # for people
+    sentences: ClassVar[tuple[str, ...]] = ()  # its own, in what is stored; see `sync.sentences`
     needs_endpoint: ClassVar[bool]  # each account names its server's address
     default_endpoint: ClassVar[str] = ""  # where accounts live that name none; else ""
     endpoint_schemes: ClassVar[tuple[str, ...]] = ("https", "http")

@@ -52,11 +52,16 @@ from sync.services.deliveries import (
     note_missed,
     numbered_at,
     pending_deliveries,
-    prune_deliveries,
     settle,
 )
 from sync.services.freshness import Judged, judge_freshness
-from sync.services.housekeeping import prune_runs
+from sync.services.housekeeping import (
+    prune_audits,
+    prune_deliveries,
+    prune_gaps,
+    prune_logins,
+    prune_runs,
+)
 from sync.services.leases import LEASE_S, Held, Told, give_back, renew
 from sync.services.logins import (
     LoginTask,
@@ -122,7 +127,10 @@ __all__ = [
     "notify",
     "numbered_at",
     "pending_deliveries",
+    "prune_audits",
     "prune_deliveries",
+    "prune_gaps",
+    "prune_logins",
     "prune_runs",
     "put_off_audit",
     "put_off_part",

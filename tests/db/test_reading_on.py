@@ -74,8 +74,3 @@ def test_with_gaps_below_them_the_last_ones_say_nothing(account: Account) -> Non
         assert bool(reading_on.last_known(account.pk)) == says_something, key
     Gap.objects.update(closed_at=timezone.now())
     assert reading_on.last_known(account.pk)
-
-
-def test_what_nobody_here_wrote_stays_as_it_is() -> None:
-    for notice in ("", "something else"):
-        assert reading_on.in_words(notice) == notice

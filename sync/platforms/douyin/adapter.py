@@ -21,6 +21,7 @@ from sync.platforms.douyin.events import comment, read_event
 from sync.platforms.douyin.hooks import DouyinHooks
 from sync.platforms.douyin.place import Place
 from sync.platforms.douyin.reader import Reader
+from sync.platforms.douyin.sentences import SENTENCES
 from sync.platforms.rest import readable, refused
 from sync.types import (
     AccountRef,
@@ -50,6 +51,7 @@ class Douyin(Platform):
 
     name: ClassVar[str] = "douyin"
     label: ClassVar[str] = "抖音 Douyin"
+    sentences: ClassVar[tuple[str, ...]] = SENTENCES
     needs_endpoint: ClassVar[bool] = False
     default_endpoint: ClassVar[str] = "https://open.douyin.com"
     credentials: ClassVar[type[BaseModel]] = wire.DouyinCredentials

@@ -23,6 +23,7 @@ from sync.platforms.email.mailbox import INBOX, Login, Mailbox
 from sync.platforms.email.place import Place
 from sync.platforms.email.reader import PAGE, Reader, rows_of
 from sync.platforms.email.sending import Replies
+from sync.platforms.email.sentences import SENTENCES
 from sync.platforms.email.threads import Found
 from sync.platforms.listing import progressive
 from sync.types import (
@@ -45,6 +46,7 @@ class Email(Platform):
 
     name: ClassVar[str] = "email"
     label: ClassVar[str] = "E-mail"
+    sentences: ClassVar[tuple[str, ...]] = SENTENCES
     can_wait: ClassVar[bool] = True
     needs_endpoint: ClassVar[bool] = True
     endpoint_schemes: ClassVar[tuple[str, ...]] = ("imaps", "imap")

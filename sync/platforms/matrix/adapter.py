@@ -21,6 +21,7 @@ from sync.platforms.matrix.events import read_again
 from sync.platforms.matrix.place import Place
 from sync.platforms.matrix.proof import fetch_messages, list_messages
 from sync.platforms.matrix.reader import Reader
+from sync.platforms.matrix.sentences import SENTENCES
 from sync.types import (
     NOTHING_DONE,
     AccountRef,
@@ -43,6 +44,7 @@ class Matrix(Platform):
 
     name: ClassVar[str] = "matrix"
     label: ClassVar[str] = "Matrix"
+    sentences: ClassVar[tuple[str, ...]] = SENTENCES
     can_wait: ClassVar[bool] = True
     needs_endpoint: ClassVar[bool] = True
     credentials: ClassVar[type[BaseModel]] = MatrixCredentials

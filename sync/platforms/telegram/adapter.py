@@ -19,6 +19,7 @@ from sync.platforms.telegram.client import MOST_UPDATES, Moved, TelegramClient
 from sync.platforms.telegram.events import message_id, read_update
 from sync.platforms.telegram.hooks import TelegramHooks, bot_id
 from sync.platforms.telegram.place import Place
+from sync.platforms.telegram.sentences import SENTENCES
 from sync.types import AccountRef, Batch, OutgoingReply, Record, RecordKind, Refused
 
 LONGEST_POLL_S = 30.0
@@ -34,6 +35,7 @@ class Telegram(Platform):
 
     name: ClassVar[str] = "telegram"
     label: ClassVar[str] = "Telegram"
+    sentences: ClassVar[tuple[str, ...]] = SENTENCES
     can_wait: ClassVar[bool] = True
     needs_endpoint: ClassVar[bool] = False
     default_endpoint: ClassVar[str] = "https://api.telegram.org"

@@ -21,6 +21,7 @@ from sync.platforms.wordpress.client import PAGE, Client
 from sync.platforms.wordpress.credentials import WordPressCredentials
 from sync.platforms.wordpress.place import Place, Walk
 from sync.platforms.wordpress.reader import COMMENTS, POSTS, SHOWN, Reader, pieces_of
+from sync.platforms.wordpress.sentences import SENTENCES
 from sync.platforms.wordpress.wire import Comment, User
 from sync.types import (
     NOTHING_DONE,
@@ -49,6 +50,7 @@ class WordPress(Platform):
 
     name: ClassVar[str] = "wordpress"
     label: ClassVar[str] = "WordPress"
+    sentences: ClassVar[tuple[str, ...]] = SENTENCES
     needs_endpoint: ClassVar[bool] = True
     credentials: ClassVar[type[BaseModel]] = WordPressCredentials
     replies_to: ClassVar[frozenset[RecordKind]] = frozenset({RecordKind.POST, RecordKind.COMMENT})

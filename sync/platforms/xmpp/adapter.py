@@ -22,6 +22,7 @@ from sync.platforms.xmpp.credentials import XmppCredentials
 from sync.platforms.xmpp.outbox import Bounce
 from sync.platforms.xmpp.place import Place
 from sync.platforms.xmpp.reader import Reader, all_news, sent_id
+from sync.platforms.xmpp.sentences import SENTENCES
 from sync.platforms.xmpp.stanzas import Owner, Unreadable, read_archived, read_raw
 from sync.platforms.xmpp.stream import Stream
 from sync.types import (
@@ -47,6 +48,7 @@ class Xmpp(Platform):
 
     name: ClassVar[str] = "xmpp"
     label: ClassVar[str] = "XMPP"
+    sentences: ClassVar[tuple[str, ...]] = SENTENCES
     needs_endpoint: ClassVar[bool] = True
     endpoint_schemes: ClassVar[tuple[str, ...]] = ("xmpps", "xmpp")
     credentials: ClassVar[type[BaseModel]] = XmppCredentials
