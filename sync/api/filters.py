@@ -79,10 +79,7 @@ class ServerFilter(Filters):
     state = filters.ChoiceFilter(choices=BREAKER_STATES)
 
 
-class ConversationFilter(Narrowed):
-    wide = frozenset({"search"})
-    narrow = ("account",)
-
+class ConversationFilter(Filters):
     account = number("account_id")
     platform = filters.CharFilter(field_name="account__platform")
     unread = true_or_false(method="is_unread", help_text="With, or without, unread messages.")
@@ -128,10 +125,7 @@ class MessageFilter(Narrowed):
     until = filters.IsoDateTimeFilter(field_name="sent_at", lookup_expr="lt")
 
 
-class PostFilter(Narrowed):
-    wide = frozenset({"search"})
-    narrow = ("account",)
-
+class PostFilter(Filters):
     account = number("account_id")
     since = filters.IsoDateTimeFilter(field_name="published_at", lookup_expr="gte")
     search = filters.CharFilter(method="in_texts", help_text="Part of the title or the text.")
@@ -186,8 +180,8 @@ class AuditFilter(Filters):
 
 
 class DeadLetterFilter(Narrowed):
-    wide = frozenset({"error", "since"})
-    narrow = ("account", "state=open")
+    wide = frozenset({"error"})
+    narrow = ("account", "since", "state=open")
 
     account = number("account_id")
     platform = filters.CharFilter(field_name="account__platform")

@@ -29,6 +29,10 @@ class Migration(migrations.Migration):
             index=models.Index(condition=models.Q(('closed_at__isnull', False)), fields=['closed_at'], name='gap_closed'),
         ),
         migrations.AddIndex(
+            model_name='deadletter',
+            index=models.Index(fields=['created_at'], name='dead_letter_created'),
+        ),
+        migrations.AddIndex(
             model_name='loginsession',
             index=models.Index(fields=['finished_at'], name='login_finished'),
         ),

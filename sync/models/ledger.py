@@ -108,7 +108,8 @@ class DeadLetter(models.Model):
         indexes = [
             models.Index(
                 fields=["account", "-id"], condition=Q(state="open"), name="dead_letter_open"
-            )
+            ),
+            models.Index(fields=["created_at"], name="dead_letter_created"),
         ]
 
     def __str__(self) -> str:
