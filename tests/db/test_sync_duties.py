@@ -687,13 +687,13 @@ def test_a_login_that_is_asked_for_is_claimed_with_all_that_waits(
 def test_a_claim_looks_at_no_account_without_deliveries(
     make_worker: Any, now: datetime, pushing: TinyPlatform
 ) -> None:
-    """10,000 accounts whose login failed, 20,000 deliveries of one of them: a handful of rows."""
-    worker = make_worker(max_accounts=20_000)
+    """3,000 accounts whose login failed, 3,000 deliveries of one of them: a handful of rows."""
+    worker = make_worker(max_accounts=3000)
     Account.objects.bulk_create(
         Account(platform="tiny", identifier=f"@{n}", login_state="failed", worker=worker)
-        for n in range(10_000)
+        for n in range(3000)
     )
-    push(Account.objects.earliest("pk"), 20_000)
+    push(Account.objects.earliest("pk"), 3000)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE sync_account, sync_hookdelivery")
         values: dict[str, Any] = {"now": now, "lease_until": now, "most": 500, "pushing": ["tiny"]}
