@@ -36,11 +36,13 @@ HOME_VARIABLE = "MUSTER_TEST_HOME"  # set by the controlling process, inherited 
 IS_CONTROLLER = HOME_VARIABLE not in os.environ
 PR_SET_PDEATHSIG = 1
 # Begun first, so that no long file is left for the end, when nothing runs beside it: chaos waits
-# most of its time, and what runs beside it uses the rest of the machine.
+# most of its time, and what runs beside it uses the rest of the machine. The demo needs no prepared
+# database: it runs while the first one that does makes it.
 LONG = (
     "chaos/test_sync.py",
-    "e2e/test_up.py",
+    "e2e/test_demo.py",
     "chaos/test_supervision.py",
+    "e2e/test_up.py",
     "e2e/test_health.py",
     "chaos/test_broker.py",
     "e2e/test_live_console.py",
