@@ -257,6 +257,7 @@ CELERY_BEAT_SCHEDULE = {
     "prune feed": {"task": "sync.prune_feed", "schedule": 3600.0},
     "recount": {"task": "sync.recount", "schedule": crontab(hour="3", minute="17")},
     "prune webhook deliveries": {"task": "sync.prune_deliveries", "schedule": 3600.0},
+    "prune sync history": {"task": "sync.prune_history", "schedule": 3600.0},
 }
 
 LOGGING = logging_config(env.log_format, env.log_level)

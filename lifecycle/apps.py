@@ -7,11 +7,13 @@ class LifecycleConfig(AppConfig):
     verbose_name = _("Fleet")
 
     def ready(self) -> None:
-        from lifecycle import duties
+        from lifecycle import duties, said
         from lifecycle.logs_duty import LogsDuty
         from lifecycle.metrics_duty import MetricsDuty
         from lifecycle.rollout_duty import RolloutDuty
+        from lifecycle.sentences import SENTENCES
 
+        said.register(lambda: SENTENCES)
         duties.register(LogsDuty())
         duties.register(MetricsDuty())
         duties.register(RolloutDuty())

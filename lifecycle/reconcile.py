@@ -166,7 +166,7 @@ Action = Start | Succeed | Spawn | Stop | Halt | Evict | CallOff | GiveUp | Vani
 def plan(view: View, now: datetime, *, shutting_down: bool = False) -> Action:
     """The one thing to do for this worker now."""
     wanted = view.enabled and view.wish is Wish.RUNNING and not shutting_down
-    if stray := _stray(view):
+    if stray := _stray(view, wanted):
         return Evict(stray)
     if view.retiring is not None and view.reachable:
         if view.retiring not in view.alive:
@@ -186,10 +186,13 @@ def plan(view: View, now: datetime, *, shutting_down: bool = False) -> Action:
             return _plan_stopping(view, now)
 
 
-def _stray(view: View) -> Instance | None:
-    """A living generation that the row does not account for."""
+def _stray(view: View, wanted: bool) -> Instance | None:
+    """A living generation that the row does not account for. The one after a crash whose claim the
+    database lost (`services.exited`) is no stray: it is claimed again."""
     up = view.state in (State.STARTING, State.RUNNING, State.STOPPING)
     known = {view.retiring, *((view.successor, view.generation) if up else ())}
+    if view.state is State.CRASHED and wanted:
+        known.add(view.last_generation + 1)
     strays = sorted(view.alive - known)
     return view.other(strays[0]) if strays else None
 
@@ -197,7 +200,11 @@ def _stray(view: View) -> Instance | None:
 def _plan_crashed(view: View, wanted: bool, now: datetime) -> Action:
     if not wanted:
         return Settle()
-    if view.restart_at is None or not view.reachable:
+    if not view.reachable:
+        return Wait()
+    if view.last_generation + 1 in view.alive:
+        return Start(view.last_generation + 1)
+    if view.restart_at is None:
         return Wait()
     if view.restart_at > now:
         return Wait(view.restart_at)

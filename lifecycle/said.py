@@ -1,147 +1,40 @@
 """What is stored in English, translated when it is shown [C6].
 
-Reasons, causes, exits and the messages of the lifecycle log are written by master, agent and
-workers, which serve nobody's language: rows, logs and the API's data hold English. `said` is the
-one way from such a text to a reader's language; what it doesn't know (a platform's or the system's
-own words, a traceback) stays as it is. A sentence that the lifecycle writes stands here as well:
-`tests/unit/test_said.py` compares.
+Rows, logs and the API's data hold English: what writes them serves nobody's language. `said` is the
+one way from such a text to a reader's. Each app registers the sentences that it stores, with places
+such as `%(cause)s` for what differs; what no sentence is found for (a platform's or the system's
+own words, a traceback) stays as it is.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 from functools import cache
+from itertools import chain
 
 from django.utils.translation import get_language, gettext
-from django.utils.translation import gettext_noop as _
+
+Sentences = Callable[[], Iterable[str]]  # in English, marked with `gettext_noop`
 
 # In these places stand sentences, sentences between commas, and words of ours.
 NESTED = frozenset({"cause", "exit"})
 LISTED = "notes"
-WORDS = frozenset({"state", "wish"})
+WORDS = frozenset({"state", "what", "wish"})
+# What others said, of any shape. All other places end before a "; ", behind which the next text is.
+OTHERS = frozenset({"answer", "why"})
 DEEPEST = 6
-LOOKS = {"signal": r"[\w ]+", "number": r"\d+", "code": r"-?\d+"}
-
-EXITS = (
-    _("exit unknown"),
-    _("exit unknown (%(notes)s)"),
-    _("exit code %(code)s"),
-    _("exit code %(code)s (%(notes)s)"),
-    _("killed by %(signal)s"),
-    _("killed by %(signal)s (%(notes)s)"),
-    _("128 + %(number)s: killed by %(signal)s"),
-    _("it can't be executed"),
-    _("the command was not found"),
-    _("access violation"),
-    _("out of memory"),
-    _("stack overflow"),
-    _("a library was not found"),
-    _("ended by Ctrl-C"),
-    _("the process failed to initialise"),
-    _("a buffer was overrun"),
-    _("never started"),
-    _("as it was asked to"),
-    _("it did not stop within %(time)s s"),
-    _("its process is gone and nobody saw it end"),
-    _("its keeper was killed before it"),
-    _("its keeper was killed with it"),
-    _("probably out of memory: cgroup says so"),
-    _("probably out of memory: kernel says so"),
-)
-ILLNESSES = (
-    _("waiting for broker"),
-    _("no heartbeat yet"),
-    _("no heartbeat for %(time)s s"),
-    _("no heartbeat in the %(time)s s since its start"),
-    _("last heartbeat %(time)s s ago"),
-    _("its main loop makes no progress"),
-    _("does not consume %(queues)s"),
-    _("fetches nothing from %(queues)s though it has free slots"),
-    _("does not consume %(missing)s; fetches nothing from %(queues)s though it has free slots"),
-    _("does not consume %(queues)s, for %(time)s s"),
-    _("fetches nothing from %(queues)s though it has free slots, for %(time)s s"),
-    _(
-        "does not consume %(missing)s; fetches nothing from %(queues)s though it has free slots, "
-        "for %(time)s s"
-    ),
-    _("memory %(value)s MB, over its limit of %(limit)s MB for %(time)s s"),
-    _("%(value)s MB of memory, the limit is %(limit)s"),
-    _("%(value)s %% CPU, the limit is %(limit)s"),
-    _("%(value)s active tasks, the limit is %(limit)s"),
-    _("worker is %(state)s"),
-)
-MOVES = (
-    _("starting"),
-    _("restarting"),
-    _("ready"),
-    _("reset"),
-    _("asked to start"),
-    _("asked to stop"),
-    _("asked to stop at once"),
-    _("asked to restart"),
-    _("the system shuts down"),
-    _("stays down after this: it has no auto start"),
-    _("crashed: %(exit)s"),
-    _("stopped: %(exit)s"),
-    _("to be replaced: %(cause)s"),
-    _("%(exit)s; restart in %(time)s s"),
-    _("%(exit)s; restarting now"),
-    _("%(exit)s; automatic restart is off"),
-    _("%(exit)s; restarted on failure only"),
-    _("%(exit)s; gave up after %(n)s restart without a stable run"),
-    _("%(exit)s; gave up after %(n)s restarts without a stable run"),
-    _("%(exit)s; gave up after %(n)s restart without a stable run within %(time)s s"),
-    _("%(exit)s; gave up after %(n)s restarts without a stable run within %(time)s s"),
-    _("consumes its queues again"),
-    _("worker is shutting down (%(how)s)"),
-    _("config created, wish: %(wish)s"),
-    _("config changed: %(fields)s"),
-    _("listens on %(address)s"),
-    _("the port is given up: %(why)s"),
-    _("%(address)s can't be taken: %(why)s"),
-    _("%(cause)s; the worker works without, and tries on"),
-)
-SPAWNS = (
-    _("can't be started, next try in %(time)s s: %(cause)s"),
-    _("could not be started for %(time)s s: %(cause)s"),
-    _("working_directory %(folder)s does not exist or is not a folder"),
-    _("working_directory %(folder)s can't be entered"),
-    _("deployment type %(type)s is not available here yet"),
-    _("the agent is away: %(why)s"),
-    _("the agent did not answer: %(why)s"),
-    _("the agent closed the connection"),
-    _("the agent gave no answer"),
-    _("%(instance)s has ended already"),
-    _("%(worker)s still runs as %(instance)s"),
-    _("a process of %(worker)s still holds its lock"),
-    _("the keeper of %(instance)s is not done with it"),
-    _("the zygote did not start %(instance)s: %(cause)s"),
-    _("can't start the zygote: %(why)s"),
-    _("the code can't be loaded: %(why)s"),
-)
-RESTARTS = (
-    _("restarting: the new process starts beside the old one"),
-    _("starting generation %(generation)s beside this one"),
-    _("ready; generation %(generation)s retires"),
-    _("generation %(generation)s has retired: %(exit)s"),
-    _("restart called off: %(cause)s"),
-    _("the new process ended: %(exit)s"),
-    _("the new process was not ready within %(time)s s"),
-    _("somebody stopped it meanwhile"),
-    _("it does not run; it starts up to date"),
-    _("its restart was under way and completes by itself"),
-    _("%(worker)s took too long"),
-    _("%(worker)s: %(cause)s"),
-    _("%(worker)s is still starting: %(cause)s"),
-    _("waits until it is ready again: %(workers)s"),
-    _("aborted by %(who)s"),
-)
-ERRORS = (
-    _("there is no worker '%(worker)s'"),
-    _("a worker that is %(state)s can't take '%(event)s'"),
-)
-SENTENCES = (*EXITS, *ILLNESSES, *MOVES, *SPAWNS, *RESTARTS, *ERRORS)
+MOST_JOINED = 20
+LOOKS = {"signal": r"[\w ]+", "number": r"\d+", "code": r"-?\d+", "name": r"[^\s:]+"}
 PLACE = re.compile(r"%\((\w+)\)s")
+
+_sources: list[Sentences] = []
+
+
+def register(sentences: Sentences) -> None:
+    """Have these known, too; they are asked for with the first text that is shown."""
+    _sources.append(sentences)
+    _patterns.cache_clear()
 
 
 def said(text: str) -> str:
@@ -152,11 +45,17 @@ def said(text: str) -> str:
 
 def _said(text: str, depth: int) -> str:
     """`depth`: so many sentences may stand within each other; further ones stay."""
-    for sentence, pattern in _patterns() if depth else ():
-        if found := pattern.fullmatch(text):
+    for sentence, own_words, pattern in _patterns() if depth else ():
+        if own_words in text and (found := pattern.fullmatch(text)):
             parts = found.groupdict().items()
             return gettext(sentence) % {name: _part(name, one, depth - 1) for name, one in parts}
-    return text
+    return _joined(text, depth) if depth else text
+
+
+def _joined(text: str, depth: int) -> str:
+    """Several, one behind the other."""
+    first, *others = text.split("; ", MOST_JOINED)
+    return "; ".join(_said(one, depth - 1) for one in (first, *others)) if others else text
 
 
 def _part(name: str, text: str, depth: int) -> str:
@@ -176,17 +75,25 @@ def _listed(text: str, depth: int) -> str:
 
 
 @cache
-def _patterns() -> list[tuple[str, re.Pattern[str]]]:
-    """Each sentence with what it looks like when its places are filled; those with most words of
-    their own first, as "killed by %(signal)s" would also take what follows."""
-    longest = sorted(SENTENCES, key=lambda one: len(PLACE.sub("", one)), reverse=True)
-    return [(sentence, re.compile(_pattern(sentence), re.DOTALL)) for sentence in longest]
+def _patterns() -> list[tuple[str, str, re.Pattern[str]]]:
+    """Each sentence with its longest own words, which are looked for first as that costs next to
+    nothing, and with what it looks like when its places are filled. Those with most words of their
+    own come first, as "killed by %(signal)s" would also take what follows."""
+    known = dict.fromkeys(chain.from_iterable(sentences() for sentences in _sources))
+    longest = sorted(known, key=lambda one: len(PLACE.sub("", one)), reverse=True)
+    return [(one, _own_words(one), re.compile(_pattern(one), re.DOTALL)) for one in longest]
+
+
+def _own_words(sentence: str) -> str:
+    texts = PLACE.split(sentence)[::2]  # between them stand the places' names
+    return max(texts, key=len).replace("%%", "%")
 
 
 def _pattern(sentence: str) -> str:
-    texts = iter(PLACE.split(sentence))  # between the places stand their names
+    texts = iter(PLACE.split(sentence))
     pattern = re.escape(next(texts).replace("%%", "%"))
     for name, text in zip(texts, texts, strict=True):
-        looks = LOOKS.get(name, ".+?")
+        may_be_several = name in NESTED | OTHERS or name == LISTED
+        looks = LOOKS.get(name, ".+?" if may_be_several else "(?:(?!; ).)+?")
         pattern += f"(?P<{name}>{looks})" + re.escape(text.replace("%%", "%"))
     return pattern

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from dataclasses import dataclass
 from datetime import datetime
 
+from lifecycle.storable import storable
+
 LONGEST_ERROR = 2000
-# PostgreSQL stores neither NUL nor half of a surrogate pair.
-UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ class FailedTasks:
 
     def add(self, error: str, at: datetime) -> bool:
         """Whether it is the first since the last `take`."""
-        text = UNSTORABLE.sub("\ufffd", error)[:LONGEST_ERROR]
+        text = storable(error)[:LONGEST_ERROR]
         with self._guard:
             before = self._failures.count if self._failures else 0
             self._failures = Failures(before + 1, text, at)

@@ -45,6 +45,14 @@ class Event(StrEnum):
     RESET = "reset"  # a person clears a crash or an error
 
 
+# What a row of the lifecycle log tells of: a change of the state, or something else that happened.
+EVENTS = (
+    *Event,
+    *("called_off", "condemned", "configured", "consuming", "created", "draining", "not_consuming"),
+    *("port", "replaced", "retired", "succeeding", "wish"),
+)
+
+
 class DeploymentType(StrEnum):
     LOCAL = "local"
     SSH = "ssh"

@@ -10,6 +10,7 @@ from typing import Any
 
 import pydantic
 from django.core.exceptions import ValidationError
+from django.utils import translation
 from django.utils.translation import gettext as _
 
 from sync import platforms
@@ -72,11 +73,12 @@ def records(letter: DeadLetter, account: Account) -> Sequence[Record | Refused]:
     if letter.fixed:
         return [parsed(letter.fixed["kind"], letter.fixed["record"])]
     if letter.shape == RawShape.RECORD:
-        try:
-            return [parsed(letter.kind, dict(letter.raw))]
-        except ValidationError as invalid:
-            error = "; ".join(f"{name}: {' '.join(said)}" for name, said in _said(invalid))
-            return [Refused(letter.kind, letter.external_id, "", error, RawShape.RECORD)]
+        with translation.override("en"):  # the letter keeps it
+            try:
+                return [parsed(letter.kind, dict(letter.raw))]
+            except ValidationError as invalid:
+                error = "; ".join(f"{name}: {' '.join(said)}" for name, said in _said(invalid))
+                return [Refused(letter.kind, letter.external_id, "", error, RawShape.RECORD)]
     ref = AccountRef(
         account_id=account.pk,
         platform=account.platform,

@@ -109,17 +109,6 @@ def _why(account: Account, row: Account | LoginSession) -> str:
     return Placement(**{name: getattr(row, f"all_{name}") for name in Placement.__slots__}).reason
 
 
-def last_messages(account_id: int) -> dict[str, datetime]:
-    """When the last message of each conversation was sent, by external id; {} where something below
-    them is known to be missing, and they say nothing of what we have."""
-    gaps = Gap.objects.filter(account_id=account_id, closed_at=None)
-    if gaps.exclude(key__startswith="hooks:").exists():
-        return {}
-    rows = Conversation.objects.filter(account_id=account_id)
-    found = rows.values_list("external_id", "last_message_at")
-    return {external_id: at for external_id, at in found if at is not None}
-
-
 def failing() -> QuerySet[Account]:
     """Those that `totals` counts as failing, the latest error first."""
     return accounts().filter(FAILING).order_by(F("last_error_at").desc(nulls_last=True), "-pk")

@@ -8,7 +8,8 @@ a doubled or late one finds its epoch stale and leaves.
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 
 from celery import shared_task
 from django.utils import timezone
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 RUNS_KEPT = timedelta(days=30)
 FEED_KEPT = timedelta(days=7)
 DELIVERIES_KEPT = timedelta(days=30)
+HISTORY_KEPT = timedelta(days=90)  # as the lifecycle log is
 
 
 @shared_task(name="sync.monitor_account", ignore_result=True, acks_late=False)
@@ -32,21 +34,13 @@ def monitor_account(account_id: int, epoch: int) -> None:
 @shared_task(name="sync.prune_runs", ignore_result=True)
 def prune_runs() -> None:
     """Delete receipts older than 30 days, in batches."""
-    before = timezone.now() - RUNS_KEPT
-    pruned = 0
-    while deleted := services.prune_runs(before):
-        pruned += deleted
-    log.info("pruned %s sync runs older than %s days", pruned, RUNS_KEPT.days)
+    _prune("sync runs", services.prune_runs, RUNS_KEPT)
 
 
 @shared_task(name="sync.prune_feed", ignore_result=True)
 def prune_feed() -> None:
     """Delete feed entries older than 7 days, in batches; a console away for longer reloads."""
-    before = timezone.now() - FEED_KEPT
-    pruned = 0
-    while deleted := feed.prune(before):
-        pruned += deleted
-    log.info("pruned %s feed entries older than %s days", pruned, FEED_KEPT.days)
+    _prune("feed entries", feed.prune, FEED_KEPT)
 
 
 @shared_task(name="sync.recount", ignore_result=True)
@@ -62,8 +56,22 @@ def prune_deliveries() -> None:
 
     Longer than a platform's signature is taken for fresh: what is sent again is found until then.
     """
-    before = timezone.now() - DELIVERIES_KEPT
-    pruned = 0
-    while deleted := services.prune_deliveries(before):
+    _prune("webhook deliveries", services.prune_deliveries, DELIVERIES_KEPT)
+
+
+@shared_task(name="sync.prune_history", ignore_result=True)
+def prune_history() -> None:
+    """Delete audits, login sessions and closed gaps that ended more than 90 days ago, in batches.
+
+    What proves an account complete stays: its last audit, its last complete one, its open gaps.
+    """
+    _prune("audits", services.prune_audits, HISTORY_KEPT)
+    _prune("login sessions", services.prune_logins, HISTORY_KEPT)
+    _prune("closed gaps", services.prune_gaps, HISTORY_KEPT)
+
+
+def _prune(what: str, prune: Callable[[datetime], int], kept: timedelta) -> None:
+    before, pruned = timezone.now() - kept, 0
+    while deleted := prune(before):
         pruned += deleted
-    log.info("pruned %s webhook deliveries older than %s days", pruned, DELIVERIES_KEPT.days)
+    log.info("pruned %s %s older than %s days", pruned, what, kept.days)

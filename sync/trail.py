@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.contenttypes.models import ContentType
+from django.db import transaction
 from django.db.models import Model
+
+from sync.models import Reply
 
 
 def leave_trail(user: Any, row: Model, what: str) -> None:
@@ -19,3 +23,15 @@ def leave_trail(user: Any, row: Model, what: str) -> None:
         action_flag=CHANGE,
         change_message=what,
     )
+
+
+def act_on_reply(user: Any, reply_id: int, act: Callable[[int, str], Reply], what: str) -> Reply:
+    """Do what an operator wants with a reply, with an entry in its history in the same transaction:
+    none where it was refused, or somebody else had done it before. Raises as `act`."""
+    with transaction.atomic():
+        rows = Reply.objects.select_for_update(no_key=True)
+        before = rows.values_list("state", flat=True).get(pk=reply_id)
+        reply = act(reply_id, user.get_username())
+        if reply.state != before:
+            leave_trail(user, reply, what)
+    return reply

@@ -9,14 +9,13 @@ import select
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 from crm.env import Env
 from crm.up import state
 from lifecycle.agent import process
 from lifecycle.agent.client import AgentClient
-from lifecycle.agent.layout import Home
+from lifecycle.agent.layout import Home, instance_to
 from lifecycle.errors import BackendUnavailable
 from lifecycle.types import SHUTDOWN_STOP_S, Alive, Instance, ProcessRef
 
@@ -99,9 +98,14 @@ def stop_workers(env: Env, deadline: float, is_hasty: Callable[[], bool]) -> lis
 def _told_to_stop(agent: AgentClient, instance: Instance, left_s: float) -> bool:
     """False: its agent is away; where `up` keeps it, it comes back."""
     timeout_s = min(SHUTDOWN_STOP_S, left_s)
-    stop = {"instance": asdict(instance), "graceful": True, "timeout_s": timeout_s}
     try:
-        agent.call("stop", patience_s=LOOK_AGAIN_S, **stop)
+        agent.call(
+            "stop",
+            patience_s=LOOK_AGAIN_S,
+            instance=instance_to(instance),
+            graceful=True,
+            timeout_s=timeout_s,
+        )
     except BackendUnavailable as error:
         log.warning("could not ask for the end of %s: %s", instance, error)
         return False

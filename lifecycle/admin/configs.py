@@ -1,4 +1,4 @@
-"""Worker configs and the lifecycle log in the admin; the fleet itself is in `fleet`."""
+"""Worker configs in the admin; the fleet itself is in `fleet`, its log in `log`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html
-from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from simple_history.admin import SimpleHistoryAdmin
@@ -19,17 +18,15 @@ from simple_history.template_utils import HistoricalRecordContextHelper
 from unfold.admin import ModelAdmin
 
 from lifecycle import services
-from lifecycle.admin.worker_page import LEVEL_TONES
 from lifecycle.backends import backends
 from lifecycle.console.forms import ServiceAdmin, ServiceForm
 from lifecycle.console.ids import row_id
-from lifecycle.console.live import DASH, LiveList, ReadOnlyAdmin, badge, moment
 from lifecycle.errors import LifecycleError
 from lifecycle.logs_duty import KEPT
 from lifecycle.masking import SECRET_FIELDS, masked
 from lifecycle.models import WorkerConfig, WorkerLog
 from lifecycle.said import said
-from lifecycle.types import DeploymentType, Level
+from lifecycle.types import DeploymentType
 
 
 class ConfigForm(ServiceForm):
@@ -256,39 +253,3 @@ def _offer_restart(request: HttpRequest, config: WorkerConfig) -> None:
         link = '{} <a class="m-link" href="{}?outdated=1">{}</a>'
         told = format_html(link, told, url, gettext("Rolling restart"))
     messages.warning(request, told)
-
-
-@admin.register(WorkerLog)
-class WorkerLogAdmin(LiveList, ReadOnlyAdmin):
-    """What happened to workers, newest first."""
-
-    list_display = ["at", "severity", "worker", "event", "change", "what", "actor"]
-    list_display_links = None
-    list_filter = ["level", "event", "config"]
-    search_fields = ["message", "actor", "config__worker_id"]
-    list_select_related = ["config"]
-    list_per_page = 50
-    list_fullwidth = True
-
-    @admin.display(description=_("time"), ordering="id")
-    def at(self, row: WorkerLog) -> SafeString | str:
-        return moment(row.time)
-
-    @admin.display(description=_("level"), ordering="level")
-    def severity(self, row: WorkerLog) -> SafeString:
-        return badge(row.get_level_display(), LEVEL_TONES[Level(row.level)])
-
-    @admin.display(description=_("worker"), ordering="config__worker_id")
-    def worker(self, row: WorkerLog) -> SafeString:
-        url = reverse("admin:lifecycle_workerruntime_change", args=[row.config_id])
-        return format_html('<a href="{}" class="m-link">{}</a>', url, row.config.worker_id)
-
-    @admin.display(description=_("state"))
-    def change(self, row: WorkerLog) -> str:
-        if row.from_state == row.to_state:
-            return DASH
-        return f"{row.get_from_state_display()} → {row.get_to_state_display()}"
-
-    @admin.display(description=_("message"), ordering="message")
-    def what(self, row: WorkerLog) -> str:
-        return said(row.message)

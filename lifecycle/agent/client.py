@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -30,16 +30,20 @@ class AgentClient:
         self._keeping = threading.Lock()
 
     def call(
-        self, verb: str, patience_s: float = CALL_TIMEOUT_S, **arguments: Any
+        self,
+        verb: str,
+        patience_s: float = CALL_TIMEOUT_S,
+        meanwhile: Callable[[], None] | None = None,
+        **arguments: Any,
     ) -> dict[str, Any]:
-        """One request, one answer.
+        """One request, one answer; `meanwhile` is called between the two.
 
         Raises `SpawnRefused` (can never work as asked) or `BackendUnavailable` (away, busy, slow).
         """
         request = encode({"verb": verb, **arguments})
         try:
-            line = self._ask_kept(request, patience_s)
-            return _answer(line or self._ask(self._connect(patience_s), request))
+            line = self._ask_kept(request, patience_s, meanwhile)
+            return _answer(line or self._ask(self._connect(patience_s), request, meanwhile))
         except (OSError, ValueError) as error:
             raise BackendUnavailable(f"the agent did not answer: {error}") from error
 
@@ -50,7 +54,9 @@ class AgentClient:
         except BackendUnavailable:
             return ""
 
-    def _ask_kept(self, request: bytes, patience_s: float) -> bytes:
+    def _ask_kept(
+        self, request: bytes, patience_s: float, meanwhile: Callable[[], None] | None
+    ) -> bytes:
         """Nothing when there is no connection, or its agent has ended: verbs may be repeated.
 
         Raises `TimeoutError`.
@@ -61,15 +67,19 @@ class AgentClient:
             return b""
         connection.settimeout(patience_s)
         try:
-            return self._ask(connection, request)
+            return self._ask(connection, request, meanwhile)
         except ConnectionError:
             return b""
 
-    def _ask(self, connection: socket.socket, request: bytes) -> bytes:
+    def _ask(
+        self, connection: socket.socket, request: bytes, meanwhile: Callable[[], None] | None
+    ) -> bytes:
         """The line that answers; empty when the connection was closed. Raises `OSError`."""
         line = b""
         try:
             connection.sendall(request)
+            if meanwhile:
+                meanwhile()
             while not line.endswith(b"\n") and (piece := connection.recv(PIECE_BYTES)):
                 line += piece
         except BaseException:

@@ -12,14 +12,14 @@ import select
 import signal
 import socket
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from setproctitle import setproctitle
 
 from lifecycle.agent import process, strays
-from lifecycle.agent.layout import STREAMS, Home, SpawnDir, gone_to, record_of
+from lifecycle.agent.layout import STREAMS, Home, SpawnDir, gone_to, instance_to, record_of
 from lifecycle.agent.limits import Witness
 from lifecycle.agent.output import LogPump
 from lifecycle.agent.protocol import GO, Word, encode
@@ -73,11 +73,13 @@ def keep(brood: Brood, spawn: SpawnDir, spec: WorkerSpec, pair: Pair, gate: sock
         os.close(pipe)
     pid = pair.worker.pid
     _pump_until_end(os.pidfd_open(pid), pumps)
+    how = witness.explain(process.exit_of_child(pid), alive.process)
+    gone, is_told = _tell(brood, alive, how)
     # A zombie keeps its number: its group is nobody else's until it is reaped.
     process.kill_group(pid)
-    how = process.exit_of_status(os.waitpid(pid, 0)[1])
+    os.waitpid(pid, 0)
     _end_children()
-    _conclude(brood, spawn, alive, witness.explain(how, alive.process), pumps)
+    _conclude(spawn, gone, pumps, is_told=is_told)
     os.close(lock)
     say(brood, spawn.instance, Word.DONE)
 
@@ -134,13 +136,14 @@ def keep_on(brood: Brood, instance: Instance) -> None:
         witness = Witness(instance, spawn.home.room, from_start=False)
         how = witness.explain(how, alive.process)
     how = how or Exit(note="its keeper was killed before it")
-    _conclude(brood, spawn, alive, how, pumps)
+    gone, is_told = _tell(brood, alive, how)
+    _conclude(spawn, gone, pumps, is_told=is_told)
     say(brood, instance, Word.DONE)
 
 
 def say(brood: Brood, instance: Instance, word: Word, **more: Any) -> bool:
     """False: the agent died, or hangs. What is on disk, and our end, will tell the next one."""
-    packet = encode({**asdict(instance), "word": word, **more})
+    packet = encode({**instance_to(instance), "word": word, **more})
     try:
         brood.replies.send(packet, socket.MSG_DONTWAIT)
     except OSError:
@@ -171,16 +174,21 @@ def _told_by_kernel(worker: ProcessRef, pidfd: int) -> Exit | None:
     return None
 
 
-def _conclude(brood: Brood, spawn: SpawnDir, alive: Alive, how: Exit, pumps: list[LogPump]) -> None:
-    """Tell the agent, so that the next one is decided meanwhile; then the last output and, on
-    record, the exit.
+def _tell(brood: Brood, alive: Alive, how: Exit) -> tuple[Gone, bool]:
+    """Tell the agent first, so that the next one is decided while we do the rest; the end, and
+    whether there is an agent."""
+    gone = Gone(alive.instance, how, alive.started_at, datetime.now(UTC))
+    is_told = say(brood, alive.instance, Word.ENDED, gone=gone_to(gone))
+    os.sched_yield()  # the agent was woken on this CPU, and would wait for the rest of this
+    return gone, is_told
+
+
+def _conclude(spawn: SpawnDir, gone: Gone, pumps: list[LogPump], *, is_told: bool) -> None:
+    """The last output and, on record, the exit.
 
     The record becomes durable where it is needed: not if the master has the exit on its own disk a
     moment later. That is the agent's to see; where there is none, ours.
     """
-    gone = Gone(spawn.instance, how, alive.started_at, datetime.now(UTC))
-    is_told = say(brood, spawn.instance, Word.ENDED, gone=gone_to(gone))
-    os.sched_yield()  # the agent was woken on this CPU, and would wait for the rest of this
     for pump in pumps:
         pump.drain()
     _end_lines(pumps)

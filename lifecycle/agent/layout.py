@@ -24,7 +24,7 @@ import shutil
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from lifecycle.agent.output import LogPump
 from lifecycle.types import Alive, Exit, Gone, Instance, Pool, ProcessRef, WorkerSpec
 
 STREAMS = ("stdout", "stderr")
+SPEC = tuple(field.name for field in fields(WorkerSpec))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,9 @@ class Home:
             _furnish(self.furnished)
 
     def spawn_dir(self, instance: Instance) -> SpawnDir:
-        return SpawnDir(self, instance)
+        return SpawnDir(
+            self, instance, self.workers / instance.worker_id / str(instance.generation)
+        )
 
     def lock_files(self, instance: Instance) -> list[Path]:
         """Two locks a worker: a successor may run beside the one that it replaces, and nothing
@@ -85,10 +88,7 @@ class SpawnDir:
 
     home: Home
     instance: Instance
-
-    @property
-    def path(self) -> Path:
-        return self.home.workers / self.instance.worker_id / str(self.instance.generation)
+    path: Path
 
     def create(self, spec: WorkerSpec) -> None:
         """Everything a keeper needs, before it is forked."""
@@ -98,7 +98,7 @@ class SpawnDir:
         _furnish(folder)
         if not logs.is_dir():
             logs.mkdir(parents=True, exist_ok=True)
-        write_json(self.path / "spec.json", asdict(spec))
+        write_json(self.path / "spec.json", spec_to(spec))
 
     def fifo(self, stream: str) -> Path:
         return self.path / stream
@@ -216,7 +216,12 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     draft.rename(path)
 
 
-# --- the same data as JSON, on disk and on the wire ------------------------------------------
+# --- the same data as JSON, on disk and on the wire; by hand, as `asdict` copies deep ---------
+
+
+def spec_to(spec: WorkerSpec) -> dict[str, Any]:
+    """Shares its lists and its environment with the spec."""
+    return {name: getattr(spec, name) for name in SPEC} | {"instance": instance_to(spec.instance)}
 
 
 def spec_from(data: dict[str, Any]) -> WorkerSpec:
@@ -231,10 +236,22 @@ def spec_from(data: dict[str, Any]) -> WorkerSpec:
     )
 
 
+def instance_to(instance: Instance) -> dict[str, Any]:
+    return {"worker_id": instance.worker_id, "generation": instance.generation}
+
+
+def process_to(process: ProcessRef) -> dict[str, Any]:
+    return {
+        "pid": process.pid,
+        "started_ticks": process.started_ticks,
+        "boot_id": process.boot_id,
+    }
+
+
 def alive_to(alive: Alive) -> dict[str, Any]:
     return {
-        "instance": asdict(alive.instance),
-        "process": asdict(alive.process),
+        "instance": instance_to(alive.instance),
+        "process": process_to(alive.process),
         "started_at": alive.started_at.isoformat(),
         "code": alive.code,
     }
@@ -250,7 +267,7 @@ def alive_from(data: dict[str, Any]) -> Alive:
 
 
 def record_of(keeper: ProcessRef, worker: Alive) -> dict[str, Any]:
-    return {"keeper": asdict(keeper), "worker": alive_to(worker)}
+    return {"keeper": process_to(keeper), "worker": alive_to(worker)}
 
 
 def record_from(data: dict[str, Any]) -> tuple[ProcessRef, Alive]:
@@ -259,8 +276,8 @@ def record_from(data: dict[str, Any]) -> tuple[ProcessRef, Alive]:
 
 def gone_to(gone: Gone) -> dict[str, Any]:
     return {
-        "instance": asdict(gone.instance),
-        "exit": asdict(gone.exit),
+        "instance": instance_to(gone.instance),
+        "exit": {"code": gone.exit.code, "signal": gone.exit.signal, "note": gone.exit.note},
         "started_at": gone.started_at.isoformat(),
         "ended_at": gone.ended_at.isoformat(),
     }

@@ -89,11 +89,9 @@ def settings_of(spec: WorkerSpec) -> dict[str, str]:
 
 def oom_kills(memory_events: str) -> int:
     """The count `oom_kill` of a memory.events file, or of /proc/vmstat."""
-    for line in memory_events.splitlines():
-        name, _, value = line.partition(" ")
-        if name == "oom_kill" and value.strip().isdigit():
-            return int(value)
-    return 0
+    _, _, rest = f"\n{memory_events}".partition("\noom_kill ")
+    value = rest.partition("\n")[0].strip()
+    return int(value) if value.isdigit() else 0
 
 
 def cpus_for(worker_id: str, cores: float, available: Iterable[int]) -> set[int] | None:
@@ -153,9 +151,14 @@ class Witness:
 
 def _kills_on_host() -> int:
     try:
-        return oom_kills(Path("/proc/vmstat").read_text())
+        descriptor = os.open("/proc/vmstat", os.O_RDONLY)
     except OSError:
         return 0
+    text = b""
+    while piece := os.read(descriptor, 65536):
+        text += piece
+    os.close(descriptor)
+    return oom_kills(text.decode())
 
 
 def victims(records: Iterable[str], since_s: float) -> set[int]:

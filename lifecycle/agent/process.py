@@ -11,6 +11,7 @@ import time
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 from lifecycle.types import Exit, ProcessRef
 
@@ -100,6 +101,14 @@ def exit_of_status(status: int) -> Exit:
     if os.WIFSIGNALED(status):
         return Exit(signal=os.WTERMSIG(status))
     return Exit(code=os.WEXITSTATUS(status))
+
+
+def exit_of_child(pid: int) -> Exit:
+    """How our child ended, which stays a zombie. Waits for its end."""
+    told = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    told = cast("os.waitid_result", told)  # None is for those who don't wait
+    is_exit = told.si_code == os.CLD_EXITED
+    return Exit(code=told.si_status) if is_exit else Exit(signal=told.si_status)
 
 
 def exit_of_pidfd(pidfd: int) -> Exit | None:

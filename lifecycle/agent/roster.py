@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lifecycle.agent import output, process, strays
-from lifecycle.agent.layout import STREAMS, Home, SpawnDir, alive_to, gone_to
+from lifecycle.agent.layout import STREAMS, Home, SpawnDir, alive_to, gone_to, instance_to
 from lifecycle.errors import BackendUnavailable
 from lifecycle.types import Alive, Exit, Gone, Instance, ProcessRef
 
@@ -24,6 +24,7 @@ OVERDUE = "it did not stop within"
 SOFT_SHUTDOWN_SHARE = 0.2
 RECORD_POLL_S = 0.1
 ANSWER_FIRST_S = 0.001
+NEXT_FIRST_S = 0.02  # what is only said waits for so long, when a start may be under way
 EXIT_POLLS = 30
 # An exit that the master has by then on its own disk needs not be on ours.
 DURABLE_AFTER_S = 1.0
@@ -118,7 +119,20 @@ class Roster:
         kept.pipes = spawn.hold_pipes()
         if kept.gone is None:  # else its end is told already
             self.notify({"event": "started", **alive_to(alive)})
+        if kept.worker_fd is not None:
+            asyncio.get_running_loop().add_reader(kept.worker_fd, self._ending, kept)
         self._watch(kept)
+
+    def _ending(self, kept: Kept) -> None:
+        """Seen at once, by its pidfd: how it ended is for its keeper to say, in a moment."""
+        self._unwatch_worker(kept)
+        if kept.gone is None:
+            self.notify({"event": "ending", **instance_to(kept.alive.instance)})
+
+    @staticmethod
+    def _unwatch_worker(kept: Kept) -> None:
+        if kept.worker_fd is not None:
+            asyncio.get_running_loop().remove_reader(kept.worker_fd)
 
     def _watch(self, kept: Kept) -> None:
         """The keeper's end is the worker's: it is the last to go and leaves the exit on disk."""
@@ -145,12 +159,16 @@ class Roster:
     def done(self, instance: Instance) -> None:
         """Its keeper says so: as good as its end, and some milliseconds before it."""
         kept = self.kept.get(instance)
-        if kept:
+        if kept and kept.gone and not kept.killed:  # and on record is what it told
+            self._unwatch(kept)
+            self._let_go(kept, self.home.spawn_dir(instance), kept.gone)
+        elif kept:
             self._ended(kept)
 
     def _tell(self, gone: Gone) -> None:
         self.notify({"event": "gone", **gone_to(gone)})
-        log.info("worker ended: %s: %s", gone.instance, gone.exit)
+        loop = asyncio.get_running_loop()
+        loop.call_later(NEXT_FIRST_S, log.info, "worker ended: %s: %s", gone.instance, gone.exit)
 
     async def concluded(self, worker_id: str) -> None:
         """Wait until the keepers of those that have ended are done: until then they hold locks.
@@ -204,6 +222,7 @@ class Roster:
             loop.call_later(DURABLE_AFTER_S, spawn.make_exit_durable)
         if kept.ladder:
             kept.ladder.cancel()
+        self._unwatch_worker(kept)
         for descriptor in (kept.worker_fd, *kept.pipes):
             if descriptor is not None:
                 os.close(descriptor)

@@ -19,7 +19,7 @@ from lifecycle.agent.layout import Home, alive_to, gone_from, record_from, spec_
 from lifecycle.agent.logremoval import log_verbs
 from lifecycle.agent.logserver import send_log
 from lifecycle.agent.protocol import LONGEST_LINE, Word, decode, encode
-from lifecycle.agent.roster import Roster
+from lifecycle.agent.roster import NEXT_FIRST_S, Roster
 from lifecycle.agent.zygotes import Zygotes
 from lifecycle.errors import BackendUnavailable, LifecycleError, SpawnRefused
 from lifecycle.types import Instance, WorkerSpec
@@ -139,7 +139,7 @@ class Agent:
         loop = asyncio.get_running_loop()
         loop.call_later(IDLE_S, self._make_ahead)
         pid = answer["worker"]["process"]["pid"]
-        loop.call_soon(log.info, "worker started: %s pid %s", instance, pid)  # once it is answered
+        loop.call_later(NEXT_FIRST_S, log.info, "worker started: %s pid %s", instance, pid)
         worker: dict[str, Any] = answer["worker"]
         return worker
 

@@ -14,7 +14,6 @@ import sys
 import tempfile
 import traceback
 from contextlib import suppress
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
@@ -31,7 +30,15 @@ from lifecycle.agent.keeper import (
     look_on,
     take_charge,
 )
-from lifecycle.agent.layout import Home, SpawnDir, gone_to, record_of, spec_from
+from lifecycle.agent.layout import (
+    Home,
+    SpawnDir,
+    gone_to,
+    instance_to,
+    record_of,
+    spec_from,
+    spec_to,
+)
 from lifecycle.agent.protocol import GO, MESSAGE_BYTES, decode, encode
 from lifecycle.types import Exit, Gone, Instance, Pool, WorkerSpec
 
@@ -73,7 +80,7 @@ def _rehearse(pair: Pair) -> None:
         charge = take_charge(spawn, spawn.spec(), pair, "")
         if charge:
             lock, alive = charge
-            encode({**asdict(spawn.instance), **record_of(pair.keeper, alive)})
+            encode({**instance_to(spawn.instance), **record_of(pair.keeper, alive)})
             os.close(lock)
             witness, pumps = look_on(spawn, NOBODY)
             for pump in pumps:
@@ -81,7 +88,7 @@ def _rehearse(pair: Pair) -> None:
                 pump.close()
             how = witness.explain(Exit(signal=signal.SIGKILL), pair.worker)
             gone = Gone(spawn.instance, how, alive.started_at, datetime.now(UTC))
-            encode({**asdict(spawn.instance), "gone": gone_to(gone)})
+            encode({**instance_to(spawn.instance), "gone": gone_to(gone)})
             spawn.record_exit(gone)
 
 
@@ -137,7 +144,7 @@ def _turn_output_to(spawn: SpawnDir) -> None:
 
 
 def _rehearse_birth() -> None:
-    limits.apply(spec_from(json.loads(json.dumps(asdict(NOBODY)))), None)
-    decode(encode(asdict(NOBODY.instance)))
+    limits.apply(spec_from(json.loads(json.dumps(spec_to(NOBODY)))), None)
+    decode(encode(instance_to(NOBODY.instance)))
     for file in (sys.stdout, sys.stderr):
         file.reconfigure(line_buffering=True, write_through=True)  # type: ignore[union-attr]

@@ -16,10 +16,11 @@ import subprocess
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from socket import socket as Socket
 from typing import Any
 
+from lifecycle.agent.layout import instance_to
 from lifecycle.agent.protocol import GO, MESSAGE_BYTES, decode, encode
 from lifecycle.errors import BackendUnavailable
 from lifecycle.types import Instance
@@ -54,7 +55,7 @@ class Zygote:
         taken, self.spare = self.spare, None
         if taken:
             with taken, suppress(OSError):
-                taken.send(encode(asdict(instance)))
+                taken.send(encode(instance_to(instance)))
                 taken.send(GO)
                 return
         self.starts.append(instance)
@@ -164,7 +165,7 @@ class Zygotes:
             return None
         taken, self._current.spare = self._current.spare, None
         try:
-            taken.send(encode(asdict(instance)))
+            taken.send(encode(instance_to(instance)))
         except OSError:  # it was killed
             taken.close()
             return None
@@ -174,7 +175,7 @@ class Zygotes:
         """For another keeper of a worker that lives. Raises `OSError`."""
         if self._current is None:
             raise ConnectionError("there is no zygote yet")
-        self._current.send({"keep_on": asdict(instance)})
+        self._current.send({"keep_on": instance_to(instance)})
 
     def make_ahead(self) -> None:
         """Have a spare for the next start."""

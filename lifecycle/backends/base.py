@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, Protocol
@@ -34,7 +34,15 @@ class Loaded:
     code: str
 
 
-BackendEvent = Snapshot | Alive | Gone | Sampled | Loaded
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """A process has ended; how is told in a moment, by `Gone`. May be left out."""
+
+    instance: Instance
+
+
+Meanwhile = Callable[[], None]
+BackendEvent = Snapshot | Alive | Ending | Gone | Sampled | Loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +75,9 @@ class Backend(Protocol):
 
     deployment_type: ClassVar[DeploymentType]
 
-    def start(self, spec: WorkerSpec) -> Alive:
-        """Start an instance, or return the one that runs already.
+    def start(self, spec: WorkerSpec, meanwhile: Meanwhile | None = None) -> Alive:
+        """Start an instance, or return the one that runs already; `meanwhile` is called while it
+        starts, if it gets that far, and perhaps again.
 
         Raises `SpawnRefused` (can never work as configured), `BackendUnavailable` (try again).
         """

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 
 from lifecycle.agent.client import AgentClient
-from lifecycle.agent.layout import alive_from, gone_from
+from lifecycle.agent.layout import alive_from, gone_from, instance_to, spec_to
 from lifecycle.agent.logclient import LogFeed
-from lifecycle.backends.base import BackendEvent, Loaded, LogStart, Sampled, Snapshot
+from lifecycle.backends.base import (
+    BackendEvent,
+    Ending,
+    Loaded,
+    LogStart,
+    Meanwhile,
+    Sampled,
+    Snapshot,
+)
 from lifecycle.types import Alive, DeploymentType, Instance, WorkerSpec
 
 
@@ -20,12 +27,12 @@ class LocalBackend:
     def __init__(self, socket_path: Path) -> None:
         self.agent = AgentClient(socket_path)
 
-    def start(self, spec: WorkerSpec) -> Alive:
-        return alive_from(self.agent.call("start", spec=asdict(spec)))
+    def start(self, spec: WorkerSpec, meanwhile: Meanwhile | None = None) -> Alive:
+        return alive_from(self.agent.call("start", meanwhile=meanwhile, spec=spec_to(spec)))
 
     def stop(self, instance: Instance, *, graceful: bool, timeout_s: float) -> bool:
         answer = self.agent.call(
-            "stop", instance=asdict(instance), graceful=graceful, timeout_s=timeout_s
+            "stop", instance=instance_to(instance), graceful=graceful, timeout_s=timeout_s
         )
         return bool(answer["runs"])
 
@@ -36,7 +43,7 @@ class LocalBackend:
                 yield event
 
     def acknowledge(self, instance: Instance) -> None:
-        self.agent.call("acknowledge", instance=asdict(instance))
+        self.agent.call("acknowledge", instance=instance_to(instance))
 
     def read_log(self, worker_id: str, stream: str, start: LogStart) -> LogFeed:
         return self.agent.open_log("read_log", worker_id=worker_id, stream=stream, **_wire(start))
@@ -70,6 +77,8 @@ def _event(message: dict[str, Any]) -> BackendEvent | None:
             )
         case "started":
             return alive_from(message)
+        case "ending":
+            return Ending(Instance(message["worker_id"], message["generation"]))
         case "gone":
             return gone_from(message)
         case "code":

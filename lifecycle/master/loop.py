@@ -16,7 +16,7 @@ from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
 from lifecycle import queries, services
-from lifecycle.backends.base import Backend, Loaded, Sampled, Snapshot
+from lifecycle.backends.base import Backend, BackendEvent, Ending, Loaded, Sampled, Snapshot
 from lifecycle.checkup import Checkup
 from lifecycle.clocks import Clocks
 from lifecycle.consumption import WAITING_FOR_BROKER
@@ -139,24 +139,33 @@ class Master:
                 self.shutting_down = True
                 services.clear_wishes_without_auto_start()
                 self.agenda.resync_at = timezone.now()
-            case Observed(deployment_type, Snapshot() as snapshot, at):
+            case Observed(deployment_type, event, at):
+                return self._observe(deployment_type, event, at)
+        return set()
+
+    def _observe(self, deployment_type: DeploymentType, event: BackendEvent, at: float) -> set[str]:
+        match event:
+            case Snapshot() as snapshot:
                 self._take_snapshot(deployment_type, snapshot, at)
-            case Observed(_, Alive() as alive):
+            case Alive() as alive:
                 self.sight.lives(alive.instance)
                 self._write_down([alive])
                 return {alive.instance.worker_id}
-            case Observed(deployment_type, Gone() as gone):
+            case Ending(instance):
+                self.steps.foresee(instance)
+            case Gone() as gone:
                 self._take_gone(deployment_type, gone)
                 return {gone.instance.worker_id}
-            case Observed(_, Sampled(samples)):
+            case Sampled(samples):
                 services.sampled(list(samples))
-            case Observed(deployment_type, Loaded(code)):
+            case Loaded(code):
                 services.code_loaded(deployment_type, code)
         return set()
 
     def _take_snapshot(
         self, deployment_type: DeploymentType, snapshot: Snapshot, at: float
     ) -> None:
+        self.steps.seen.clear()
         for gone in snapshot.gone:
             self._take_gone(deployment_type, gone)
         self.sight.take(deployment_type, snapshot, at)

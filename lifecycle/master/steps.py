@@ -60,6 +60,8 @@ class Steps:
     is_shutting_down: Callable[[], bool]
     # Condemned, and past finishing anything; a new master, which does not know, drains them first.
     hung: set[Instance] = field(default_factory=set)
+    # Rows of those that have ended, read while their keepers say how.
+    seen: dict[Instance, WorkerRuntime] = field(default_factory=dict)
 
     def apply(self, config: WorkerConfig, view: View, action: Action) -> None:
         """Raises `LifecycleError`."""
@@ -98,10 +100,16 @@ class Steps:
                 is_successor = instance != view.instance
                 self.spawn(config, instance, view.generation if is_successor else None)
 
-    def spawn(self, config: WorkerConfig, instance: Instance, replaces: int | None = None) -> None:
+    def spawn(
+        self,
+        config: WorkerConfig,
+        instance: Instance,
+        replaces: int | None = None,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> None:
         """What was claimed. Raises `LostRace`."""
         try:
-            alive = backend_for(config).start(spec_of(config, instance, replaces))
+            alive = backend_for(config).start(spec_of(config, instance, replaces), meanwhile)
         except SpawnRefused as error:
             services.spawn_refused(instance, str(error))
             return
@@ -159,6 +167,12 @@ class Steps:
         hastens a stop that is under way."""
         return max(0.0, runtime.stop_timeout_ms / 1000 - self.sight.stopping_s(instance))
 
+    def foresee(self, instance: Instance) -> None:
+        """It has ended: how is told in a moment, and then there is only to decide and to write."""
+        row = services.look(instance.worker_id)
+        if row:
+            self.seen[instance] = row
+
     def take_gone(
         self,
         deployment_type: DeploymentType,
@@ -173,9 +187,11 @@ class Steps:
         self.sight.ended(gone.instance)
         self.hung.discard(gone.instance)
         try:
-            config = services.exited(gone, random.random, starts_now)
+            seen = self.seen.pop(gone.instance, None)
+            config = services.exited(gone, random.random, starts_now, seen)
             if config:
-                self.spawn(config, Instance(config.worker_id, config.runtime.generation))
+                claimed = Instance(config.worker_id, config.runtime.generation)
+                self.spawn(config, claimed, meanwhile=services.make_durable)
         except (LostRace, UnknownWorker) as error:
             log.info("an exit of an older instance: %s", error)
         except (DataError, IntegrityError):

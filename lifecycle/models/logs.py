@@ -15,7 +15,11 @@ class WorkerLog(models.Model):
     """What happened to a worker: one row for each transition, with its cause [L2]."""
 
     config = models.ForeignKey(
-        WorkerConfig, on_delete=models.CASCADE, related_name="logs", verbose_name=_("worker")
+        WorkerConfig,
+        on_delete=models.CASCADE,
+        related_name="logs",
+        verbose_name=_("worker"),
+        db_index=False,  # an index of several columns begins with it
     )
     time = models.DateTimeField(_("time"), db_default=Now())
     level = models.CharField(_("level"), max_length=16, choices=LEVELS, default=Level.INFO.value)

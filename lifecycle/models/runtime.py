@@ -126,6 +126,7 @@ class WorkerRuntime(models.Model):
 
     # What the transaction that holds the row's lock will write when it ends (`services.rows`).
     gathered: list[WorkerLog] | None = None
+    row_version: str  # of the row that was read (`services.row_sql`)
 
     class Meta:
         verbose_name = _("worker")

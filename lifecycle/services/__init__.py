@@ -36,7 +36,7 @@ from lifecycle.services.rollouts import (
     begin_rollout,
     outdated_workers,
 )
-from lifecycle.services.rows import CHANNEL, notify
+from lifecycle.services.rows import CHANNEL, look, make_durable, notify
 from lifecycle.services.wishes import (
     Wished,
     clear_wishes_without_auto_start,
@@ -64,6 +64,8 @@ __all__ = [
     "exited",
     "forget_home",
     "heartbeat",
+    "look",
+    "make_durable",
     "notify",
     "outdated_workers",
     "port_said",

@@ -26,6 +26,8 @@ from lifecycle.services.rows import (
     move,
     record,
     reset,
+    role_of,
+    unlocked,
 )
 from lifecycle.states import WITH_PROCESS
 from lifecycle.types import Alive, DeploymentType, Event, Gone, Instance, Level, RestartMode, State
@@ -58,51 +60,36 @@ def _claim_start(runtime: WorkerRuntime, generation: int) -> None:
 
 
 SPAWNED = """
-    WITH spawned AS (
-        UPDATE lifecycle_workerruntime r SET
-            process_id = CASE WHEN r.generation = %(generation)s
-                THEN %(pid)s ELSE r.process_id END,
-            started_at = CASE WHEN r.generation = %(generation)s
-                THEN %(started_at)s ELSE r.started_at END,
-            code_version = CASE WHEN r.generation = %(generation)s
-                THEN %(code)s ELSE r.code_version END,
-            successor_process_id = CASE WHEN r.successor_generation = %(generation)s
-                THEN %(pid)s ELSE r.successor_process_id END,
-            successor_started_at = CASE WHEN r.successor_generation = %(generation)s
-                THEN %(started_at)s ELSE r.successor_started_at END,
-            successor_code_version = CASE WHEN r.successor_generation = %(generation)s
-                THEN %(code)s ELSE r.successor_code_version END
-        FROM lifecycle_workerconfig c
-        WHERE c.id = r.config_id AND c.worker_id = %(worker_id)s
-            AND %(generation)s IN (r.generation, r.successor_generation, r.retiring_generation)
-            AND r.state IN ('starting', 'running', 'stopping')
-        RETURNING r.config_id
-    )
-    SELECT pg_notify(%(channel)s, %(worker_id)s), set_config('synchronous_commit', 'off', true)
-    FROM spawned
+    UPDATE lifecycle_workerruntime r SET
+        {role}process_id = %(pid)s, {role}started_at = %(started_at)s, {role}code_version = %(code)s
+    FROM lifecycle_workerconfig c
+    WHERE c.worker_id = %(worker_id)s AND r.config_id = c.id
+        AND r.{role}generation = %(generation)s AND r.state IN ('starting', 'running', 'stopping')
+    RETURNING pg_notify(%(channel)s, c.worker_id), set_config('synchronous_commit', 'off', true)
 """
 
 
 def spawned(alive: Alive) -> None:
-    """A process exists. Raises `LostRace` when it is of the past.
+    """A process exists, of the worker itself or of its successor. Raises `LostRace` when it is of
+    the past.
 
-    One statement, by the index of worker ids, whose commit does not wait for the disk: the agent
-    has the same on its own, and the master writes it again when it finds it missing.
+    One statement, whose commit does not wait for the disk: the agent has the same on its own, and
+    the master writes it again when it finds it missing.
     """
+    values: dict[str, str | int | datetime] = {
+        "channel": CHANNEL,
+        "worker_id": alive.instance.worker_id,
+        "generation": alive.instance.generation,
+        "pid": alive.process.pid,
+        "started_at": alive.started_at,
+        "code": alive.code,
+    }
     with connection.cursor() as cursor:
-        cursor.execute(
-            SPAWNED,
-            {
-                "channel": CHANNEL,
-                "worker_id": alive.instance.worker_id,
-                "generation": alive.instance.generation,
-                "pid": alive.process.pid,
-                "started_at": alive.started_at,
-                "code": alive.code,
-            },
-        )
-        if cursor.fetchone() is None:
-            raise LostRace(f"{alive.instance} is not current")
+        for role in ("", "successor_"):
+            cursor.execute(SPAWNED.format(role=role), values)
+            if cursor.fetchone():
+                return
+    raise LostRace(f"{alive.instance} is not current")
 
 
 def spawn_refused(instance: Instance, why: str) -> None:
@@ -166,17 +153,23 @@ StartsNow = Callable[[WorkerRuntime], int | None]
 
 
 def exited(
-    gone: Gone, random: Callable[[], float], starts_now: StartsNow | None = None
+    gone: Gone,
+    random: Callable[[], float],
+    starts_now: StartsNow | None = None,
+    seen: WorkerRuntime | None = None,
 ) -> WorkerConfig | None:
     """A process ended: `stopped` if it was asked to, else `crashed` and the restart policy's turn.
 
     When `starts_now` then names a generation for the row as it is, that is claimed in the same
-    transaction, and its config returned: the caller spawns it. The end of a successor calls its
-    restart off, the end of a retiring instance completes it. Safe to repeat: a backend reports an
+    transaction, and its config returned: the caller spawns it, and has it made durable
+    (`make_durable`) meanwhile, before it acknowledges the exit. The end of a successor calls its
+    restart off, the end of a retiring instance completes it. `seen` is the row as the caller has
+    read it (`look`): one that was written since is read again. Safe to repeat: a backend reports an
     exit until it is acknowledged. Raises `LostRace` when the exit is of the past.
     """
-    with belonging(gone.instance) as (runtime, role):
-        match role:
+
+    def step(runtime: WorkerRuntime) -> WorkerConfig | None:
+        match role_of(gone.instance, runtime):
             case Role.SUCCESSOR:
                 call_off(runtime, f"the new process ended: {gone.exit}")
             case Role.RETIRING:
@@ -187,7 +180,10 @@ def exited(
                 if generation is not None:
                     _claim_start(runtime, generation)
                     return runtime.config
-    return None
+        return None
+
+    worker_id = gone.instance.worker_id
+    return unlocked(worker_id, step, is_last=lambda claimed: claimed is None, seen=seen)
 
 
 def _current_exited(runtime: WorkerRuntime, gone: Gone, random: Callable[[], float]) -> None:

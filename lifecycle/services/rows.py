@@ -6,20 +6,25 @@ statement (`row_sql`), however many steps a transaction takes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
+from typing import TypeVar
 
 from django.db import connection, transaction
+from django.db.backends.utils import CursorWrapper
 from django.db.models import QuerySet
 
 from lifecycle.errors import LostRace, UnknownWorker
 from lifecycle.models import WorkerLog, WorkerRuntime
-from lifecycle.services.row_sql import read_locked, write
+from lifecycle.services.row_sql import read, write
 from lifecycle.states import advance
 from lifecycle.types import STOP_TIMEOUT_MS, Event, Instance, Level, State
 
 CHANNEL = "muster_lifecycle"
+UNLOCKED_TRIES = 3
+
+T = TypeVar("T")
 
 
 def notify(worker_id: str) -> None:
@@ -36,14 +41,66 @@ def locked(worker_id: str) -> Iterator[WorkerRuntime]:
     they hold this lock. Raises `UnknownWorker`.
     """
     with transaction.atomic(), connection.cursor() as cursor:
-        runtime = read_locked(cursor, worker_id)
-        if runtime is None:
-            raise UnknownWorker(worker_id)
+        runtime = _read(cursor, worker_id, locks=True)
         before = dict(vars(runtime))
         runtime.gathered = []
         yield runtime
         write(cursor, runtime, before, CHANNEL)
         runtime.gathered = None
+
+
+def look(worker_id: str) -> WorkerRuntime | None:
+    """The row as it is now, with its config, for `unlocked`."""
+    with connection.cursor() as cursor:
+        return read(cursor, worker_id, locks=False)
+
+
+def unlocked(
+    worker_id: str,
+    step: Callable[[WorkerRuntime], T],
+    is_last: Callable[[T], bool],
+    seen: WorkerRuntime | None = None,
+) -> T:
+    """What `step` does to the row, if nobody has written the row meanwhile; else it is done again,
+    with what there is now.
+
+    Two trips to the database, where a lock takes four, or one with a row that was `seen` before:
+    for what a worker's next start waits for.
+    `is_last` is asked with what `step` returned: whether no other transaction follows at once, to
+    which durability and notification are left (`make_durable`).
+    Raises `UnknownWorker`.
+    """
+    with connection.cursor() as cursor:
+        for _ in range(UNLOCKED_TRIES):
+            runtime, seen = seen or _read(cursor, worker_id, locks=False), None
+            before = dict(vars(runtime))
+            runtime.gathered = []
+            done = step(runtime)
+            if write(
+                cursor,
+                runtime,
+                before,
+                CHANNEL,
+                if_unchanged=True,
+                is_last=is_last(done),
+            ):
+                runtime.gathered = None
+                return done
+    with locked(worker_id) as runtime:
+        return step(runtime)
+
+
+def _read(cursor: CursorWrapper, worker_id: str, *, locks: bool) -> WorkerRuntime:
+    runtime = read(cursor, worker_id, locks=locks)
+    if runtime is None:
+        raise UnknownWorker(worker_id)
+    return runtime
+
+
+def make_durable() -> None:
+    """All that was committed before is on disk, also what did not wait for it."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_logical_emit_message(true, 'muster', '')")
 
 
 def in_order(rows: QuerySet[WorkerRuntime]) -> QuerySet[WorkerRuntime]:
@@ -64,14 +121,19 @@ class Role(Enum):
 def belonging(instance: Instance) -> Iterator[tuple[WorkerRuntime, Role]]:
     """The locked runtime and what the instance is to it. Raises `LostRace`: it is of the past."""
     with locked(instance.worker_id) as runtime:
-        roles = {
-            runtime.retiring_generation: Role.RETIRING,
-            runtime.successor_generation: Role.SUCCESSOR,
-            runtime.generation: Role.CURRENT,
-        }
-        if instance.generation not in roles:
-            raise LostRace(f"{instance} is not current, {runtime.generation} is")
-        yield runtime, roles[instance.generation]
+        yield runtime, role_of(instance, runtime)
+
+
+def role_of(instance: Instance, runtime: WorkerRuntime) -> Role:
+    """Raises `LostRace`: it is of the past."""
+    roles = {
+        runtime.retiring_generation: Role.RETIRING,
+        runtime.successor_generation: Role.SUCCESSOR,
+        runtime.generation: Role.CURRENT,
+    }
+    if instance.generation not in roles:
+        raise LostRace(f"{instance} is not current, {runtime.generation} is")
+    return roles[instance.generation]
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from lifecycle.console.live import DASH, age, badge, moment, span, two_lines
+from lifecycle.said import said
 from sync import platforms, queries
 from sync.admin.hooks import panel
 from sync.admin.looks import count, face, platform_label
@@ -22,14 +23,15 @@ def account_badge(account: Account) -> SafeString:
     """One word for where an account stands."""
     if not account.enabled:
         return badge(_("disabled"), "grey")
+    error = said(account.present_error)
     if account.login_state == LoginState.FAILED:
-        return badge(_("waits for a person"), "red", account.present_error)
+        return badge(_("waits for a person"), "red", error)
     if account.stalled_since:
-        return badge(_("stalled"), "red", account.present_error or queries.why_no_worker(account))
+        return badge(_("stalled"), "red", error or queries.why_no_worker(account))
     if account.login_state == LoginState.EXPIRED:
-        return badge(_("login expired"), "amber", account.present_error)
+        return badge(_("login expired"), "amber", error)
     if account.error_count:
-        return badge(_("error"), "red", account.present_error)
+        return badge(_("error"), "red", error)
     if why := queries.why_no_worker(account):
         return badge(_("no worker"), "amber", why)
     if account.last_sync_at is None:
@@ -45,14 +47,14 @@ def last_error(account: Account) -> SafeString | str:
         return DASH
     over = badge(_("over"), "green") if account.error_is_over else badge(_("still there"), "red")
     when = moment(account.last_error_at)
-    return format_html("{} {} <small>{}</small>", over, account.last_error, when)
+    return format_html("{} {} <small>{}</small>", over, said(account.last_error), when)
 
 
 def notice(account: Account) -> SafeString | str:
     """What is done just now that people should know of, and since when."""
     if not account.notice:
         return ""
-    return format_html("{} <small>{}</small>", account.notice, moment(account.notice_at))
+    return format_html("{} <small>{}</small>", said(account.notice), moment(account.notice_at))
 
 
 def backlog(account: Account) -> str:
@@ -65,18 +67,19 @@ class AccountColumns:
 
     @admin.display(description=_("account"), ordering="name")
     def who(self, account: Account) -> SafeString:
-        said = f"{account.identifier} · {platform_label(account.platform)}"
+        known_as = f"{account.identifier} · {platform_label(account.platform)}"
         return format_html(
             '<span class="m-who">{}<span class="m-two"><b>{}</b><small>{}</small></span></span>',
             face(str(account)),
             str(account),
-            said if account.name else platform_label(account.platform),
+            known_as if account.name else platform_label(account.platform),
         )
 
     @admin.display(description=_("state"), ordering="error_count")
     def standing(self, account: Account) -> SafeString:
         """The state, and below it what is wrong where something is, or what is under way."""
-        trouble = account.present_error or queries.why_no_worker(account) or account.notice
+        trouble = said(account.present_error) or queries.why_no_worker(account)
+        trouble = trouble or said(account.notice)
         trouble = trouble or (backlog(account) if account.enabled and account.backlog else "")
         return format_html(
             '<span class="m-two m-state">{}<small class="m-clip" title="{}">{}</small></span>',

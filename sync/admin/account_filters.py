@@ -41,3 +41,9 @@ class FailingFilter(YesOrNo):
     title = _("failing")
     parameter_name = "failing"
     condition = queries.FAILING
+
+
+class HomelessFilter(YesOrNo):
+    title = _("without worker")
+    parameter_name = "homeless"
+    condition = Q(worker__isnull=True)

@@ -16,11 +16,12 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 from unfold.admin import ModelAdmin
 
+from lifecycle.console.by_typing import WorkerFilter
 from lifecycle.console.forms import ServiceAdmin
 from lifecycle.console.live import LiveList, answer
 from sync import platforms, queries, services, store
 from sync.admin.account_columns import AccountColumns
-from sync.admin.account_filters import FailingFilter, StalledFilter
+from sync.admin.account_filters import FailingFilter, HomelessFilter, StalledFilter
 from sync.admin.conversation_page import marked_text
 from sync.admin.forms import AccountForm, credential_fields
 from sync.admin.hooks import is_pushed
@@ -57,7 +58,8 @@ class AccountAdmin(
         "buttons",
     ]
     list_filter = [
-        *("enabled", AccountPlatformFilter, FailingFilter, StalledFilter, "login_state", "worker")
+        *("enabled", AccountPlatformFilter, FailingFilter, StalledFilter, HomelessFilter),
+        *("login_state", ("worker", WorkerFilter)),
     ]
     search_fields = ["name", "identifier", "endpoint", "last_error"]
     list_fullwidth = True

@@ -23,6 +23,7 @@ from django.views.decorators.http import require_POST
 
 from lifecycle.console.ids import row_id
 from lifecycle.console.live import DASH, badge, moment
+from lifecycle.said import said
 from sync import queries, services
 from sync.admin.by_account import BY_ACCOUNT
 from sync.admin.forms import as_json
@@ -72,7 +73,7 @@ class DeadLetterAdmin(RecordAdmin):
 
     @admin.display(description=_("record"), ordering="kind")
     def what(self, letter: DeadLetter) -> SafeString | str:
-        return clipped(f"{letter.kind} {letter.external_id}".strip())
+        return clipped(str(letter))
 
     @admin.display(description=_("state"), ordering="state")
     def state_badge(self, letter: DeadLetter) -> SafeString:
@@ -80,7 +81,7 @@ class DeadLetterAdmin(RecordAdmin):
 
     @admin.display(description=_("error"))
     def why(self, letter: DeadLetter) -> SafeString | str:
-        return clipped(letter.error)
+        return clipped(said(letter.error))
 
     @admin.display(description=_("size"), ordering="size")
     def weight(self, letter: DeadLetter) -> str:
@@ -121,7 +122,7 @@ class DeadLetterAdmin(RecordAdmin):
             text = ngettext("%(n)d dead letter: done.", "%(n)d dead letters: done.", len(done))
             messages.success(request, text % {"n": len(done)})
         for one in [one for one in results if one.code][:10]:
-            messages.error(request, f"{letters[one.letter_id]}: {one.error}")
+            messages.error(request, f"{letters[one.letter_id]}: {said(one.error)}")
 
     def _confirm(
         self, request: HttpRequest, letters: list[DeadLetter], action: str
@@ -169,10 +170,11 @@ class DeadLetterAdmin(RecordAdmin):
         try:
             services.fix_dead_letter(pk, kind, json.loads(text), request.user.get_username())
         except (ValueError, RecursionError) as broken:
-            said = {"record": [gettext("This is no JSON: %(why)s") % {"why": broken}]}
-            return self._page(request, letter, kind, text, said)
+            errors = {"record": [gettext("This is no JSON: %(why)s") % {"why": broken}]}
+            return self._page(request, letter, kind, text, errors)
         except ValidationError as invalid:
-            return self._page(request, letter, kind, text, invalid.message_dict)
+            errors = {name: [*map(said, told)] for name, told in invalid.message_dict.items()}
+            return self._page(request, letter, kind, text, errors)
         except SyncError as refused:
             return self._page(request, letter, kind, text, {"": [str(refused)]})
         leave_trail(request.user, letter, "Repaired.")
@@ -210,9 +212,9 @@ class DeadLetterAdmin(RecordAdmin):
         try:
             act(pk, request.user.get_username())
         except SyncError as refused:
-            messages.error(request, str(refused))
+            messages.error(request, said(str(refused)))
         except ValidationError as invalid:
-            messages.error(request, " ".join(invalid.messages))
+            messages.error(request, " ".join(map(said, invalid.messages)))
         else:
             leave_trail(request.user, letter, trail)
             messages.success(request, done)
@@ -231,7 +233,7 @@ class DeadLetterAdmin(RecordAdmin):
     ) -> HttpResponse:
         context: dict[str, Any] = {
             **self.admin_site.each_context(request),
-            "title": f"{letter.kind} {letter.external_id}".strip(),
+            "title": str(letter),
             "opts": self.opts,
             "original": letter,
             "letter": letter,

@@ -13,6 +13,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from lifecycle.console.live import badge, moment
+from lifecycle.said import said
 from sync import hooks, platforms, queries
 from sync.admin.by_account import BY_ACCOUNT
 from sync.admin.forms import as_json
@@ -65,7 +66,7 @@ def panel(account: Account) -> SafeString:
 
 def state_badge(delivery: HookDelivery) -> SafeString:
     tone = TONES[DeliveryState(delivery.state)]
-    return badge(delivery.get_state_display(), tone, delivery.error)
+    return badge(delivery.get_state_display(), tone, said(delivery.error))
 
 
 @admin.register(HookDelivery)
@@ -83,7 +84,9 @@ class HookDeliveryAdmin(RecordAdmin):
         return queries.deliveries()
 
     def get_fields(self, request: HttpRequest, obj: HookDelivery | None = None) -> Any:
-        shown = [*("account", "delivery_id", "order_key", "number", "state", "error", "repeats")]
+        shown = [
+            *("account", "delivery_id", "order_key", "number", "state", "said_error", "repeats")
+        ]
         shown += ["received_at", "processed_at"]
         may_see = request.user.has_perm("sync.operate_account")
         return [*shown, "what"] if may_see else shown
@@ -106,7 +109,7 @@ class HookDeliveryAdmin(RecordAdmin):
 
     @admin.display(description=_("error"))
     def why(self, delivery: HookDelivery) -> SafeString | str:
-        return clipped(delivery.error)
+        return clipped(said(delivery.error))
 
     @admin.display(description=_("what was pushed"))
     def what(self, delivery: HookDelivery) -> SafeString:

@@ -19,6 +19,7 @@ from django.views.decorators.http import require_POST
 
 from lifecycle.console.ids import row_id
 from lifecycle.console.live import LiveList, ReadOnlyAdmin, badge, moment, polls
+from lifecycle.said import said
 from sync import queries, services
 from sync.admin.by_account import BY_ACCOUNT
 from sync.admin.looks import platform_label
@@ -44,7 +45,7 @@ TONES = {
 class LoginSessionAdmin(LiveList, ReadOnlyAdmin):
     """Logins that somebody asked for."""
 
-    list_display = ["begun", "account", "state_badge", "created_by", "said"]
+    list_display = ["begun", "account", "state_badge", "created_by", "told"]
     list_filter = ["state", BY_ACCOUNT]
     search_fields = ["message", "created_by", "account__identifier"]
     list_per_page = 50
@@ -61,8 +62,8 @@ class LoginSessionAdmin(LiveList, ReadOnlyAdmin):
         return badge(session.get_state_display(), TONES[LoginSessionState(session.state)])
 
     @admin.display(description=_("message"))
-    def said(self, session: LoginSession) -> SafeString | str:
-        return clipped(session.message)
+    def told(self, session: LoginSession) -> SafeString | str:
+        return clipped(said(session.message))
 
     # --- the page of one ---
 

@@ -6,12 +6,14 @@ from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from lifecycle.console.live import DASH, LiveList, ReadOnlyAdmin, badge, moment
+from lifecycle.console.live import DASH, AdminBase, LiveList, ReadOnlyAdmin, badge, moment
+from lifecycle.said import said
 from sync import queries
 from sync.admin.by_account import BY_ACCOUNT
 from sync.models import Audit, Gap, SyncRun
@@ -26,7 +28,42 @@ def clipped(text: str, size: str = "") -> SafeString | str:
     return format_html('<span class="{}" title="{}">{}</span>', style, text[:1000], text[:200])
 
 
-class RecordAdmin(LiveList, ReadOnlyAdmin):
+class SaidFields(AdminBase):
+    """A row's page with what is stored in English in the reader's language."""
+
+    SAID: ClassVar[dict[str, str]] = {
+        "error": "said_error",
+        "reason": "said_reason",
+        "newer_end": "said_newer_end",
+    }
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        names: Any = super().get_fields(request, obj)
+        return [self.SAID.get(name, name) for name in names]
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        response = super().history_view(request, object_id, extra_context)
+        if isinstance(response, TemplateResponse):
+            for entry in (response.context_data or {}).get("action_list", ()):
+                entry.change_message = said(entry.change_message)
+        return response
+
+    @admin.display(description=_("error"))
+    def said_error(self, row: Any) -> str:
+        return said(row.error) or DASH
+
+    @admin.display(description=_("reason"))
+    def said_reason(self, row: Any) -> str:
+        return said(row.reason) or DASH
+
+    @admin.display(description=_("newer end"))
+    def said_newer_end(self, row: Any) -> str:
+        return said(row.newer_end) or DASH
+
+
+class RecordAdmin(SaidFields, LiveList, ReadOnlyAdmin):
     """A long list, the newest first."""
 
     list_select_related = ["account"]
@@ -73,7 +110,7 @@ class SyncRunAdmin(RecordAdmin):
 
     @admin.display(description=_("error"))
     def trouble(self, run: SyncRun) -> SafeString | str:
-        return clipped(run.error)
+        return clipped(said(run.error))
 
 
 AUDIT_TONES = {
@@ -84,7 +121,8 @@ AUDIT_TONES = {
 
 
 def audit_badge(audit: Audit) -> SafeString:
-    return badge(audit.get_outcome_display(), AUDIT_TONES[AuditOutcome(audit.outcome)], audit.error)
+    tone = AUDIT_TONES[AuditOutcome(audit.outcome)]
+    return badge(audit.get_outcome_display(), tone, said(audit.error))
 
 
 @admin.register(Audit)
@@ -122,7 +160,7 @@ class AuditAdmin(RecordAdmin):
 
     @admin.display(description=_("error"))
     def trouble(self, audit: Audit) -> SafeString | str:
-        return clipped(audit.error)
+        return clipped(said(audit.error))
 
 
 @admin.register(Gap)
@@ -147,7 +185,7 @@ class GapAdmin(RecordAdmin):
 
     @admin.display(description=_("newer end"))
     def newer(self, gap: Gap) -> SafeString | str:
-        return clipped(gap.newer_end)
+        return clipped(said(gap.newer_end))
 
     @admin.display(description=_("older end"))
     def older(self, gap: Gap) -> SafeString | str:
@@ -155,4 +193,4 @@ class GapAdmin(RecordAdmin):
 
     @admin.display(description=_("reason"))
     def why(self, gap: Gap) -> SafeString | str:
-        return clipped(gap.reason)
+        return clipped(said(gap.reason))

@@ -24,13 +24,15 @@ from django.views.decorators.http import require_POST
 from django_htmx.http import trigger_client_event
 
 from lifecycle.console.live import DASH, LiveList, ReadOnlyAdmin, age, answer, badge, moment
+from lifecycle.said import said
 from sync import queries, services
 from sync.admin.by_account import BY_ACCOUNT
 from sync.admin.inbox import PlatformFilter
-from sync.admin.records import clipped
+from sync.admin.records import SaidFields, clipped
 from sync.admin.reply_box import TARGETS, Target, page_of, reply_box, thread_of
 from sync.errors import SyncError
 from sync.models import Reply
+from sync.trail import act_on_reply
 from sync.types import ReplyState
 
 SHOWN = 20  # replies beside a thread
@@ -79,7 +81,7 @@ def _taken_back(reply: Reply) -> str:
 
 
 @admin.register(Reply)
-class ReplyAdmin(LiveList, ReadOnlyAdmin):
+class ReplyAdmin(SaidFields, LiveList, ReadOnlyAdmin):
     """What operators want said, and what became of it."""
 
     list_display = ["what", "state_badge", "where", "written", "answered", "trouble", "buttons"]
@@ -125,7 +127,7 @@ class ReplyAdmin(LiveList, ReadOnlyAdmin):
 
     @admin.display(description=_("the platform's answer"))
     def trouble(self, reply: Reply) -> SafeString | str:
-        return clipped(reply.error, "small")
+        return clipped(said(reply.error), "small")
 
     @admin.display(description="")
     def buttons(self, reply: Reply) -> SafeString | str:
@@ -220,11 +222,15 @@ class ReplyAdmin(LiveList, ReadOnlyAdmin):
         return trigger_client_event(response, "replies", {})
 
     def cancel_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        return self._act(request, pk, services.cancel_reply, _taken_back)
+        return self._act(request, pk, services.cancel_reply, "Taken back.", _taken_back)
 
     def retry_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         return self._act(
-            request, pk, services.retry_reply, lambda _reply: gettext("It is tried again.")
+            request,
+            pk,
+            services.retry_reply,
+            "Tried again.",
+            lambda _reply: gettext("It is tried again."),
         )
 
     def anyway_view(self, request: HttpRequest, pk: int) -> HttpResponse:
@@ -234,6 +240,7 @@ class ReplyAdmin(LiveList, ReadOnlyAdmin):
                 request,
                 pk,
                 partial(services.retry_reply, send_anyway=True),
+                "Sent again anyway.",
                 lambda _reply: gettext("It is sent again."),
             )
         if not self.has_operate_permission(request):
@@ -252,17 +259,18 @@ class ReplyAdmin(LiveList, ReadOnlyAdmin):
         self,
         request: HttpRequest,
         pk: int,
-        service: Callable[[int], Reply],
+        act: Callable[[int, str], Reply],
+        trail: str,
         done: Callable[[Reply], str],
     ) -> HttpResponse:
         if not self.has_operate_permission(request):
             raise PermissionDenied
         back_to = _back_to(get_object_or_404(queries.replies(), pk=pk))
         try:
-            said = done(service(pk))
+            told = done(act_on_reply(request.user, pk, act, trail))
         except SyncError as refused:
             return answer(request, messages.ERROR, str(refused), back_to)
-        return answer(request, messages.SUCCESS, said, back_to)
+        return answer(request, messages.SUCCESS, told, back_to)
 
     def _refused(
         self, request: HttpRequest, target: Target, text: str, trouble: str

@@ -13,6 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from lifecycle.console.live import ReadOnlyAdmin, age, badge, moment, polls, span
+from lifecycle.said import said
 from sync import overview, queries
 from sync.admin.looks import platform_label
 from sync.models import PlatformServer
@@ -61,7 +62,7 @@ def breaker_badge(server: PlatformServer) -> Any:
         BreakerState.OPEN: _("not asked"),
         BreakerState.HALF_OPEN: _("one account tries"),
     }
-    return badge(words[state], TONES[state], server.last_error)
+    return badge(words[state], TONES[state], said(server.last_error))
 
 
 def _until(server: PlatformServer) -> Any:
@@ -69,7 +70,7 @@ def _until(server: PlatformServer) -> Any:
 
 
 def _why(account: Any) -> str:
-    return str(account.present_error or queries.why_no_worker(account))
+    return said(account.present_error) or queries.why_no_worker(account)
 
 
 @admin.register(PlatformServer)

@@ -29,7 +29,8 @@ def number(field: str) -> Any:
 class Narrowed(Filters):
     """Filters of a table that grows for ever and has an index for some of them alone.
 
-    `wide`: parameters and orderings that would read all of it; each needs one of `narrow`.
+    `wide`: parameters and orderings that would read all of it; each needs one of `narrow`, which
+    are names of parameters, or one with the value that it must have (`state=open`).
     """
 
     wide: ClassVar[frozenset[str]]
@@ -40,12 +41,16 @@ class Narrowed(Filters):
         given = {name for name in self.wide if self.data.get(name)}
         if self.data.get("ordering", "").removeprefix("-") in self.wide:
             given.add("ordering")
-        if given and not any(self.data.get(name) for name in self.narrow):
+        if given and not any(map(self._is_given, self.narrow)):
             message = _("Without %(narrow)s this would read the whole table: give that as well.")
             named = message % {"narrow": " / ".join(self.narrow)}
             raise ValidationError(dict.fromkeys(sorted(given), named), code="too_wide")
         found: Rows = super().filter_queryset(rows)
         return found
+
+    def _is_given(self, narrow: str) -> bool:
+        name, _equals, value = narrow.partition("=")
+        return self.data.getlist(name) == [value] if value else bool(self.data.get(name))
 
 
 class AccountFilter(Filters):
@@ -74,7 +79,10 @@ class ServerFilter(Filters):
     state = filters.ChoiceFilter(choices=BREAKER_STATES)
 
 
-class ConversationFilter(Filters):
+class ConversationFilter(Narrowed):
+    wide = frozenset({"search"})
+    narrow = ("account",)
+
     account = number("account_id")
     platform = filters.CharFilter(field_name="account__platform")
     unread = true_or_false(method="is_unread", help_text="With, or without, unread messages.")
@@ -120,7 +128,10 @@ class MessageFilter(Narrowed):
     until = filters.IsoDateTimeFilter(field_name="sent_at", lookup_expr="lt")
 
 
-class PostFilter(Filters):
+class PostFilter(Narrowed):
+    wide = frozenset({"search"})
+    narrow = ("account",)
+
     account = number("account_id")
     since = filters.IsoDateTimeFilter(field_name="published_at", lookup_expr="gte")
     search = filters.CharFilter(method="in_texts", help_text="Part of the title or the text.")
@@ -174,7 +185,10 @@ class AuditFilter(Filters):
     outcome = filters.ChoiceFilter(choices=AUDIT_OUTCOMES)
 
 
-class DeadLetterFilter(Filters):
+class DeadLetterFilter(Narrowed):
+    wide = frozenset({"error", "since"})
+    narrow = ("account", "state=open")
+
     account = number("account_id")
     platform = filters.CharFilter(field_name="account__platform")
     kind = filters.CharFilter()
@@ -184,7 +198,12 @@ class DeadLetterFilter(Filters):
     error = filters.CharFilter(lookup_expr="icontains", help_text="Part of the error.")
 
 
-class HookDeliveryFilter(Filters):
+class HookDeliveryFilter(Narrowed):
+    """What was refused in all accounts is among the dead letters."""
+
+    wide = frozenset({"platform", "since", "state"})
+    narrow = ("account", "state=pending")
+
     account = number("account_id")
     platform = filters.CharFilter(field_name="account__platform")
     state = filters.ChoiceFilter(choices=DELIVERY_STATES)

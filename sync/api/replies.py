@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import timedelta
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 from django.db.models import Model, QuerySet
@@ -23,6 +24,7 @@ from sync.api import request_bodies as bodies
 from sync.api.base import Rows
 from sync.api.filters import ReplyFilter
 from sync.models import Comment, Reply
+from sync.trail import act_on_reply
 
 OPERATE = {"POST": "sync.operate_account"}
 M = TypeVar("M", bound=Model)
@@ -110,7 +112,9 @@ class ReplyViewSet(Rows[Reply]):
     def cancel(self, request: Request, pk: str) -> Response:
         """Take it back before it is sent, or give a failed one up; see `may_have_been_sent`."""
         NoBody(data=request.data).is_valid(raise_exception=True)
-        services.cancel_reply(self.get_object().pk)
+        act_on_reply(
+            request.user, self.get_object().pk, services.cancel_reply, "Taken back over the API."
+        )
         return Response(self.get_serializer(self.get_object()).data)
 
     @extend_schema(request=bodies.RetrySerializer, responses=bodies.ReplySerializer)
@@ -119,5 +123,11 @@ class ReplyViewSet(Rows[Reply]):
         """Try a failed one again; whether the platform has it after all is asked first."""
         body = bodies.RetrySerializer(data=request.data)
         body.is_valid(raise_exception=True)
-        services.retry_reply(self.get_object().pk, **body.validated_data)
+        anyway = body.validated_data["send_anyway"]
+        act_on_reply(
+            request.user,
+            self.get_object().pk,
+            partial(services.retry_reply, send_anyway=anyway),
+            "Sent again anyway over the API." if anyway else "Tried again over the API.",
+        )
         return Response(self.get_serializer(self.get_object()).data)

@@ -11,9 +11,8 @@ from datetime import datetime, timedelta
 from typing import Any, ParamSpec, TypeVar
 
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
-from sync import queries, services, store
+from sync import reading_on, services, store
 from sync.engine.database import Database
 from sync.engine.opening import CLOSE_S, Server
 from sync.engine.problems import redacted
@@ -234,19 +233,18 @@ class AccountCheck:
         self._gaps = self._gaps if batch.gaps is None else batch.gaps
 
     async def _start_over(self, invalid: CursorInvalid) -> None:
-        """From the last messages that we know, where the adapter can; if that fails, too, or it
-        can't, from the very start. What is there already counts as same."""
-        lease, known = self.run.lease, dict[str, datetime]()
+        """From what we know, where the adapter can; if that fails, too, or it can't, all that the
+        platform has. What is there already counts as same."""
+        lease, known = self.run.lease, None
         if not self._has_started_over:
-            known = await self.in_database(queries.last_messages, lease.account_id)
+            known = await self.in_database(reading_on.last_known, lease.account_id)
         self._has_started_over = True
-        self._cursor = self.connection.cursor_after(known) if known else ""
-        where = "since the last known message" if self._cursor else "from the start"
-        log.warning("the cursor is invalid, reading %s", where, extra=self._about)
-        text = f"the platform no longer knows our cursor, reading anew {where}: {invalid}"
-        said = redacted(text, self.run.ref)
-        self._has_notice = True
-        await self.in_database(services.note, lease, said, timezone.now())
+        cursor = self.connection.cursor_after(known) if known else ""
+        sentence = reading_on.FROM_KNOWN if cursor else reading_on.FROM_START
+        log.warning(sentence, extra=self._about)
+        said = redacted(f"{sentence} ({invalid})", self.run.ref)
+        await self.in_database(services.start_over, lease, cursor, said, timezone.now())
+        self._cursor, self._has_notice = cursor, True
 
     async def _log_in(self) -> None:
         """A login that nobody watches. Raises `LoginFailed` also where it takes a person; one that
@@ -281,4 +279,4 @@ class AccountCheck:
 
 async def _tell_nobody(_step: LoginStep | None = None) -> None:
     """Nobody is there to be told: the login has to do without, or fails."""
-    raise LoginFailed(_("This platform's login takes a person: ask for a login."))
+    raise LoginFailed("This platform's login takes a person: ask for a login.")

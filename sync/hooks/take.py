@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from lifecycle.storable import is_storable, storable
 from sync import platforms
 from sync.errors import BadSignature, Malformed, UnknownPlatform
 from sync.models import Account
@@ -117,11 +118,7 @@ def _keep_malformed(hooks: Hooks, account: Addressed, request: HookRequest, erro
 
 def _kept_headers(hooks: Hooks, request: HookRequest) -> dict[str, str]:
     names = hooks.kept_headers | {"content-type"}
-    return {
-        name: value.replace("\x00", "\ufffd")
-        for name, value in request.headers.items()
-        if name in names
-    }
+    return {name: storable(value) for name, value in request.headers.items() if name in names}
 
 
 def _fits(delivery: Delivery) -> bool:
@@ -130,7 +127,6 @@ def _fits(delivery: Delivery) -> bool:
     return (
         0 < len(delivery.delivery_id) <= LONGEST_DELIVERY_ID
         and len(delivery.order_key) <= LONGEST_ORDER_KEY
-        and "\x00" not in texts
-        and not any("\ud800" <= one <= "\udfff" for one in texts)
+        and is_storable(texts)
         and (delivery.number is None or 0 <= delivery.number <= HIGHEST_NUMBER)
     )

@@ -54,7 +54,8 @@ class HookDelivery(models.Model):
         indexes = [
             models.Index(
                 fields=["account", "id"], condition=Q(state="pending"), name="delivery_pending"
-            )
+            ),
+            models.Index(fields=["account", "-id"], name="delivery_of_account"),
         ]
 
     def __str__(self) -> str:

@@ -112,7 +112,7 @@ class DeadLetter(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.external_id}: {self.error[:80]}"
+        return f"{self.kind} {self.external_id}".strip()
 
 
 class Gap(models.Model):
@@ -141,6 +141,11 @@ class Gap(models.Model):
                 name="gap_is_open_once",
             )
         ]
+        indexes = [
+            models.Index(
+                fields=["closed_at"], condition=Q(closed_at__isnull=False), name="gap_closed"
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.account_id}: {self.scope or self.key}"
@@ -150,7 +155,11 @@ class Audit(models.Model):
     """One comparison of the platform's ids with ours [S9]."""
 
     account = models.ForeignKey(
-        Account, on_delete=models.CASCADE, related_name="audits", verbose_name=_("account")
+        Account,
+        on_delete=models.CASCADE,
+        db_index=False,
+        related_name="audits",
+        verbose_name=_("account"),
     )
     outcome = models.CharField(_("outcome"), max_length=16, choices=AUDIT_OUTCOMES)
     since = models.DateTimeField(_("since"))
@@ -181,6 +190,10 @@ class Audit(models.Model):
             models.CheckConstraint(
                 condition=one_of("outcome", AuditOutcome), name="audit_outcome_is_known"
             )
+        ]
+        indexes = [
+            models.Index(fields=["account", "-id"], name="audit_of_account"),
+            models.Index(fields=["finished_at"], name="audit_finished"),
         ]
 
     def __str__(self) -> str:

@@ -134,6 +134,7 @@ class LoginSession(models.Model):
                 fields=["account"], condition=OPEN_LOGIN, name="one_login_at_a_time"
             ),
         ]
+        indexes = [models.Index(fields=["finished_at"], name="login_finished")]
 
     def __str__(self) -> str:
         return f"{self.account_id}: {self.state}"

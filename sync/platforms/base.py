@@ -19,6 +19,7 @@ from sync.types import (
     AccountRef,
     Batch,
     Done,
+    LastKnown,
     Listing,
     LoginStep,
     OutgoingReply,
@@ -61,10 +62,12 @@ class Connection(ABC):
         platform allows it. Raises `CursorInvalid`.
         """
 
-    def cursor_after(self, known: Mapping[str, datetime]) -> str:
-        """Where to read on when the platform no longer knows our cursor: the cursor that stands for
-        having each conversation up to its last known message (external id → when it was sent).
-        "": this platform can only be read from the start."""
+    def cursor_after(self, known: LastKnown) -> str:
+        """Where to read on when the platform no longer knows our cursor: a cursor that stands for
+        having what is known, less a margin for clocks that are apart. What is read twice counts as
+        same; what comes with a time from before the margin is left to audits.
+
+        "": all that the platform still has is to be read."""
         del known
         return ""
 
@@ -161,6 +164,7 @@ class Platform(ABC):
 
     name: ClassVar[str]  # in URLs, rows and metrics: lower case, no spaces
     label: ClassVar[str]  # for people
+    sentences: ClassVar[tuple[str, ...]] = ()  # its own, in what is stored; see `sync.sentences`
     needs_endpoint: ClassVar[bool]  # each account names its server's address
     default_endpoint: ClassVar[str] = ""  # where accounts live that name none; else ""
     endpoint_schemes: ClassVar[tuple[str, ...]] = ("https", "http")

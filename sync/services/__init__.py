@@ -34,10 +34,10 @@ from sync.services.checks import (
     begin_run,
     caught_up,
     finish_run,
-    note,
     note_over,
     record_failure,
     record_login,
+    start_over,
 )
 from sync.services.counters import recount
 from sync.services.deadletters import (
@@ -52,11 +52,16 @@ from sync.services.deliveries import (
     note_missed,
     numbered_at,
     pending_deliveries,
-    prune_deliveries,
     settle,
 )
 from sync.services.freshness import Judged, judge_freshness
-from sync.services.housekeeping import prune_runs
+from sync.services.housekeeping import (
+    prune_audits,
+    prune_deliveries,
+    prune_gaps,
+    prune_logins,
+    prune_runs,
+)
 from sync.services.leases import LEASE_S, Held, Told, give_back, renew
 from sync.services.logins import (
     LoginTask,
@@ -117,13 +122,15 @@ __all__ = [
     "judge_freshness",
     "keep_progress",
     "none_pending",
-    "note",
     "note_missed",
     "note_over",
     "notify",
     "numbered_at",
     "pending_deliveries",
+    "prune_audits",
     "prune_deliveries",
+    "prune_gaps",
+    "prune_logins",
     "prune_runs",
     "put_off_audit",
     "put_off_part",
@@ -147,6 +154,7 @@ __all__ = [
     "server_failed",
     "set_strategy",
     "settle",
+    "start_over",
     "tell_login",
     "update_account",
 ]

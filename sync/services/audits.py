@@ -14,7 +14,6 @@ from typing import Any
 
 from django.db.models import F
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
 from sync import feed, platforms, schedule
 from sync.errors import Rejected
@@ -243,16 +242,15 @@ def _since(account: Account, now: datetime) -> datetime:
 
 
 def _lacking(account: Account) -> str:
-    """What is known to be missing in the store, for people."""
+    """What is known to be missing in the store, for people; as `sync.sentences` has it."""
     gaps = Gap.objects.filter(account=account, closed_at__isnull=True).count()
     letters = DeadLetter.objects.filter(account=account, state=DeadLetterState.OPEN).count()
     parts = []
     if gaps:
-        text = ngettext("%(n)d gap is open", "%(n)d gaps are open", gaps)
-        parts.append(text % {"n": gaps})
+        parts.append("1 gap is open" if gaps == 1 else f"{gaps} gaps are open")
     if letters:
-        text = ngettext("%(n)d dead letter is open", "%(n)d dead letters are open", letters)
-        parts.append(text % {"n": letters})
+        one, more = "1 dead letter is open", f"{letters} dead letters are open"
+        parts.append(one if letters == 1 else more)
     return ", ".join(parts)
 
 

@@ -141,10 +141,14 @@ def record_login(lease: Lease, state: LoginState, session: dict[str, object] | N
     report(lease, **values)
 
 
-def note(lease: Lease, text: str, now: datetime) -> None:
-    """Something that people should see, though the check goes on: until a reading is done
-    (`note_over`). Raises `StaleEpoch`."""
-    report(lease, notice=shown(text), notice_at=now)
+def start_over(lease: Lease, cursor: str, text: str, now: datetime) -> None:
+    """Another cursor in place of one that the platform does not know, and what people should see of
+    it until that reading is done (`note_over`). Raises `StaleEpoch`.
+
+    In one statement, and before anything is read by it: the newest come first, and where they were
+    stored without it, they would be taken for the last that was known before.
+    """
+    report(lease, cursor=cursor, notice=shown(text), notice_at=now)
 
 
 def note_over(lease: Lease) -> None:

@@ -15,8 +15,6 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models import F
 from django.db.models.functions import Coalesce
-from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 from psycopg.types.json import Jsonb
 
 from sync import feed, numbers, sql
@@ -237,8 +235,9 @@ def _follow_numbers(
             key=key,
             older_end=str(one.first - 1),
             newer_end=str(one.last + 1),
-            reason=_("Deliveries %(first)s to %(last)s have not come; the platform keeps no copy.")
-            % {"first": one.first, "last": one.last},
+            reason=(
+                f"Deliveries {one.first} to {one.last} have not come; the platform keeps no copy."
+            ),
         )
         for key, one in wanted.items()
         if key not in known
@@ -273,14 +272,7 @@ def note_missed(lease: Lease, is_numbered: bool) -> None:
                 defaults={
                     "older_end": since.isoformat(),
                     "newer_end": until.isoformat(),
-                    "reason": ngettext(
-                        "%(n)s delivery was turned away while the account was disabled; "
-                        "the platform can't be asked for it.",
-                        "%(n)s deliveries were turned away while the account was disabled; "
-                        "the platform can't be asked for them.",
-                        endpoint.missed,
-                    )
-                    % {"n": endpoint.missed},
+                    "reason": _turned_away(endpoint.missed),
                 },
             )
             feed.append(account_id, {"account": {"changed": [account_id]}})
@@ -288,9 +280,13 @@ def note_missed(lease: Lease, is_numbered: bool) -> None:
         endpoint.save(update_fields=["missed", "missed_since", "missed_until"])
 
 
-def prune_deliveries(before: datetime, most: int = 5000) -> int:
-    """Delete processed deliveries that came before that, at most so many in one transaction."""
-    with connection.cursor() as cursor:
-        cursor.execute(sql.deliveries.PRUNE_DELIVERIES, {"before": before, "most": most})
-        deleted: int = cursor.rowcount
-    return deleted
+def _turned_away(missed: int) -> str:
+    if missed == 1:
+        return (
+            "1 delivery was turned away while the account was disabled; the platform can't be "
+            "asked for it."
+        )
+    return (
+        f"{missed} deliveries were turned away while the account was disabled; the platform can't "
+        "be asked for them."
+    )

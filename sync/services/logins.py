@@ -27,6 +27,7 @@ from sync.types import Lease, LoginSessionState, LoginState, LoginStep
 LASTS = timedelta(minutes=5)  # without a word of the platform on it
 LASTS_AT_MOST = timedelta(minutes=15)  # however often the platform shows another image
 LONGEST_MESSAGE = 2000
+IN_VAIN = "Nobody finished the login in time."
 LONGEST_ADDRESS = 2000
 OPEN_STATES = (LoginSessionState.PENDING, LoginSessionState.SCANNED)
 
@@ -77,8 +78,7 @@ def cancel_login(session_id: int, by: str, now: datetime) -> LoginSession:
         if session.state == LoginSessionState.CANCELLED:
             return session
         _require_open(session, now)
-        message = _("Cancelled by %(who)s.") % {"who": by}
-        _end(session, LoginSessionState.CANCELLED, message, now)
+        _end(session, LoginSessionState.CANCELLED, f"Cancelled by {by}.", now)
     return session
 
 
@@ -207,9 +207,9 @@ def _asked_for(session_id: int, now: datetime) -> LoginSession:
     rows = LoginSession.objects.select_for_update(no_key=True)
     session = rows.filter(pk=session_id).first()
     if session is None or session.state not in OPEN_STATES:
-        raise LoginCancelled(session.message if session else _("The login was given up."))
+        raise LoginCancelled(session.message if session else "The login was given up.")
     if session.expires_at <= now:
-        raise LoginCancelled(_("Nobody finished the login in time."))
+        raise LoginCancelled(IN_VAIN)
     return session
 
 
@@ -254,5 +254,4 @@ def _expire(now: datetime, account_id: int | None = None) -> None:
             except LoginSession.DoesNotExist:  # deleted with its account
                 continue
             if session.state in OPEN_STATES and session.expires_at <= now:
-                message = _("Nobody finished the login in time.")
-                _end(session, LoginSessionState.EXPIRED, message, now)
+                _end(session, LoginSessionState.EXPIRED, IN_VAIN, now)

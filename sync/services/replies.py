@@ -16,9 +16,9 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from lifecycle.storable import is_storable
 from sync import feed, platforms
 from sync.errors import KeyReused, Rejected
-from sync.merge import UNSTORABLE
 from sync.models import Account, Comment, Conversation, Post, Reply
 from sync.services.rows import notify
 from sync.types import RecordKind, ReplyState
@@ -67,7 +67,7 @@ def queue_reply(target: Target, text: str, by: str, key: uuid.UUID | None = None
     return Queued(reply, is_new=True)
 
 
-def cancel_reply(reply_id: int) -> Reply:
+def cancel_reply(reply_id: int, by: str) -> Reply:
     """Take a pending reply back, or give a failed one up. Cancelled twice is cancelled.
 
     It is not sent any more. Where an attempt's answer was lost it may have been sent before
@@ -88,6 +88,7 @@ def cancel_reply(reply_id: int) -> Reply:
         told(reply.account_id, reply.pk, "changed")
         if reply.is_asked_for:
             _due_now(reply.account_id)
+    _note("taken back", reply, by)
     return reply
 
 
@@ -102,7 +103,7 @@ def is_being_sent(reply: Reply, now: datetime) -> bool:
     )
 
 
-def retry_reply(reply_id: int, *, send_anyway: bool = False) -> Reply:
+def retry_reply(reply_id: int, by: str, *, send_anyway: bool = False) -> Reply:
     """Try a failed reply again; whether it was sent after all is asked first.
 
     `send_anyway`: a person has decided that one whose platform can't be asked is sent again, though
@@ -124,7 +125,6 @@ def retry_reply(reply_id: int, *, send_anyway: bool = False) -> Reply:
             if not reply.needs_decision:
                 raise Rejected(_("Try again first: the platform is asked whether it has it."))
             reply.attempted_at = None  # no doubt is left to ask about
-            log.info("reply is sent again anyway", extra={"reply_id": reply.pk})
         reply.state, reply.attempts = ReplyState.PENDING.value, 0
         reply.next_attempt_at, reply.needs_decision = timezone.now(), False
         reply.save(
@@ -132,8 +132,14 @@ def retry_reply(reply_id: int, *, send_anyway: bool = False) -> Reply:
         )
         told(reply.account_id, reply.pk, "changed")
         _due_now(reply.account_id)
+    _note("sent again anyway" if send_anyway else "tried again", reply, by)
     reply.refresh_from_db()
     return reply
+
+
+def _note(what: str, reply: Reply, by: str) -> None:
+    about = {"actor": by, "reply_id": reply.pk, "account_id": reply.account_id}
+    log.info("reply %s", what, extra=about)
 
 
 def _checked(account: Account, target: Target, text: str) -> str:
@@ -159,7 +165,7 @@ def _checked(account: Account, target: Target, text: str) -> str:
     if len(text) > platform.longest_reply:
         says = _("At most %(most)s characters can be sent; this has %(has)s.")
         raise _bad_text(says % {"most": platform.longest_reply, "has": len(text)}, "max_length")
-    if UNSTORABLE.search(text):
+    if not is_storable(text):
         raise _bad_text(_("This holds a character that can't be sent."), "invalid")
     return text
 

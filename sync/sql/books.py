@@ -80,6 +80,35 @@ DELETE FROM sync_syncrun WHERE id = ANY(ARRAY(
 ))
 """
 
+# audit_finished, audit_of_account. Of each account the last audit stays, and the last that was
+# complete; one that runs is not finished.
+PRUNE_AUDITS = """
+DELETE FROM sync_audit WHERE id = ANY(ARRAY(
+    SELECT a.id FROM sync_audit a
+    WHERE a.finished_at < %(before)s AND a.id < (
+        SELECT max(later.id) FROM sync_audit later
+        WHERE later.account_id = a.account_id
+          AND (later.outcome = 'complete' OR a.outcome <> 'complete')
+    )
+    ORDER BY a.finished_at LIMIT %(most)s
+))
+"""
+
+# login_finished. One that is open is not finished.
+PRUNE_LOGINS = """
+DELETE FROM sync_loginsession WHERE id = ANY(ARRAY(
+    SELECT id FROM sync_loginsession
+    WHERE finished_at < %(before)s ORDER BY finished_at LIMIT %(most)s
+))
+"""
+
+# gap_closed. An open one stays, however old.
+PRUNE_GAPS = """
+DELETE FROM sync_gap WHERE id = ANY(ARRAY(
+    SELECT id FROM sync_gap WHERE closed_at < %(before)s ORDER BY closed_at LIMIT %(most)s
+))
+"""
+
 # total_is_there_once.
 ADD_TOTALS = """
 INSERT INTO sync_synctotal AS t (

@@ -38,7 +38,7 @@ class Batch:
     ready, so that the caller asks again without waiting. `gaps`: all that are open after this
     batch; None leaves them as they are. `remaining`: about how many records of the platform are
     still to be read before we have caught up, None when it doesn't tell. `fetched`: the records
-    are as they are now, asked for by their ids, and so newer than all that we have.
+    are as they are now, and so newer than all that we have.
     """
 
     cursor: str | None
@@ -105,6 +105,43 @@ class Listed:
 
     since: datetime  # aware
     place: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownPost:
+    """A post, and what we have below it."""
+
+    changed_at: datetime  # when it was published or last edited; aware
+    commented_at: datetime | None  # the last comment below it; aware
+    comments: int  # without those that were deleted
+
+
+@dataclass(frozen=True, slots=True)
+class LastKnown:
+    """How far we have all of an account, by external id: its conversations, each with when its last
+    message was sent (aware), and its posts.
+
+    No time is later than when the account was last read: clocks of platforms may be ahead.
+    """
+
+    conversations: Mapping[str, datetime]
+    posts: Mapping[str, KnownPost]
+
+    @property
+    def message_at(self) -> datetime | None:
+        """The last message of all."""
+        return max(self.conversations.values(), default=None)
+
+    @property
+    def comment_at(self) -> datetime | None:
+        """The last comment of all."""
+        times = (one.commented_at for one in self.posts.values())
+        return max((at for at in times if at), default=None)
+
+    @property
+    def post_at(self) -> datetime | None:
+        """The last time that any post changed."""
+        return max((one.changed_at for one in self.posts.values()), default=None)
 
 
 # By kind and scope.

@@ -106,11 +106,13 @@ class Dovecot:
         self.home.chmod(0o755)
         self.imap_port, self.imaps_port, self.lmtp_port = (free_port() for _ in range(3))
         self._certificate, self._key = certificate, key
+        self._clock_offset_s = 0.0
         self._master: subprocess.Popen[bytes] | None = None
 
     def start(self, clock_offset_s: float = 0) -> None:
         """Raises `RuntimeError` with the log when it does not come up."""
         self._configure()
+        self._clock_offset_s = clock_offset_s
         self._master = subprocess.Popen(
             [self._program, "-F", "-c", str(self.home / "dovecot.conf")],
             env={"PATH": os.environ["PATH"], **skewed(clock_offset_s)},
@@ -161,14 +163,16 @@ class Dovecot:
         return "auth succeeded" in self.doveadm("auth", "test", user, password)
 
     def put(self, user: str, mails: Iterable[bytes]) -> None:
-        """Many mails at once, as a delivery agent puts them into a Maildir."""
+        """Many mails at once, as a delivery agent puts them into a Maildir, by the same clock."""
         self.doveadm("mailbox", "status", "-u", user, "messages", "INBOX")  # makes the Maildir
         folder = self.home / "mail" / user
         owner = folder.stat()
+        now = time.time() + self._clock_offset_s
         for number, mail in enumerate(mails):
             name = f"{time.time_ns()}.{os.getpid()}_{number}.test"
             (folder / "tmp" / name).write_bytes(mail.replace(b"\r\n", b"\n"))
             os.chown(folder / "tmp" / name, owner.st_uid, owner.st_gid)
+            os.utime(folder / "tmp" / name, (now, now))
             (folder / "tmp" / name).rename(folder / "new" / name)
 
     def disconnect(self, user: str) -> None:

@@ -13,6 +13,7 @@ from tests.contract.suite.backlog import Backlog, Proof
 from tests.contract.suite.bodies import Bodies
 from tests.contract.suite.changes import Changes, Order
 from tests.contract.suite.first_read import FirstRead, Increments, Paging
+from tests.contract.suite.lost_cursors import LostCursors
 from tests.contract.suite.sending import Sending
 from tests.contract.suite.sessions import Sessions
 from tests.contract.suite.trouble import Trouble
@@ -29,6 +30,7 @@ class PlatformContract(
     Bodies,
     Sending,
     Sessions,
+    LostCursors,
     Trouble,
     Backlog,
     Proof,

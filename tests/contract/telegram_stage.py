@@ -29,6 +29,7 @@ class TelegramStage(Stage):
         Ability.GAPS: "updates come in order, the oldest first",
         Ability.PROGRESS: "nothing counts updates while they are polled",
         Ability.STALE_CURSORS: "any number is an offset",
+        Ability.READS_ON: "all that it still has is what nobody has read",
         Ability.SESSIONS: "the token is all there is",
         Ability.OWN_ENTRIES: "a bot is not told what it wrote itself",
     }

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from sync.errors import (
+    CursorInvalid,
     LoginExpired,
     LoginFailed,
     PlatformUnavailable,
@@ -33,6 +34,7 @@ from sync.types import (
     OutgoingReply,
     PostRecord,
 )
+from tests.contract.suite.lost_cursors import last_known
 from tests.contract.suite.reading import read, read_until_broken, tell_nobody
 from tests.contract.suite.wire import Wire, wire_to
 from tests.doubles.process import DoubleProcess
@@ -177,6 +179,76 @@ async def test_a_page_that_breaks_is_read_again(stage: Stage, connection: Douyin
     assert was_broken
     seen += await read(connection, seen[-1].cursor if seen else "")
     assert texts(seen) == {f"c{n}" for n in range(60)}
+
+
+# --- lost cursors -----------------------------------------------------------------------------
+
+
+async def test_a_lost_cursor_reads_what_has_another_number_of_comments_than_we_have(
+    stage: Stage, connection: DouyinConnection
+) -> None:
+    """Also of old works, also replies to old comments, which no time would tell."""
+    items = [await stage.double.order("item") for _ in range(45)]
+    tops = {}
+    for item in items:
+        (tops[item], *_) = await stage.comment(item, *(f"{item} {n}" for n in range(30)))
+    known = await read(connection)
+    assert len(comments(known)) == 45 * 30
+    await stage.comment(items[3], "new")
+    await stage.comment(items[7], "new, below an old one", parent=tops[items[7]])
+    fresh = await stage.double.order("item")
+    await stage.comment(fresh, "new, on a new work")
+    with pytest.raises(CursorInvalid):
+        await read(connection, f"{known[-1].cursor} of old")
+    before = len(await stage.calls())
+    found = await read(connection, connection.cursor_after(last_known(known)))
+    assert {"new", "new, below an old one", "new, on a new work"} <= texts(found)
+    assert len(posts(found)) == 46, "all are listed"
+    assert len(comments(found)) == 2 * 31 + 1, "and of those that have as many none is read"
+    assert len(await stage.calls()) - before < 12, "instead of a hundred"
+    assert comments(await read(connection, found[-1].cursor)) == {}
+
+
+async def test_as_many_comments_as_we_have_may_be_others(
+    stage: Stage, connection: DouyinConnection
+) -> None:
+    """Also on an old work: they are read within a day, once."""
+    item = await stage.double.order("item", at=int(stage.now - 90 * DAY_S))
+    (gone,) = await stage.comment(item, "gone")
+    known = await read(connection)
+    await stage.double.order("delete_comment", comment=gone)
+    await stage.comment(item, "new")
+    found = await read(connection, connection.cursor_after(last_known(known)))
+    assert texts(found) == set()
+    stage.now += DAY_S
+    later = await read(connection, found[-1].cursor)
+    assert texts(later) == {"new"}
+    await stage.double.order("delete_comment", comment=(*comments(later),)[0])
+    await stage.comment(item, "newer")
+    stage.now += DAY_S
+    assert texts(await read(connection, later[-1].cursor)) == set(), "it is old, and its number is"
+
+
+async def test_a_page_of_works_that_douyin_no_longer_knows(
+    stage: Stage, connection: DouyinConnection
+) -> None:
+    """In the middle of a reading of all works; elsewhere such a refusal is no cursor's fault."""
+    for _ in range(45):
+        await stage.double.order("item")
+    reading = connection.read("", 0)
+    cursor = ""
+    async for batch in reading:
+        cursor = batch.cursor or cursor
+        if Place.parse(cursor).sweep == "20":
+            break
+    await reading.aclose()  # type: ignore[attr-defined]
+    await stage.double.order("fail", code=2100005)
+    with pytest.raises(CursorInvalid, match="2100005"):
+        await read(connection, cursor)
+    await stage.double.order("fail", code=2100005)
+    with pytest.raises(RequestRejected, match="2100005"):
+        await read(connection)
+    assert len(posts(await read(connection))) == 45
 
 
 # --- login ------------------------------------------------------------------------------------

@@ -18,10 +18,10 @@ import psutil
 import pytest
 
 from lifecycle.agent import logfiles, output, process
-from lifecycle.backends.base import Snapshot
+from lifecycle.backends.base import Ending, Snapshot
 from lifecycle.errors import BackendUnavailable, SpawnRefused
 from lifecycle.logs.lines import CUT_MARK, LONGEST_LINE, Place, read_all
-from lifecycle.types import Alive, Instance
+from lifecycle.types import Alive, Exit, Gone, Instance
 from tests.host import PATIENCE_S, Host, eventually, running_host, spec
 
 
@@ -83,6 +83,21 @@ def test_stopping_what_does_not_run_says_so(host: Host) -> None:
 def test_how_it_ended_is_known(host: Host, word: str, said: str) -> None:
     host.start(word)
     assert str(host.gone(Instance("worker-1", 1)).exit) == said
+
+
+def test_an_end_is_said_at_once_and_then_how_it_was(host: Host) -> None:
+    events = host.backend.watch()
+    assert isinstance(next(events), Snapshot)
+    alive = host.start()
+    assert next(events) == alive
+    keeper = host.keeper_pid("worker-1")
+    os.kill(keeper, signal.SIGSTOP)
+    os.kill(alive.process.pid, signal.SIGKILL)
+    assert next(events) == Ending(alive.instance)
+    os.kill(keeper, signal.SIGCONT)
+    gone = next(events)
+    assert isinstance(gone, Gone)
+    assert gone.exit == Exit(signal=signal.SIGKILL)
 
 
 def test_an_end_is_reported_until_it_is_acknowledged(host: Host) -> None:

@@ -10,10 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from sync.errors import PlatformUnavailable, RequestRejected
+from sync.errors import CursorInvalid, PlatformUnavailable, RequestRejected
 from sync.types import OutgoingReply
 from tests.contract.platform_contract import PlatformContract
-from tests.contract.suite.reading import connected, last_cursor, logged_in, read, texts
+from tests.contract.suite.lost_cursors import last_known
+from tests.contract.suite.reading import (
+    connected,
+    entries,
+    last_cursor,
+    logged_in,
+    read,
+    texts,
+)
 from tests.contract.telegram_stage import TelegramStage, telegram_stage
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
@@ -56,6 +64,28 @@ async def test_what_telegram_dropped_is_a_gap(stage: TelegramStage) -> None:
     assert texts(batches) == {"later"}
     (gap,) = batches[-1].gaps or ()
     assert int(gap.newer_end) - int(gap.older_end) == 3
+
+
+async def test_a_lost_cursor_loses_nothing_and_brings_nothing_twice(stage: TelegramStage) -> None:
+    """All that Telegram still has comes without an offset: what nobody confirmed."""
+    talk = await stage.thread()
+    await stage.say_many(talk, [f"m{n}" for n in range(250)])
+    async with logged_in(stage) as connection:
+        known = await read(connection)
+        assert len(entries(known)) == 250
+        await stage.say(talk, "new")
+        fresh = await stage.thread()
+        await stage.say(fresh, "new, elsewhere")
+        with pytest.raises(CursorInvalid):
+            await read(connection, f"{last_cursor(known)} of old")
+        after = connection.cursor_after(last_known(known))
+        assert after == ""
+        found = await read(connection, after)
+        again = await read(connection, last_cursor(found))
+    assert {"new", "new, elsewhere"} <= texts(found)
+    assert len(entries(found)) == 52, "of what we have only the last page, which nobody confirmed"
+    assert len(entries([*known, *found])) == 252
+    assert entries(again) == {}
 
 
 async def test_two_who_poll_hear_it(stage: TelegramStage) -> None:

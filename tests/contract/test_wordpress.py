@@ -9,8 +9,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from sync.errors import LoginExpired, LoginFailed, PlatformUnavailable, RateLimited, RequestRejected
-from sync.types import CommentRecord, Direction, PostRecord, RecordKind
+from sync.types import (
+    CommentRecord,
+    Direction,
+    KnownPost,
+    LastKnown,
+    PostRecord,
+    RecordKind,
+)
 from tests.contract.platform_contract import PlatformContract
+from tests.contract.suite.lost_cursors import lose
 from tests.contract.suite.reading import (
     entries,
     last_cursor,
@@ -138,6 +146,73 @@ class TestChanges:
             assert len(threads(batches)) == 250
             assert [one.remaining for one in batches][-1] == 0
             assert threads(await read(connection, last_cursor(batches))) == {}
+
+
+class TestLostCursors:
+    async def test_edits_meanwhile_are_found(self, stage: WordPressStage) -> None:
+        """What is read again counts as it is now."""
+        talk = await stage.thread()
+        said, back = await stage.say(talk, "teh"), await stage.say(talk, "back")
+        async with logged_in(stage) as connection:
+            known = await read(connection)
+            await stage.set_status(back, "spam")
+            known += await read(connection, last_cursor(known))
+            assert entries(known)[back].is_deleted
+            await stage.edit(talk, said, "the")
+            await stage.set_status(back, "approved")
+            await stage.call(stage.watched, "POST", f"posts/{talk}", title="Neu")
+            found = await read(connection, await lose(stage, connection, known))
+        assert texts(found) == {"the", "back"}
+        assert threads(found)[talk].title == "Neu"
+        assert all(batch.fetched for batch in found if batch.records), "newer than what is stored"
+        assert [batch.remaining for batch in found][-1] == 0
+
+    async def test_posts_that_changed_meanwhile(self, stage: WordPressStage) -> None:
+        """Those that did not are not read again: they are from months ago, and many."""
+        await stage.post_many(350)
+        talk = await stage.thread()
+        async with logged_in(stage) as connection:
+            known = await read(connection)
+            lost = await lose(stage, connection, known)
+            await stage.sql(f"UPDATE wp_posts SET post_title = 'Neu' WHERE ID = {talk}")  # noqa: S608
+            changed = {await stage.new_post(f"n{n}", "x") for n in range(3)}
+            found = await read(connection, lost)
+        assert {talk, *changed} <= set(threads(found))
+        assert threads(found)[talk].title == "Neu"
+        assert len(threads(found)) <= 120
+
+    async def test_what_came_with_an_old_date_is_for_the_audit(self, stage: WordPressStage) -> None:
+        """Unless it is among the newest hundred, by its id, or within the margin."""
+        talk = await stage.thread()
+        await stage.say(talk, "known")
+        async with logged_in(stage) as connection:
+            known = await read(connection)
+            late, imported = await stage.say(talk, "late"), await stage.say(talk, "imported")
+            for id, days in ((late, 1), (imported, 90)):
+                await stage.sql(
+                    f"UPDATE wp_comments SET comment_date = comment_date - INTERVAL {days} DAY,"  # noqa: S608
+                    f" comment_date_gmt = comment_date_gmt - INTERVAL {days} DAY"
+                    f" WHERE comment_ID = {id}"
+                )
+            await stage.say_many(talk, [f"m{n}" for n in range(250)])
+            found = await read(connection, await lose(stage, connection, known))
+            assert len(entries(found)) == 252
+            assert late in entries(found)
+            assert imported not in entries(found)
+            listings = await listed(connection, datetime(2025, 1, 1, tzinfo=UTC))
+        assert imported in {id for each in listings for id in each.ids}
+
+    async def test_the_last_that_we_know_is_gone(self, stage: WordPressStage) -> None:
+        talk = await stage.thread()
+        await stage.say_many(talk, [f"m{n}" for n in range(250)])
+        ahead = datetime.now(UTC) + timedelta(days=9)
+        async with logged_in(stage) as connection:
+            await read(connection)
+            lost = connection.cursor_after(LastKnown({}, {talk: KnownPost(ahead, ahead, 250)}))
+            found = await read(connection, lost)
+            assert len(entries(found)) == 100, "the newest page shows where the site is"
+            said = await stage.say(talk, "new")
+            assert set(entries(await read(connection, last_cursor(found)))) == {said}
 
 
 class TestReplies:

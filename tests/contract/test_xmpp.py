@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from sync.errors import PlatformUnavailable
-from sync.types import Direction, Refused
+from sync.platforms.xmpp import archive
+from sync.platforms.xmpp.place import Place
+from sync.types import Direction, LastKnown, Refused
 from tests.contract.certificates import make_certificate
 from tests.contract.platform_contract import PlatformContract
 from tests.contract.prosody import FRIENDS, HOST, Prosody
+from tests.contract.suite.lost_cursors import lose
 from tests.contract.suite.reading import (
     conversations,
     last_cursor,
     logged_in,
     messages,
+    open_gaps,
     read,
     tell_nobody,
 )
@@ -120,6 +125,63 @@ class TestRooms:
         (refused,) = [one for batch in batches for one in batch.refused]
         assert (refused.kind, refused.external_id) == ("invitation", f"x@nowhere.{HOST}")
         assert "can't be entered" in refused.error
+
+
+class TestLostCursors:
+    async def test_rooms_and_invitations(self, stage: XmppStage) -> None:
+        """A room goes on from its own last message; invitations of before it are not followed
+        again, those that came meanwhile are."""
+        declined = await stage.invite_directly()
+        room = await stage.room("Me")
+        await stage.say_in_room(room, "known")
+        await stage.say(await stage.thread(), "known, too")
+        async with logged_in(stage) as connection:
+            known = await read(connection)
+        missed = await stage.invite_directly()
+        new = {
+            await stage.say_in_room(room, "new"),
+            await stage.say_in_room(missed, "new, elsewhere"),
+            await stage.say(await stage.thread(), "new, from somebody new"),
+        }
+        async with logged_in(stage) as connection:
+            found = await read(connection, await lose(stage, connection, known))
+            again = await read(connection, last_cursor(found))
+        assert new <= set(messages(found))
+        assert {room, missed} <= set(conversations(found))
+        assert declined not in conversations(found)
+        assert Place.parse(last_cursor(found)).floors == {}
+        assert messages(again) == {}
+
+    async def test_nothing_of_the_archive_is_as_new(
+        self, stage: XmppStage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The archive's end is where it goes on all the same."""
+        talk = await stage.thread()
+        await stage.say_many(talk, [f"m{n}" for n in range(40)])
+        monkeypatch.setattr(archive, "PAGE", 10)
+        ahead = LastKnown({talk: datetime.now(UTC) + timedelta(days=9)}, {})
+        async with logged_in(stage) as connection:
+            found = await read(connection, connection.cursor_after(ahead))
+            assert len(messages(found)) == 10
+            assert open_gaps(found) == ()
+            said = await stage.say(talk, "new")
+            assert set(messages(await read(connection, last_cursor(found)))) == {said}
+
+    async def test_progress_after_it(
+        self, stage: XmppStage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        talk = await stage.thread()
+        monkeypatch.setattr(archive, "PAGE", 10)
+        await stage.say(talk, "known")
+        async with logged_in(stage) as connection:
+            known = await read(connection)
+            await stage.say_many(talk, [f"m{n}" for n in range(49)])
+            found = await read(connection, await lose(stage, connection, known))
+            assert [one.remaining for one in found] == [40, 30, 20, 10, 0]
+            await stage.say_many(talk, [f"n{n}" for n in range(30)])
+            news = await read(connection, last_cursor(found))
+        assert len(messages(news)) == 30
+        assert news[-1].remaining == 0
 
 
 class TestTurnedDown:

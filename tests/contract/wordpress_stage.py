@@ -33,6 +33,7 @@ class WordPressStage(Stage):
         Ability.SAME_TEXT_TWICE: "WordPress refuses what somebody has said already",
         Ability.SESSIONS: "each request carries the application password",
         Ability.STALE_CURSORS: "ids stay good for ever",
+        Ability.LATE_DELETIONS: "of what was thrown away it does not tell: the audit finds it",
     }
 
     def __init__(self, server: WordPressServer, wire: Wire) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -21,6 +22,7 @@ from django.utils import timezone
 
 from lifecycle.console.live import LIVE_ROWS, LiveList
 from lifecycle.console.paging import BoundedPaginator
+from lifecycle.models import WorkerConfig, WorkerLog
 from sync.admin.inbox import ConversationAdmin
 from sync.models import (
     Account,
@@ -119,7 +121,7 @@ def test_an_account_is_chosen_by_typing_and_other_filters_stay(
     make_conversation(other, 2, unread_count=1)
     client.force_login(viewer)
     page = client.get(INBOX, {"unread": "yes", "q": "room"}).content.decode()
-    form = page[page.index('class="m-account-filter"') :].split("</form>")[0]
+    form = page[page.index('class="m-by-typing"') :].split("</form>")[0]
     assert "Elsewhere" not in form
     assert '<input type="hidden" name="unread" value="yes">' in form
     assert '<input type="hidden" name="q" value="room">' in form
@@ -131,6 +133,72 @@ def test_an_account_is_chosen_by_typing_and_other_filters_stay(
     rows = client.get(INBOX, {"unread": "yes", "account__id__exact": str(shop.pk)})
     assert [str(talk) for talk in rows.context["cl"].result_list] == ["Room 1"]
     assert f'<option value="{shop.pk}" selected>Shop</option>' in rows.content.decode()
+
+
+def of_worker(model: type[Model], pk: int) -> dict[str, int]:
+    return {"config__id__exact" if model is WorkerLog else "worker__id__exact": pk}
+
+
+@pytest.mark.parametrize("model", [WorkerLog, Account])
+def test_a_worker_is_chosen_by_typing(
+    client: Client, viewer: User, make_config: Callable[..., WorkerConfig], model: type[Model]
+) -> None:
+    here, other = make_config(worker_id="here"), make_config(worker_id="elsewhere")
+    make_account(1, name="Shop", worker=here)
+    make_account(2, name="Bakery", worker=other)
+    client.force_login(viewer)
+    page = client.get(list_of(model)).content.decode()
+    form = page[page.index('class="m-by-typing"') :].split("</form>")[0]
+    assert "here" not in form
+
+    name = "config" if model is WorkerLog else "worker"
+    label, named = model._meta.label_lower.split(".")
+    asked = {"app_label": label, "model_name": named, "field_name": name, "term": "elsew"}
+    found = client.get(reverse("admin:autocomplete"), asked).json()
+    assert found["results"] == [{"id": str(other.pk), "text": "elsewhere"}]
+
+    rows = client.get(list_of(model), of_worker(model, here.pk))
+    assert {getattr(row, name) for row in rows.context["cl"].result_list} == {here}
+    assert f'<option value="{here.pk}" selected>here</option>' in rows.content.decode()
+
+
+@pytest.mark.parametrize("model", [WorkerLog, Account])
+def test_a_poll_reads_no_worker_for_its_filters(
+    client: Client, viewer: User, make_config: Callable[..., WorkerConfig], model: type[Model]
+) -> None:
+    """Each list is asked for every two seconds by each open page."""
+    one = make_config()
+    make_account(1, worker=one)
+    client.force_login(viewer)
+
+    def asked(query: dict[str, Any]) -> list[str]:
+        with CaptureQueriesContext(connection) as seen:
+            assert poll(client, list_of(model), query).status_code == 200
+        return [query["sql"] for query in seen]
+
+    alone = asked(of_worker(model, one.pk))
+    for _ in range(20):
+        make_config()
+    for query, most in (({}, 0), (of_worker(model, one.pk), 1)):
+        found = asked(query)
+        assert len(found) <= len(alone)
+        of_configs = [sql for sql in found if 'FROM "lifecycle_workerconfig" ORDER' in sql]
+        chosen = [sql for sql in found if 'FROM "lifecycle_workerconfig" WHERE' in sql]
+        assert of_configs == []
+        assert len(chosen) <= most
+        assert not any("env_variables" in sql for sql in chosen)
+        assert not any("DISTINCT" in sql for sql in found)
+
+
+def test_accounts_without_a_worker_are_found(
+    client: Client, viewer: User, make_config: Callable[..., WorkerConfig]
+) -> None:
+    make_account(1, name="Shop", worker=make_config())
+    make_account(2, name="Bakery")
+    client.force_login(viewer)
+    for homeless, names in (("yes", ["Bakery"]), ("no", ["Shop"])):
+        rows = client.get(list_of(Account), {"homeless": homeless}).context["cl"].result_list
+        assert [str(row) for row in rows] == names
 
 
 def test_no_account_chosen_is_the_plain_inbox(client: Client, viewer: User) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from sync import platforms, services
+from sync import platforms, reading_on, services
 from sync.admin.posts import tree
 from sync.models import (
     Account,
@@ -159,6 +161,39 @@ def test_send_again_anyway_is_asked_back(
     assert "It is sent again." in client.post(address, follow=True).content.decode()
     reply = Reply.objects.get()
     assert (reply.state, reply.attempted_at) == ("pending", None)
+
+
+def test_who_had_it_sent_again_anyway_is_in_the_history_of_the_reply(
+    client: Client, operator: User, make_user: Callable[..., User], talk: Conversation
+) -> None:
+    client.force_login(operator)
+    write(client, "conversation", talk.pk, "oops")
+    reply = Reply.objects.get()
+    doubt = {"state": "failed", "attempted_at": timezone.now(), "needs_decision": True}
+    Reply.objects.update(**doubt)
+    anyway = reverse("admin:sync_reply_anyway", args=[reply.pk])
+    history = reverse("admin:sync_reply_history", args=[reply.pk])
+    client.force_login(make_user("bob", "operator"))
+    client.post(anyway)
+    client.force_login(operator)
+    client.post(anyway)  # too late: bob has done it
+    page = client.get(reverse("admin:sync_reply_change", args=[reply.pk]))
+    assert history in page.content.decode()
+    assert trail(reply) == [("bob", "Sent again anyway.")]
+    assert "bob" in client.get(history).content.decode()
+    client.cookies["django_language"] = "zh-hans"
+    assert "仍然再次发送。" in client.get(history).content.decode()
+    Reply.objects.update(**doubt)
+    client.post(reverse("admin:sync_reply_retry", args=[reply.pk]))
+    Reply.objects.update(attempted_at=None)
+    client.post(reverse("admin:sync_reply_cancel", args=[reply.pk]))
+    assert trail(reply)[1:] == [("operator", "Tried again."), ("operator", "Taken back.")]
+
+
+def trail(reply: Reply) -> list[tuple[str, str]]:
+    """Who did what, the first first."""
+    rows = LogEntry.objects.filter(object_id=str(reply.pk), content_type__model="reply")
+    return list(rows.order_by("pk").values_list("user__username", "change_message"))
 
 
 def test_what_may_have_been_sent_before_it_was_taken_back_says_so(
@@ -318,12 +353,18 @@ def test_a_notice_stands_on_the_page_with_its_time_and_is_no_error(
     client.force_login(operator)
     address = reverse("admin:sync_account_proof", args=[talk.account_id])
     assert "<dt>notice" not in client.get(address).content.decode()
-    Account.objects.update(notice="reading anew from the start", notice_at=timezone.now())
+    said = f"{reading_on.FROM_KNOWN} (unknown token)"
+    Account.objects.update(notice=said, notice_at=timezone.now())
     shown = client.get(address).content.decode()
-    assert re.search(r"notice</dt><dd>reading anew from the start <small>.*<time", shown)
+    assert re.search(rf"notice</dt><dd>{re.escape(said)} <small>.*<time", shown)
     assert "still there" not in shown
     Account.objects.update(enabled=False)  # else the list says first that no worker runs
-    assert "reading anew" in client.get(reverse("admin:sync_account_changelist")).content.decode()
+    accounts = reverse("admin:sync_account_changelist")
+    assert said in client.get(accounts).content.decode()
+    for page in (address, accounts):
+        chinese = client.get(page, headers={"Accept-Language": "zh-hans"}).content.decode()
+        assert reading_on.FROM_KNOWN not in chinese
+        assert "(unknown token)" in chinese
 
 
 def test_the_proof_of_an_account(

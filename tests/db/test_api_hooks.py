@@ -55,7 +55,8 @@ def test_deliveries_are_listed_the_last_first_and_filtered(
 
     assert ids("state=pending") == [three.pk]
     assert ids(f"account={shop.pk}") == [two.pk, one.pk]
-    assert ids("platform=douyin&state=done") == [two.pk]
+    assert ids("state=pending&platform=douyin") == []
+    assert ids(f"account={shop.pk}&platform=douyin&state=done") == [two.pk]
     assert errors_of(api_client.get(f"{LIST}?state=lost"), 400) == {"state": "invalid_choice"}
 
 

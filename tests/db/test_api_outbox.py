@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.utils import timezone
 from rest_framework.test import APIClient
@@ -77,6 +78,12 @@ def test_a_reply_from_birth_to_end(
     assert errors_of(odd, 400) == {"send_anyway": "invalid"}
     sent = client.post(f"{path}/retry", {"send_anyway": True}, format="json").json()
     assert (sent["state"], sent["needs_decision"], sent["attempted_at"]) == ("pending", False, None)
+    trail = LogEntry.objects.order_by("pk").values_list("user__username", "change_message")
+    assert list(trail) == [
+        ("operator", "Taken back over the API."),
+        ("operator", "Tried again over the API."),
+        ("operator", "Sent again anyway over the API."),
+    ]
 
 
 def test_posts_and_comments_are_answered(api_client: APIClient, account: Account) -> None:

@@ -15,7 +15,7 @@ from django.contrib.auth.models import User
 from django.db import OperationalError, connection
 from django.test import Client
 from django.urls import reverse
-from django.utils import timezone
+from django.utils import timezone, translation
 from rest_framework.test import APIClient
 
 from sync import platforms, queries, services, store
@@ -117,6 +117,15 @@ def test_one_refusal_keeps_the_whole_letter_open(
     assert not Message.objects.exists()
 
 
+def test_a_new_reason_is_stored_in_english(account: Account) -> None:
+    letter = refused_record(account, text="x" * 5_000)
+    DeadLetter.objects.update(raw={"external_id": "m1", "sent": "noon"})
+    with translation.override("zh-hans"), pytest.raises(StillRefused, match="There is no such"):
+        services.replay_dead_letter(letter.pk, "ann")
+    letter.refresh_from_db()
+    assert letter.error == "sent: There is no such field."
+
+
 def test_a_replay_does_not_disturb_what_is_newer(account: Account) -> None:
     letter = refused_record(account, text="x" * 5_000)
     account.refresh_from_db()
@@ -211,7 +220,8 @@ def test_lists_are_filtered_and_hold_no_record(api_client: APIClient, account: A
     assert found("kind=post") == 1
     assert found(f"account={account.pk}") == 2
     assert found("platform=matrix") == 3
-    assert found("error=SENDER HERE") == 1
+    assert found("error=SENDER HERE&state=open") == 1
+    assert found(f"error=SENDER HERE&account={account.pk}") == 1
     assert errors_of(api_client.get(f"{V1}/dead-letters?state=lost"), 400)
 
 

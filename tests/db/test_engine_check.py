@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncGenerator, Mapping
-from datetime import datetime, timedelta
+from collections.abc import AsyncGenerator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import DatabaseError
 from django.utils import timezone
 
-from sync import breaker, platforms, services, store, tasks
+from sync import breaker, platforms, reading_on, services, store, tasks
 from sync.engine import check as engine_check
 from sync.errors import (
     CursorInvalid,
@@ -25,7 +25,7 @@ from sync.errors import (
     StaleEpoch,
 )
 from sync.models import Account, FeedEntry, Gap, Message, PlatformServer, SyncRun
-from sync.types import AccountRef, Batch, Lease, LoginState
+from sync.types import AccountRef, Batch, LastKnown, Lease, LoginState
 from tests.db.engine_stage import check
 from tests.db.sync_stage import TinyConnection, TinyPlatform, make_account, message, script
 
@@ -252,7 +252,7 @@ def test_an_invalid_cursor_starts_over_and_says_so_until_that_is_done(
     check(account)
     assert [cursor for cursor, _ in tiny.reads] == ["", "old", ""]
     assert (account.cursor, account.error_count) == ("new", 1)
-    assert "reading anew from the start" in account.notice
+    assert account.notice.startswith(f"{reading_on.FROM_START} (unknown token of ")
     assert PASSWORD not in account.notice
     assert account.notice_at
     assert account.last_error == "cut", "a notice is no error"
@@ -263,14 +263,15 @@ def test_an_invalid_cursor_starts_over_and_says_so_until_that_is_done(
     assert Message.objects.count() == 3
 
 
+def cursor_after(_connection: Any, known: LastKnown) -> str:
+    return f"after {known.message_at:%S} in {','.join(known.conversations)}"
+
+
 @pytest.mark.parametrize("gap", ["", "room:1", "hooks:7"])
 def test_an_adapter_that_can_reads_on_from_the_last_known_messages(
     account: Account, tiny: TinyPlatform, monkeypatch: pytest.MonkeyPatch, gap: str
 ) -> None:
     """Where nothing below them is known to be missing; else the start is read again."""
-
-    def cursor_after(_connection: Any, known: Mapping[str, datetime]) -> str:
-        return f"after {max(known.values()):%S} in {','.join(known)}"
 
     monkeypatch.setattr(TinyConnection, "cursor_after", cursor_after)
     tiny.on_read = script(batch("old", 1, 2))
@@ -287,6 +288,24 @@ def test_an_adapter_that_can_reads_on_from_the_last_known_messages(
     check(account)
     assert tiny.reads[-1][0] == "", "what fails again is read from the start"
     assert (account.cursor, account.error_count, Message.objects.count()) == ("end", 0, 4)
+
+
+def test_where_it_reads_on_is_settled_before_anything_is_read(
+    account: Account, tiny: TinyPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest come first: killed behind them, they are not what was known before."""
+    monkeypatch.setattr(TinyConnection, "cursor_after", cursor_after)
+    tiny.on_read = script(batch("old", 1, 2))
+    check(account)
+    newest = Batch(None, (message(9),), more=True)
+    tiny.on_read = script(CursorInvalid("unknown"), newest, PlatformUnavailable("cut"))
+    check(account)
+    assert account.cursor == "after 02 in c1"
+    assert account.notice == f"{reading_on.FROM_KNOWN} (unknown)"
+    tiny.on_read = script(batch("end", 3, 4, 5, 6, 7, 8))
+    check(account)
+    assert tiny.reads[-1][0] == "after 02 in c1"
+    assert (account.notice, Message.objects.count()) == ("", 9)
 
 
 def test_an_invalid_empty_cursor_is_a_failure(account: Account, tiny: TinyPlatform) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from sync import platforms, services
 from sync.errands import logins as errand
@@ -185,6 +185,16 @@ def test_a_cancelled_login_ends_at_the_adapter(
     assert (session.state, session.message) == ("cancelled", "Cancelled by bob.")
     account.refresh_from_db()
     assert account.login_state == "none"
+
+
+def test_what_is_stored_is_english_whoever_clicks(account: Account) -> None:
+    with translation.override("zh-hans"):
+        given_up = services.cancel_login(ask(account).pk, "bob", timezone.now())
+        late = ask(account)
+        services.expire_logins(timezone.now() + timedelta(hours=1))
+    late.refresh_from_db()
+    assert given_up.message == "Cancelled by bob."
+    assert late.message == "Nobody finished the login in time."
 
 
 def test_an_account_with_a_session_goes_on_with_it(

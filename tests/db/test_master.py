@@ -13,6 +13,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
+import psycopg
 import pytest
 from django.db import DataError, IntegrityError, connection
 from django.utils import timezone
@@ -405,6 +406,58 @@ def test_a_pid_that_a_killed_master_did_not_write_down_is_written_down(
     services.ready(alive.instance, {"worker": "1", "python": "3", "celery": "5"})
     with leading():
         assert with_process("w").process_id == alive.process.pid
+
+
+def test_a_claim_that_the_database_lost_is_claimed_again(
+    host: Host, make_config: MakeConfig
+) -> None:
+    """[L10, L11] A restart's claim is on disk a moment after its worker is asked for. The power of
+    the database failed between the two: the row shows the generation before, nothing is started
+    twice, and what runs goes on."""
+    make_config(worker_id="w", auto_start=True, restart_delay_ms=0)
+    services.claim_start("w", 1)
+    first = host.start(worker_id="w")
+    services.spawned(first)
+    services.ready(first.instance, VERSIONS)
+    os.kill(first.process.pid, signal.SIGKILL)
+    host.gone(first.instance)
+    second = host.start(worker_id="w", generation=2)
+    with leading():
+        found = with_process("w", generation=2)
+        eventually(lambda: not host.snapshot().gone, "the end of the first is acknowledged")
+    assert (found.generation, found.process_id) == (2, second.process.pid)
+    assert process.is_alive(second.process)
+    assert WorkerLog.objects.filter(event="exited").count() == 1
+
+
+def test_a_restart_is_durable_before_its_crash_is_acknowledged(
+    host: Host, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """[L6, L10] Its commit does not wait for the disk; the agent keeps the exit until it is
+    there."""
+    done: list[str] = []
+    acknowledge, make_durable = LocalBackend.acknowledge, services.make_durable
+
+    def told(self: LocalBackend, instance: Instance) -> None:
+        done.append("acknowledged")
+        acknowledge(self, instance)
+
+    def flushed() -> None:
+        with psycopg.connect(database_url()) as other:
+            found = other.execute("SELECT generation FROM lifecycle_workerruntime").fetchone()
+        done.append(f"generation {found and found[0]} made durable")
+        make_durable()
+
+    monkeypatch.setattr(LocalBackend, "acknowledge", told)
+    monkeypatch.setattr(services, "make_durable", flushed)
+    make_config(worker_id="w", auto_start=True, restart_delay_ms=0)
+    with leading():
+        pid = with_process("w").process_id
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        with_process("w", generation=2)
+        eventually(lambda: "acknowledged" in done, "the crash is acknowledged")
+    assert done == ["generation 2 made durable", "acknowledged"]
 
 
 def test_a_restart_that_a_clock_put_far_away_comes_now(host: Host, make_config: MakeConfig) -> None:

@@ -171,8 +171,8 @@ def test_a_pending_reply_is_taken_back(
     account: Account, talk: Conversation, platform: OutboxPlatform
 ) -> None:
     reply = services.queue_reply(talk, "oops", "ann").reply
-    assert services.cancel_reply(reply.pk).state == "cancelled"
-    assert services.cancel_reply(reply.pk).state == "cancelled"
+    assert services.cancel_reply(reply.pk, "ann").state == "cancelled"
+    assert services.cancel_reply(reply.pk, "ann").state == "cancelled"
     send(account, platform)
     assert platform.texts == []
 
@@ -183,12 +183,12 @@ def test_what_is_being_sent_or_was_sent_cannot_be_taken_back(
     reply = services.queue_reply(talk, "hello", "ann").reply
     outbox.begin_attempt(Lease(account.pk, account.epoch), timezone.now())
     with pytest.raises(Rejected, match="being sent"):
-        services.cancel_reply(reply.pk)
+        services.cancel_reply(reply.pk, "ann")
     send(account, platform)
     with pytest.raises(Rejected, match="was sent"):
-        services.cancel_reply(reply.pk)
+        services.cancel_reply(reply.pk, "ann")
     with pytest.raises(Rejected, match="failed"):
-        services.retry_reply(reply.pk)
+        services.retry_reply(reply.pk, "ann")
 
 
 def test_what_a_killed_worker_began_is_taken_back_though_nobody_checks_the_account(
@@ -202,7 +202,7 @@ def test_what_a_killed_worker_began_is_taken_back_though_nobody_checks_the_accou
     reply.refresh_from_db()
     assert services.is_being_sent(reply, timezone.now() - timedelta(seconds=5))
     assert not services.is_being_sent(reply, timezone.now())
-    taken = services.cancel_reply(reply.pk)
+    taken = services.cancel_reply(reply.pk, "ann")
     assert (taken.state, taken.is_asked_for) == ("cancelled", True)
     Account.objects.update(enabled=True)
     send(account, platform)
@@ -221,7 +221,7 @@ def test_a_refused_reply_fails_with_the_platforms_answer_and_a_person_tries_agai
     after.refresh_from_db()
     assert (reply.state, reply.error) == ("failed", "you are banned from this room")
     assert after.state == "sent", "a failed one does not hold back those after it"
-    services.retry_reply(reply.pk)
+    services.retry_reply(reply.pk, "ann")
     assert due(account)
     send(account, platform)
     assert states() == [("hello", "sent"), ("after", "sent")]
@@ -233,7 +233,7 @@ def test_a_failed_reply_is_given_up(
     platform.at = failing(RequestRejected("no", 403))
     reply = services.queue_reply(talk, "hello", "ann").reply
     send(account, platform)
-    given_up = services.cancel_reply(reply.pk)
+    given_up = services.cancel_reply(reply.pk, "ann")
     assert (given_up.state, given_up.may_have_been_sent) == ("cancelled", False), "it was refused"
     assert list(thread_replies(talk)) == []
 
@@ -244,7 +244,7 @@ def cut_off(account: Account, talk: Conversation, platform: OutboxPlatform, poin
     platform.at = failing(PlatformUnavailable("cut"), point=point)
     with pytest.raises(PlatformUnavailable):
         send(account, platform)
-    return services.cancel_reply(reply.pk)
+    return services.cancel_reply(reply.pk, "ann")
 
 
 @pytest.mark.parametrize("point", ["before send", "sent"])
@@ -375,7 +375,7 @@ def test_an_outage_that_lasts_becomes_a_failure_with_the_last_answer(
     assert (reply.state, reply.error) == ("failed", f"away {outbox.MOST_ATTEMPTS - 1}")
     send(account, platform)
     assert platform.texts == []
-    services.retry_reply(reply.pk)
+    services.retry_reply(reply.pk, "ann")
     send(account, platform)
     assert platform.texts == ["hello"]
 
@@ -437,10 +437,10 @@ def test_where_the_platform_cannot_be_asked_a_person_has_it_sent_again(
     account: Account, talk: Conversation, platform: OutboxPlatform
 ) -> None:
     reply = lost_and_unknown(account, talk, platform)
-    services.retry_reply(reply.pk)
+    services.retry_reply(reply.pk, "ann")
     send(account, platform)
     assert platform.texts == ["hello"], "without the decision it is never sent in doubt"
-    services.retry_reply(reply.pk, send_anyway=True)
+    services.retry_reply(reply.pk, "ann", send_anyway=True)
     send(account, platform)
     reply.refresh_from_db()
     assert (reply.state, reply.external_id, reply.needs_decision) == ("sent", "sent-2", False)
@@ -451,7 +451,7 @@ def test_a_decision_is_for_one_sending(
     account: Account, talk: Conversation, platform: OutboxPlatform
 ) -> None:
     reply = lost_and_unknown(account, talk, platform)
-    services.retry_reply(reply.pk, send_anyway=True)
+    services.retry_reply(reply.pk, "ann", send_anyway=True)
     platform.at = failing(PlatformUnavailable("cut again"), point="sent")
     with pytest.raises(PlatformUnavailable):
         send(account, platform)
@@ -459,7 +459,7 @@ def test_a_decision_is_for_one_sending(
     send(account, platform)
     reply.refresh_from_db()
     assert (reply.state, reply.needs_decision, len(platform.texts)) == ("failed", True, 2)
-    services.cancel_reply(reply.pk)
+    services.cancel_reply(reply.pk, "ann")
     reply.refresh_from_db()
     assert (reply.needs_decision, reply.may_have_been_sent) == (False, True)
 
@@ -473,7 +473,7 @@ def test_nothing_is_sent_anyway_as_long_as_the_platform_can_be_asked(
         with pytest.raises(PlatformUnavailable):
             send(account, platform)
     with pytest.raises(Rejected, match="asked whether it has it"):
-        services.retry_reply(reply.pk, send_anyway=True)
+        services.retry_reply(reply.pk, "ann", send_anyway=True)
     reply.refresh_from_db()
     assert reply.state == "failed"
 
@@ -490,7 +490,7 @@ def test_a_definite_refusal_leaves_no_doubt(
     send(account, platform)
     reply.refresh_from_db()
     assert (reply.state, reply.attempted_at, reply.needs_decision) == ("failed", None, False)
-    services.retry_reply(reply.pk)
+    services.retry_reply(reply.pk, "ann")
     platform.at = failing(RequestRejected("nobody can ask", 0), point="before find")
     send(account, platform)
     assert (states(), platform.texts) == ([("hello", "sent")], ["hello"])
@@ -506,7 +506,7 @@ def test_a_refusal_says_nothing_of_an_attempt_that_was_not_asked_for(
         send(account, platform)
     platform.at = failing(RequestRejected("you are banned", 403))
     send(account, platform)
-    assert services.cancel_reply(reply.pk).may_have_been_sent
+    assert services.cancel_reply(reply.pk, "ann").may_have_been_sent
 
 
 def test_a_doubt_stays_one_whatever_comes_after_it(

@@ -440,6 +440,49 @@ def test_an_exit_and_the_restart_that_is_due_are_written_together(
     assert list(events) == [("start", "starting"), ("exited", "crashed")]
 
 
+@pytest.mark.django_db(transaction=True)
+def test_an_exit_is_decided_on_the_row_as_it_is_and_not_as_it_was_seen(
+    make_config: Callable[..., WorkerConfig],
+) -> None:
+    """[L6] A person's stop came after the row was read: it is no crash."""
+    instance = bring_up(make_config(worker_id="w", restart_delay_ms=0))
+    seen = services.look("w")
+    services.request_stop("w", "ann")
+    services.stopping(instance, "asked to stop")
+    now = timezone.now()
+    gone = Gone(instance, KILLED, now - timedelta(seconds=90), now)
+    assert services.exited(gone, lambda: 0.0, lambda _: None, seen) is None
+    assert queries.runtime("w").state == State.STOPPED
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("times", "tries"), [(1, 2), (100, 4)])
+def test_an_exit_is_decided_anew_when_somebody_else_writes_meanwhile(
+    make_config: Callable[..., WorkerConfig], times: int, tries: int
+) -> None:
+    """[L6] No lock is held while it is decided, unless others write again and again. Nothing of
+    theirs is lost, and the exit is written once."""
+    instance = bring_up(make_config(worker_id="w", restart_delay_ms=0))
+    writes = iter(range(1, times + 1))
+
+    def starts_now(runtime: WorkerRuntime) -> int:
+        seen.append(runtime.tasks_total)
+        for number in writes:  # one each time it is decided
+            WorkerRuntime.objects.filter(pk=runtime.pk).update(tasks_total=number)
+            break
+        return runtime.last_generation + 1
+
+    seen: list[int] = []
+    now = timezone.now()
+    gone = Gone(instance, KILLED, now - timedelta(seconds=90), now)
+    assert services.exited(gone, lambda: 0.0, starts_now)
+    runtime = queries.runtime("w")
+    assert (runtime.generation, runtime.error_count, runtime.restart_count) == (2, 1, 1)
+    assert seen == list(range(tries))
+    assert runtime.tasks_total == min(times, tries)
+    assert WorkerLog.objects.filter(event="exited").count() == 1
+
+
 def test_an_exit_that_is_not_followed_by_a_start_claims_nothing(
     make_config: Callable[..., WorkerConfig],
 ) -> None:

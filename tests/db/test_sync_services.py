@@ -15,7 +15,8 @@ from lifecycle.models import WorkerConfig
 from sync import platforms, queries, schedule, services, sql, store
 from sync.errors import StaleEpoch
 from sync.merge import merge
-from sync.models import Account, HookDelivery, Message, SyncRun
+from sync.models import Account, Audit, Gap, HookDelivery, LoginSession, Message, SyncRun
+from sync.tasks import prune_history
 from sync.types import Batch, Lease, LoginState, Work
 from tests.db.sync_stage import NOON, TinyPlatform, lease, make_account, message, most_rows
 
@@ -257,7 +258,7 @@ def test_reports_with_a_stale_epoch_change_nothing() -> None:
     for report in (
         lambda: services.begin_run(old, NOON),
         lambda: services.record_login(old, LoginState.SUCCESS, {"token": "t"}),
-        lambda: services.note(old, "text", NOON),
+        lambda: services.start_over(old, "", "text", NOON),
         lambda: services.record_failure(old, services.Problem("x"), NOON, 0),
         lambda: services.finish_run(old, schedule.DueAt(NOON), NOON, None),
     ):
@@ -312,10 +313,29 @@ def delivery(account: Account, number: int, at: datetime) -> HookDelivery:
     return HookDelivery(account=account, delivery_id=number, body=b"", state="done", received_at=at)
 
 
+def audit(account: Account, _number: int, at: datetime, outcome: str = "complete") -> Audit:
+    ended = None if outcome == "running" else at
+    return Audit(account=account, outcome=outcome, since=at, started_at=at, finished_at=ended)
+
+
+def login(account: Account, _number: int, at: datetime) -> LoginSession:
+    return LoginSession(account=account, state="success", expires_at=at, finished_at=at)
+
+
+def gap(account: Account, number: int, at: datetime) -> Gap:
+    return Gap(account=account, key=str(number), found_at=at, closed_at=at)
+
+
 @pytest.mark.parametrize("too_old", [0, 30])
 @pytest.mark.parametrize(
     ("statement", "make"),
-    [(sql.books.PRUNE_RUNS, receipt), (sql.deliveries.PRUNE_DELIVERIES, delivery)],
+    [
+        (sql.books.PRUNE_RUNS, receipt),
+        (sql.deliveries.PRUNE_DELIVERIES, delivery),
+        (sql.books.PRUNE_AUDITS, audit),
+        (sql.books.PRUNE_LOGINS, login),
+        (sql.books.PRUNE_GAPS, gap),
+    ],
 )
 def test_pruning_reads_no_more_than_it_may_delete(statement: str, make: Any, too_old: int) -> None:
     """Also when nothing is left to delete: else each hour ends with a look at all there is."""
@@ -332,6 +352,49 @@ def test_pruning_reads_no_more_than_it_may_delete(statement: str, make: Any, too
         (plan,) = cursor.fetchone()
     assert most_rows(plan[0]["Plan"]) <= 100, plan
     assert model.objects.count() == 2_000 - too_old
+
+
+def test_history_is_pruned_and_what_pages_need_is_kept() -> None:
+    """Of audits the last of each account and its last complete one; what is open or runs."""
+    now = timezone.now()
+    old, young = now - timedelta(days=91), now - timedelta(days=89)
+    busy, idle, failing = make_account(), make_account(), make_account()
+    kept: list[Audit] = []
+    for account, outcome, at, stays in (
+        (busy, "complete", old, False),
+        (busy, "failed", old, False),
+        (busy, "complete", young, True),
+        (idle, "complete", old, False),
+        (idle, "complete", old, True),  # proves up to when it is complete
+        (idle, "failed", old, False),
+        (idle, "failed", old, True),
+        (failing, "failed", old, False),
+        (failing, "running", old, True),
+    ):
+        row = audit(account, 0, at, outcome)
+        row.save()
+        kept += [row] if stays else []
+    rows = [login(busy, 0, old), login(busy, 0, young), gap(busy, 1, old), gap(busy, 2, young)]
+    rows.append(LoginSession(account=busy, expires_at=old, created_at=old))
+    rows.append(Gap(account=busy, key="open", found_at=old))
+    for one in rows:
+        one.save()
+    prune_history()
+    assert set(Audit.objects.all()) == set(kept)
+    assert set(LoginSession.objects.all()) == {rows[1], rows[4]}
+    assert set(Gap.objects.all()) == {rows[3], rows[5]}
+
+
+def test_history_is_pruned_in_batches_though_much_is_kept() -> None:
+    """What stays of accounts that are not audited any more stands before what goes."""
+    now = timezone.now()
+    old, before = now - timedelta(days=100), now - timedelta(days=90)
+    for _ in range(5):
+        audit(make_account(), 0, old - timedelta(days=1)).save()
+    account = make_account()
+    Audit.objects.bulk_create([audit(account, n, old) for n in range(6)])
+    assert [services.prune_audits(before, most=2) for _ in range(4)] == [2, 2, 1, 0]
+    assert Audit.objects.count() == 6
 
 
 # --- queries ----------------------------------------------------------------------------------
@@ -378,10 +441,10 @@ def test_totals_in_one_query(make_config: Any) -> None:
 
 
 def test_errors_are_shown_whatever_the_platform_wrote() -> None:
-    """NUL and half of a surrogate pair can't be stored, and cost neither note nor check."""
+    """NUL and half of a surrogate pair can't be stored, and cost neither notice nor check."""
     account = make_account()
     held = lease(account)
-    services.note(held, "a\x00b\ud800" + "c" * 3000, NOON)
+    services.start_over(held, "", "a\x00b\ud800" + "c" * 3000, NOON)
     account.refresh_from_db()
     assert account.notice.startswith("a\ufffdb\ufffdccc")
     assert len(account.notice) == 2000

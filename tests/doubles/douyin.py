@@ -42,7 +42,7 @@ class DouyinDouble(Double):
             {
                 "item_id": name,
                 "title": f"作品 {len(self.items)}",
-                "create_time": str(int(time.time())),
+                "create_time": str(int(order.get("at") or time.time())),
                 "share_url": "https://www.iesdouyin.com/share/video/1",
                 "statistics": {"digg_count": 0, "play_count": "7"},
             },

@@ -27,6 +27,7 @@ from sync.types import (
     AccountRef,
     Batch,
     Done,
+    LastKnown,
     Listing,
     OpenGap,
     OutgoingReply,
@@ -74,6 +75,9 @@ class Place(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     since: str = ""
+    floor: int | None = (
+        None  # ms since 1970: nothing is read yet, and what was written before it is
+    )
     gaps: tuple[Gap, ...] = ()
 
     @classmethod
@@ -84,7 +88,8 @@ class Place(BaseModel):
             raise CursorInvalid(f"this is no cursor of the fake: {error}") from None
 
     def text(self) -> str:
-        return self.model_dump_json(exclude_defaults=True) if self.since else ""
+        says = self.since or self.floor
+        return self.model_dump_json(exclude_defaults=True) if says else ""
 
     @property
     def owed(self) -> int:
@@ -147,9 +152,9 @@ class FakeConnection(Connection):
                 return
 
     async def _news(self, place: Place, wait_s: float) -> tuple[Sequence[Row], Place]:
-        answer = await self._ask(
-            "GET", "/changes", params={"after": place.since, "wait": wait_s}, wait_s=wait_s
-        )
+        after = place.since or (f"@{place.floor}" if place.floor else "")
+        params = {"after": after, "wait": wait_s}
+        answer = await self._ask("GET", "/changes", params=params, wait_s=wait_s)
         gap = answer["gap"]
         gaps = (Gap(newer=gap[0], older=gap[1]), *place.gaps) if gap else place.gaps
         return read_records(answer["records"]), Place(since=answer["next"], gaps=gaps)
@@ -165,6 +170,11 @@ class FakeConnection(Connection):
         if left := answer["gap"]:
             rest = [Gap(newer=left[0], older=left[1]), *rest]
         return read_records(answer["records"]), Place(since=place.since, gaps=tuple(rest))
+
+    def cursor_after(self, known: LastKnown) -> str:
+        """All of an account is in one log."""
+        times = [at for at in (known.message_at, known.comment_at, known.post_at) if at]
+        return Place(floor=_ms(max(times) - AHEAD)).text() if times else ""
 
     async def send(self, reply: OutgoingReply) -> str:
         body = {

@@ -20,13 +20,27 @@ def now_ms() -> int:
 
 
 def position(account: Account, token: str) -> int:
-    """The place in the log that a token stands for. Raises `Refusal` 410 for one it is not of."""
+    """The place in the log that a token stands for. Raises `Refusal` 410 for one it is not of.
+    `@1700000000000`: where what was written then or later begins."""
+    if token.startswith("@"):
+        return written_since(account, int(token[1:]))
     incarnation, _, place = token.partition(".")
     if not place.isdecimal() or incarnation != str(account.incarnation):
         raise Refusal(410, "the cursor is unknown")
     if int(place) > len(account.log):
         raise Refusal(410, "the cursor is of the future")
     return int(place)
+
+
+def written_since(account: Account, moment: int) -> int:
+    """Behind the last record before the first one of that time; conversations have none."""
+    old = 0
+    for place, record in enumerate(account.log, start=1):
+        at = record.get("at")
+        if isinstance(at, int) and at >= moment:
+            return old
+        old = place if isinstance(at, int) else old
+    return old
 
 
 def changes(account: Account, after: str, limit: int) -> Wire:

@@ -19,7 +19,14 @@ from sync.platforms.matrix.batches import cut
 from sync.platforms.matrix.credentials import MatrixCredentials
 from sync.platforms.matrix.place import Gap, Invitation, Place
 from sync.platforms.matrix.reader import Reader
-from sync.types import AccountRef, ConversationRecord, Direction, MessageRecord, Refused
+from sync.types import (
+    AccountRef,
+    ConversationRecord,
+    Direction,
+    LastKnown,
+    MessageRecord,
+    Refused,
+)
 from sync.weights import Row, weight
 
 ROOM = "!room:a.org"
@@ -239,7 +246,7 @@ class Server:
 def test_a_cursor_that_is_lost_is_read_anew_down_to_the_last_known_message() -> None:
     """Rooms that we know down to there, others whole."""
     server = Server()
-    known = {"!a": datetime.fromtimestamp(1_700_000_088, UTC)}
+    known = LastKnown({"!a": datetime.fromtimestamp(1_700_000_088, UTC)}, {})
     client: Any = server
     reader = Reader(client, ME)
     connection = MatrixConnection(AccountRef(1, "matrix", ME, "http://h", {}, {}), client)

@@ -11,12 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lifecycle.storable import REPLACEMENT, UNSTORABLE
 from sync.merge import (
     LONGEST_CONTENT_TYPE,
     LONGEST_ID,
     LONGEST_NAME,
-    REPLACEMENT,
-    UNSTORABLE,
     combine,
     merge,
 )

@@ -15,7 +15,8 @@ from lifecycle.consumption import WAITING_FOR_BROKER, complaint
 from lifecycle.errors import ImpossibleTransition, UnknownWorker
 from lifecycle.health import Doctor, Vitals
 from lifecycle.policy import GiveUp, LeaveStopped, RestartPolicy, decide
-from lifecycle.said import SENTENCES, said
+from lifecycle.said import said
+from lifecycle.sentences import SENTENCES
 from lifecycle.types import EXIT_MEANINGS, Exit, Instance, RestartMode
 
 ROOT = Path(__file__).parents[2] / "lifecycle"
@@ -152,4 +153,4 @@ def test_each_sentence_that_is_written_is_known() -> None:
     found = list(written())
     assert len(found) > 25
     strange = [one for one in found if one[1] not in MADE_OF and in_chinese(one[1]) == one[1]]
-    assert strange == [], "add these to lifecycle/said.py, and to the catalogue"
+    assert strange == [], "add these to lifecycle/sentences.py, and to the catalogue"

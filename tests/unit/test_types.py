@@ -1,10 +1,13 @@
-"""Exits as people say them."""
+"""Exits as people say them, and events as the log names them."""
+
+import ast
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifecycle.types import Exit
+from lifecycle.types import EVENTS, Event, Exit
 
 
 @pytest.mark.parametrize(
@@ -36,3 +39,16 @@ def test_an_exit_as_people_say_it(how: Exit, said: str) -> None:
 @given(code=st.integers(-(2**31), 2**32))
 def test_the_number_is_always_said(code: int) -> None:
     assert str(code) in str(Exit(code=code))
+
+
+def test_each_event_that_the_log_is_told_of_is_known() -> None:
+    """The log's filter offers these; Django's own would read the whole log for them."""
+    services = Path(__file__).parents[2] / "lifecycle" / "services"
+    told = {
+        node.args[1].value
+        for module in services.glob("*.py")
+        for node in ast.walk(ast.parse(module.read_text()))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "record"
+        if isinstance(node.args[1], ast.Constant)
+    }
+    assert told == set(EVENTS) - set(Event)

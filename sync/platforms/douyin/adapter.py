@@ -21,10 +21,12 @@ from sync.platforms.douyin.events import comment, read_event
 from sync.platforms.douyin.hooks import DouyinHooks
 from sync.platforms.douyin.place import Place
 from sync.platforms.douyin.reader import Reader
+from sync.platforms.douyin.sentences import SENTENCES
 from sync.platforms.rest import readable, refused
 from sync.types import (
     AccountRef,
     Batch,
+    LastKnown,
     LoginSessionState,
     LoginStep,
     OutgoingReply,
@@ -49,6 +51,7 @@ class Douyin(Platform):
 
     name: ClassVar[str] = "douyin"
     label: ClassVar[str] = "抖音 Douyin"
+    sentences: ClassVar[tuple[str, ...]] = SENTENCES
     needs_endpoint: ClassVar[bool] = False
     default_endpoint: ClassVar[str] = "https://open.douyin.com"
     credentials: ClassVar[type[BaseModel]] = wire.DouyinCredentials
@@ -205,6 +208,14 @@ class DouyinConnection(Connection):
             raise LoginExpired("the access token ends soon")
         async for batch in Reader(self._client, self._now).read(Place.parse(cursor)):
             yield batch
+
+    def cursor_after(self, known: LastKnown) -> str:
+        """All works are listed, and the comments of those read that have another number of them
+        than we have: a reply to an old comment stands below it and not at the newest end, so no
+        time tells where to stop. The same number may hide that one was deleted, which Douyin does
+        not tell, and one is new: such works are read within a day."""
+        counts = {item: one.comments for item, one in known.posts.items()}
+        return Place.after_loss(counts, self._now()).text() if counts else ""
 
     async def send(self, reply: OutgoingReply) -> str:
         """Also raises `RequestRejected`: a private message can only answer one of theirs, and

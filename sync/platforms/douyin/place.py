@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import ConfigDict, ValidationError
 
 from sync.errors import CursorInvalid
@@ -12,10 +14,12 @@ YOUNG_S = 30 * SWEEP_EVERY_S  # works that people still comment on
 
 
 class Seen(Wire):
-    """A work's comments as they were when they were last read to the end."""
+    """A work's comments as they were when they were last read to the end; or, where a cursor was
+    lost and nobody knows that any more, as we have them (`is_ours`)."""
 
-    count: int  # as the list of works had it
+    count: int  # as the list of works had it, or as we have them
     at: float  # seconds since 1970
+    is_ours: bool = False
 
 
 class Place(Wire):
@@ -39,6 +43,12 @@ class Place(Wire):
     def text(self) -> str:
         return self.model_dump_json(exclude_defaults=True)
 
+    @classmethod
+    def after_loss(cls, counts: Mapping[str, int], now: float) -> Place:
+        """`counts`: of the comments that we have, by work. All works are due."""
+        seen = {item: Seen(count=count, at=now, is_ours=True) for item, count in counts.items()}
+        return cls(items=seen)
+
     def begun(self, now: float) -> Place:
         """Where a reading begins: all works are due once a day, else the latest page."""
         if self.sweep is None and now - self.swept_at >= SWEEP_EVERY_S:
@@ -57,12 +67,12 @@ class Place(Wire):
 
     def needs(self, item_id: str, count: int, published_at: float, now: float) -> bool:
         """Whether a work may have comments that we have not read: it has another number of them, or
-        a day has passed and it tells none, or is young. As many as before says little: where one
-        was deleted and one is new it is the same number."""
+        a day has passed and it tells none, or is young, or its number is only ours. As many as
+        before says little: where one was deleted and one is new it is the same number."""
         seen = self.items.get(item_id)
         if seen is None or count == 0:
             return count != (seen.count if seen else 0)
         if count > 0 and seen.count != count:
             return True
-        may_differ = count < 0 or now - published_at < YOUNG_S
+        may_differ = count < 0 or seen.is_ours or now - published_at < YOUNG_S
         return may_differ and now - seen.at >= SWEEP_EVERY_S

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sync.errors import PlatformUnavailable, RequestRejected
+from sync.errors import CursorInvalid, PlatformUnavailable, RequestRejected
 from sync.platforms.douyin import wire
 from sync.platforms.douyin.client import DouyinClient
 from sync.platforms.douyin.events import comment, post
@@ -22,6 +22,7 @@ from sync.platforms.rest import refused
 from sync.types import Batch, Record, Refused
 
 FIRST_PAGE = "0"  # as the documents have it
+NO_SUCH_PARAMETER = "2100005"  # 参数不合法
 MOST_PAGES = 5000  # of one list: a platform that never ends is not followed for ever
 
 
@@ -38,7 +39,7 @@ class Reader:
         is_sweep = self.place.sweep is not None
         cursor = self.place.sweep if self.place.sweep is not None else FIRST_PAGE
         while True:
-            page = await self._client.videos(cursor)
+            page = await self._works(cursor)
             videos, bad = _videos(page)
             yield self._batch([post(one, self._client.open_id) for one in videos], bad, more=True)
             for video in videos:
@@ -54,6 +55,15 @@ class Reader:
             cursor = _next(cursor, page)
             self.place = self.place.at_page(cursor)
         yield self._batch([], [], more=False)
+
+    async def _works(self, cursor: str) -> wire.Page:
+        """Raises `CursorInvalid` where Douyin takes the page for none that it has named."""
+        try:
+            return await self._client.videos(cursor)
+        except RequestRejected as error:
+            if cursor != FIRST_PAGE and error.code == NO_SUCH_PARAMETER:
+                raise CursorInvalid(str(error)) from error
+            raise
 
     async def _item(self, video: wire.Video) -> AsyncIterator[Batch]:
         """A work's comments; the place says that we have them once the last page is there."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import cached_property
@@ -23,6 +23,7 @@ from sync.platforms.email.mailbox import INBOX, Login, Mailbox
 from sync.platforms.email.place import Place
 from sync.platforms.email.reader import PAGE, Reader, rows_of
 from sync.platforms.email.sending import Replies
+from sync.platforms.email.sentences import SENTENCES
 from sync.platforms.email.threads import Found
 from sync.platforms.listing import progressive
 from sync.types import (
@@ -30,6 +31,7 @@ from sync.types import (
     AccountRef,
     Batch,
     Done,
+    LastKnown,
     Listing,
     MessageRecord,
     OutgoingReply,
@@ -44,6 +46,7 @@ class Email(Platform):
 
     name: ClassVar[str] = "email"
     label: ClassVar[str] = "E-mail"
+    sentences: ClassVar[tuple[str, ...]] = SENTENCES
     can_wait: ClassVar[bool] = True
     needs_endpoint: ClassVar[bool] = True
     endpoint_schemes: ClassVar[tuple[str, ...]] = ("imaps", "imap")
@@ -136,10 +139,12 @@ class EmailConnection(Connection):
         """Looks for the reply's Message-ID until its copy must have arrived."""
         return await self._replies().wait_for(reply)
 
-    def cursor_after(self, known: Mapping[str, datetime]) -> str:
-        """Mails that arrived since the last one that we know was sent, for folders whose mails were
-        numbered anew."""
-        last = max(known.values()).astimezone(UTC) - threads.ZONES
+    def cursor_after(self, known: LastKnown) -> str:
+        """Mails that arrived since the last one that we know was sent, by the server's clock, less
+        two days. What was put into a folder later with an older date is for the audit."""
+        if known.message_at is None:
+            return ""
+        last = known.message_at.astimezone(UTC) - threads.ZONES
         return Place(since=last.date().isoformat()).text()
 
     async def list_ids(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import ClassVar
@@ -21,11 +21,13 @@ from sync.platforms.matrix.events import read_again
 from sync.platforms.matrix.place import Place
 from sync.platforms.matrix.proof import fetch_messages, list_messages
 from sync.platforms.matrix.reader import Reader
+from sync.platforms.matrix.sentences import SENTENCES
 from sync.types import (
     NOTHING_DONE,
     AccountRef,
     Batch,
     Done,
+    LastKnown,
     Listing,
     OutgoingReply,
     Record,
@@ -42,6 +44,7 @@ class Matrix(Platform):
 
     name: ClassVar[str] = "matrix"
     label: ClassVar[str] = "Matrix"
+    sentences: ClassVar[tuple[str, ...]] = SENTENCES
     can_wait: ClassVar[bool] = True
     needs_endpoint: ClassVar[bool] = True
     credentials: ClassVar[type[BaseModel]] = MatrixCredentials
@@ -136,10 +139,11 @@ class MatrixConnection(Connection):
             elif is_waiting and not step.entered and (step.rows or left_s <= poll_s):
                 return
 
-    def cursor_after(self, known: Mapping[str, datetime]) -> str:
+    def cursor_after(self, known: LastKnown) -> str:
         """The homeserver's first answer again, and its rooms' history down to what we know; rooms
-        that we don't know are read whole."""
-        floors = {room: int(at.timestamp() * 1000) for room, at in known.items()}
+        that we don't know are read whole. The margin is a page: history is in the homeserver's own
+        order, and ends with the first page on which nothing is as new."""
+        floors = {room: int(at.timestamp() * 1000) for room, at in known.conversations.items()}
         return Place(floors=floors).text()
 
     async def send(self, reply: OutgoingReply) -> str:

@@ -19,6 +19,7 @@ from sync.platforms.telegram.client import MOST_UPDATES, Moved, TelegramClient
 from sync.platforms.telegram.events import message_id, read_update
 from sync.platforms.telegram.hooks import TelegramHooks, bot_id
 from sync.platforms.telegram.place import Place
+from sync.platforms.telegram.sentences import SENTENCES
 from sync.types import AccountRef, Batch, OutgoingReply, Record, RecordKind, Refused
 
 LONGEST_POLL_S = 30.0
@@ -34,6 +35,7 @@ class Telegram(Platform):
 
     name: ClassVar[str] = "telegram"
     label: ClassVar[str] = "Telegram"
+    sentences: ClassVar[tuple[str, ...]] = SENTENCES
     can_wait: ClassVar[bool] = True
     needs_endpoint: ClassVar[bool] = False
     default_endpoint: ClassVar[str] = "https://api.telegram.org"
@@ -57,7 +59,14 @@ class Telegram(Platform):
 
 
 class TelegramConnection(Connection):
-    """One bot's requests. See `sync.platforms.base.Connection` for what the methods promise."""
+    """One bot's requests. See `sync.platforms.base.Connection` for what the methods promise.
+
+    Telegram calls no cursor invalid: any number is an offset. Where ours is lost (this adapter
+    can't read it), there is nothing better than none: asked without an offset Telegram sends all
+    that no offset has confirmed, which is all that can still be had, and of what we have at most
+    the page that was stored last. What it drops in that time (24 hours) leaves no gap: nobody knows
+    the number of the last update then.
+    """
 
     def __init__(
         self,

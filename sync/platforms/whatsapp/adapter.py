@@ -16,6 +16,7 @@ from sync.platforms.rest import readable
 from sync.platforms.whatsapp import wire
 from sync.platforms.whatsapp.client import WhatsAppClient
 from sync.platforms.whatsapp.hooks import WhatsAppHooks
+from sync.platforms.whatsapp.sentences import SENTENCES
 from sync.types import AccountRef, Batch, OutgoingReply, Record, RecordKind, Refused
 
 
@@ -25,6 +26,7 @@ class WhatsApp(Platform):
 
     name: ClassVar[str] = "whatsapp"
     label: ClassVar[str] = "WhatsApp"
+    sentences: ClassVar[tuple[str, ...]] = SENTENCES
     needs_endpoint: ClassVar[bool] = False
     default_endpoint: ClassVar[str] = "https://graph.facebook.com"
     credentials: ClassVar[type[BaseModel]] = wire.WhatsAppCredentials
@@ -79,7 +81,7 @@ class WhatsAppConnection(Connection):
         if not self.session.get("phone_number_id"):
             raise LoginExpired("not logged in")
         await self._client.phone_number()
-        yield Batch(cursor=None)
+        yield Batch(cursor=None)  # there is no cursor that could be lost: see `Platform.hooks`
 
     async def send(self, reply: OutgoingReply) -> str:
         """Also raises `RequestRejected`: e.g. 24 hours after the customer's last message."""

@@ -19,13 +19,16 @@ from sync.platforms.listing import Dated, progressive
 from sync.platforms.wordpress import records
 from sync.platforms.wordpress.client import PAGE, Client
 from sync.platforms.wordpress.credentials import WordPressCredentials
+from sync.platforms.wordpress.place import Place, Walk
 from sync.platforms.wordpress.reader import COMMENTS, POSTS, SHOWN, Reader, pieces_of
+from sync.platforms.wordpress.sentences import SENTENCES
 from sync.platforms.wordpress.wire import Comment, User
 from sync.types import (
     NOTHING_DONE,
     AccountRef,
     Batch,
     Done,
+    LastKnown,
     Listing,
     OutgoingReply,
     Record,
@@ -47,6 +50,7 @@ class WordPress(Platform):
 
     name: ClassVar[str] = "wordpress"
     label: ClassVar[str] = "WordPress"
+    sentences: ClassVar[tuple[str, ...]] = SENTENCES
     needs_endpoint: ClassVar[bool] = True
     credentials: ClassVar[type[BaseModel]] = WordPressCredentials
     replies_to: ClassVar[frozenset[RecordKind]] = frozenset({RecordKind.POST, RecordKind.COMMENT})
@@ -117,6 +121,15 @@ class WordPressConnection(Connection):
                 yield batch
         except RequestRejected as error:
             raise _as_login(error) from error
+
+    def cursor_after(self, known: LastKnown) -> str:
+        """Comments that were published since the last that we know, and posts that were changed
+        since, less two days. WordPress itself calls no cursor invalid, ids stay good for ever: only
+        one that this adapter can't read is lost, and with it what the newest comments said. So what
+        is read now counts as it is now. Moves to spam and trash meanwhile, edits of older comments,
+        and what came with an older date (an import, say) are for the audit."""
+        comments, posts = (Walk(since=_since(at)) for at in (known.comment_at, known.post_at))
+        return Place(comments=comments, posts=posts).text()
 
     async def send(self, reply: OutgoingReply) -> str:
         """Also raises `RequestRejected`, e.g. for a closed discussion, or for a text that the
@@ -211,6 +224,10 @@ def user_id(session: dict[str, object]) -> int:
 def mark(reply: OutgoingReply) -> str:
     """Told by the reply's key alone."""
     return f"Muster {hashlib.sha256(reply.key.encode()).hexdigest()[:40]}"
+
+
+def _since(at: datetime | None) -> str:
+    return f"{at.astimezone(UTC) - SKEW:%Y-%m-%dT%H:%M:%S}" if at else ""
 
 
 def _as_login(error: RequestRejected) -> Exception:

@@ -39,7 +39,7 @@ class Reader:
 
     client: Client
     me: int
-    _totals: dict[str, int] = field(default_factory=dict)
+    _totals: dict[tuple[str, str], int] = field(default_factory=dict)  # by path and `since`
     _told: set[str] = field(default_factory=set)  # posts that this reading has brought
 
     async def read(self, cursor: str) -> AsyncIterator[Batch]:
@@ -52,19 +52,21 @@ class Reader:
             below = await self._posts_of([*comments.changed, *comments.rows])
             changed = [*posts.changed, *below, *comments.changed]
             rows = [*posts.rows, *comments.rows]
-            left = self._remaining(news) + len(rows)
+            left = self._remaining(news, len(rows))
             for piece in slices(changed) if changed else ():
                 kept, refused = sorted_out(piece)
                 yield Batch(None, kept, refused, more=True, remaining=left, fetched=True)
             if news != place or rows:
-                for batch in self._cut(rows, news):
+                is_anew = bool(place.comments.since or place.posts.since)
+                for batch in self._cut(rows, news, fetched=is_anew):
                     yield batch
             place = news
             for _ in range(PAGES_BETWEEN_NEWS):
                 if not place.is_owing:
                     return
+                is_anew = place.is_owing_anew
                 place, rows = await self._owed(place)
-                for batch in self._cut(rows, place):
+                for batch in self._cut(rows, place, fetched=is_anew):
                     yield batch
 
     async def posts(self, ids: Sequence[str]) -> list[Row]:
@@ -85,13 +87,14 @@ class Reader:
         """The posts that were changed last. When all of a page is news, there may be more of it:
         then all are owed, and what is the same costs little."""
         page = await self.client.page(POSTS, orderby="modified", order="desc", status="publish")
-        self._totals[POSTS] = page.total
+        self._totals[POSTS, ""] = page.total
         window = {str(number(raw)): version(raw) for raw in page.items}
         news = [raw for raw in page.items if walk.window.get(str(number(raw))) != version(raw)]
         is_more = len(page.items) == PAGE == len(news)
-        after = walk.model_copy(update={"window": window})
+        after = walk.model_copy(update={"window": window, "since": ""})
         if is_more:
-            after = after.model_copy(update={"owed": (Stretch(low=1, high=NEWEST_ID),)})
+            owed = Stretch(low=1, high=NEWEST_ID, since=walk.since)
+            after = after.model_copy(update={"owed": (owed,)})
         known = [raw for raw in news if str(number(raw)) in walk.window]
         fresh = [raw for raw in news if str(number(raw)) not in walk.window]
         return Step(await self._posts(fresh), after, await self._posts(known))
@@ -99,7 +102,7 @@ class Reader:
     async def _new_comments(self, walk: Walk) -> Step:
         """The newest page: new ones, and known ones that were edited, thrown away or taken back."""
         page = await self.client.page(COMMENTS, order="desc", **SHOWN)
-        self._totals[COMMENTS] = page.total
+        self._totals[COMMENTS, ""] = page.total
         items = page.items
         window = {str(number(raw)): version(raw) for raw in items}
         # An id may show after a higher one when two are written at once; and what was thrown away
@@ -149,6 +152,7 @@ class Reader:
         """
         stretch = walk.owed[0]
         skip, step = max(0, stretch.skip - 1), STEP_BACK
+        wanted = {**wanted, **newer(path, stretch.since)}
         while True:
             page = await self.client.page(path, order="desc", offset=skip, **wanted)
             ids = [number(raw) for raw in page.items]
@@ -158,7 +162,7 @@ class Reader:
                 break
             else:
                 skip, step = max(0, skip - step), step * 2
-        self._totals[path] = page.total
+        self._totals[path, stretch.since] = page.total
         items = [raw for raw in page.items if stretch.low <= number(raw) <= stretch.high]
         lowest = ids[-1] if len(ids) == PAGE and ids[-1] > stretch.low else stretch.low
         return items, walk.read_down_to(lowest, skip + len(page.items))
@@ -180,11 +184,11 @@ class Reader:
         raws = list(items)
         return await asyncio.to_thread(lambda: [records.comment(raw, self.me) for raw in raws])
 
-    def _cut(self, rows: Iterable[Row], after: Place) -> list[Batch]:
+    def _cut(self, rows: Iterable[Row], after: Place, *, fetched: bool) -> list[Batch]:
         """Only the last batch carries the place after the page: a crash between them reads the page
-        again and never skips [S4]."""
+        again and never skips [S4]. `fetched`: others of these are known, and may say something
+        else by now, which WordPress does not tell."""
         pieces = list(slices(rows))
-        remaining = self._remaining(after)
         batches = []
         for count, piece in enumerate(pieces, start=1):
             kept, refused = sorted_out(piece)
@@ -197,18 +201,31 @@ class Reader:
                     refused=refused,
                     more=not is_last or bool(after.gaps()),
                     gaps=after.gaps() if is_last else None,
-                    remaining=remaining + left,
+                    remaining=self._remaining(after, left),
+                    fetched=fetched,
                 )
             )
         return batches
 
-    def _remaining(self, place: Place) -> int:
-        """About how many are owed: ids have holes, and the total counts all."""
-        return sum(
-            min(one.high - one.low + 1, max(0, self._totals.get(path, NEWEST_ID) - one.skip))
-            for path, walk in ((COMMENTS, place.comments), (POSTS, place.posts))
-            for one in walk.owed
+    def _remaining(self, place: Place, more: int) -> int | None:
+        """About how many are owed, and `more`: ids have holes, and the total counts all. None
+        before a stretch that is bounded by time is counted."""
+        owed = [(COMMENTS, one) for one in place.comments.owed]
+        owed += [(POSTS, one) for one in place.posts.owed]
+        if any(one.since and (path, one.since) not in self._totals for path, one in owed):
+            return None
+        return more + sum(
+            min(one.high - one.low + 1, max(0, self._totals[path, one.since] - one.skip))
+            for path, one in owed
         )
+
+
+def newer(path: str, since: str) -> dict[str, str]:
+    """What to ask for besides, so that only what is as new comes; both compare the site's own
+    time."""
+    if not since:
+        return {}
+    return {"modified_after" if path == POSTS else "after": since}
 
 
 def pieces_of(ids: Sequence[str], size: int) -> list[list[str]]:

@@ -22,6 +22,7 @@ from sync.platforms.xmpp.credentials import XmppCredentials
 from sync.platforms.xmpp.outbox import Bounce
 from sync.platforms.xmpp.place import Place
 from sync.platforms.xmpp.reader import Reader, all_news, sent_id
+from sync.platforms.xmpp.sentences import SENTENCES
 from sync.platforms.xmpp.stanzas import Owner, Unreadable, read_archived, read_raw
 from sync.platforms.xmpp.stream import Stream
 from sync.types import (
@@ -29,6 +30,7 @@ from sync.types import (
     AccountRef,
     Batch,
     Done,
+    LastKnown,
     Listing,
     OutgoingReply,
     Record,
@@ -46,6 +48,7 @@ class Xmpp(Platform):
 
     name: ClassVar[str] = "xmpp"
     label: ClassVar[str] = "XMPP"
+    sentences: ClassVar[tuple[str, ...]] = SENTENCES
     needs_endpoint: ClassVar[bool] = True
     endpoint_schemes: ClassVar[tuple[str, ...]] = ("xmpps", "xmpp")
     credentials: ClassVar[type[BaseModel]] = XmppCredentials
@@ -163,6 +166,11 @@ class XmppConnection(Connection):
                 if brought or clock() >= deadline:
                     return
                 await stream.wait_for_news(deadline - clock())
+
+    def cursor_after(self, known: LastKnown) -> str:
+        """Each archive since its last message that we know, by its own clock, less two days; rooms
+        that we don't know are read whole."""
+        return Place(floors=dict(known.conversations)).text()
 
     def _not_delivered(self, stream: Stream, bounce: Bounce) -> Refused:
         id = sent_id(stream, self._owner, bounce.to, bounce.id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from xml.etree import ElementTree as ET
 
 from sync.errors import PlatformUnavailable
@@ -68,6 +69,11 @@ def query_element(query: Query, name: str) -> ET.Element:
     elif query.after:
         ET.SubElement(page, f"{{{RSM}}}after").text = query.after
     return element
+
+
+def moment(value: datetime) -> str:
+    """A time of XEP-0082, without what is below a second."""
+    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def add_field(form: ET.Element, name: str, *values: str) -> ET.Element:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from sync.batches import slices, sorted_out
 from sync.merge import combine
 from sync.platforms import listing
+from sync.platforms.xmpp.archive import moment
 from sync.platforms.xmpp.place import OWN
 from sync.platforms.xmpp.reader import CLOCKS_APART, Reader
 from sync.platforms.xmpp.stanzas import folded
@@ -139,11 +140,6 @@ def upper_end(archive: str, place: str) -> datetime | None:
     """Of the stretch that a window of this archive was told with."""
     name, _blank, told = place.rpartition(" ")
     return datetime.fromisoformat(told) if told and name == archive else None
-
-
-def moment(value: datetime) -> str:
-    """A time of XEP-0082, without what is below a second."""
-    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def version(message: MessageRecord) -> str:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sync.errors import CursorInvalid, RequestRejected
 from sync.platforms.xmpp import rooms
-from sync.platforms.xmpp.archive import Page, Query
+from sync.platforms.xmpp.archive import Page, Query, moment
 from sync.platforms.xmpp.place import OWN, Gap, Place, Position
 from sync.platforms.xmpp.stanzas import (
     Archived,
     Owner,
+    archived_at,
     bare,
     conversation,
     invitation,
@@ -61,6 +62,8 @@ class Reader:
         the id where it begins.
         """
         position = place.at(archive)
+        if floor := place.floor(archive, self._owner.nicks):
+            return await self._news_since(place, archive, floor)
         page = await self._stream.query(
             Query(archive, backwards=not position.top, after=position.top)
         )
@@ -69,33 +72,58 @@ class Reader:
             page = await self._stream.query(Query(archive, after=position.top))
         gaps = position.gaps
         if not page.is_complete and page.first:
-            left = None if total is None else total - (position.total or 0) - len(page.items)
+            had = position.total if position.top else 0
+            left = None if total is None or had is None else total - had - len(page.items)
             gap = Gap(newer=page.first, older=position.top, left=left and max(1, left))
             gaps = (gap, *gaps)
         after = Position(top=page.last or position.top, total=total, gaps=gaps)
         kept_out = await self._follow(page) if archive in place.archives else []
-        return Step([*await self._rows(page), *kept_out], place.moved(archive, after))
+        return Step([*await self._rows(page), *kept_out], self._moved(place, archive, after))
+
+    async def _news_since(self, place: Place, archive: str, floor: datetime) -> Step:
+        """The newest page since the last message that we know. `total` stays untold: what is
+        counted is what the query is for."""
+        page = await self._stream.query(Query(archive, start=since(floor)))
+        if not page.items:  # by its clock: its newest page shows where it ends
+            page = replace(await self._stream.query(Query(archive)), is_complete=True)
+        gaps: tuple[Gap, ...] = ()
+        if not page.is_complete and page.first:
+            left = None if page.count is None else max(1, page.count - len(page.items))
+            gaps = (Gap(newer=page.first, floor=floor, left=left),)
+        kept_out = await self._follow(page, floor)
+        after = Position(top=page.last, gaps=gaps)
+        return Step([*await self._rows(page), *kept_out], self._moved(place, archive, after))
+
+    def _moved(self, place: Place, archive: str, position: Position) -> Place:
+        """Once our own archive is read, only rooms have a use for floors."""
+        if archive == OWN and place.floors:
+            place = place.with_floors_of(self._owner.nicks)
+        return place.moved(archive, position)
 
     async def page(self, place: Place, archive: str) -> Step:
         """One page of the first gap of an archive, its newest part. Raises `CursorInvalid`."""
         position = place.at(archive)
         gap, *rest = position.gaps
-        query = Query(archive, before=gap.newer, after=gap.older)
+        start = since(gap.floor) if gap.floor else ""
+        query = Query(archive, before=gap.newer, after=gap.older, start=start)
         page = await self._stream.query(query)
         if not page.is_complete and page.first and page.first != gap.newer:
             left = None if gap.left is None else max(1, gap.left - len(page.items))
-            rest = [Gap(newer=page.first, older=gap.older, left=left), *rest]
+            rest = [gap.model_copy(update={"newer": page.first, "left": left}), *rest]
         after = position.model_copy(update={"gaps": tuple(rest)})
-        kept_out = await self._follow(page) if gap.older else []
+        kept_out = await self._follow(page, gap.floor) if gap.older or gap.floor else []
         return Step([*await self._rows(page), *kept_out], place.moved(archive, after))
 
-    async def _follow(self, page: Page) -> list[Refused]:
-        """Enter the rooms that we were invited to since the first read: older invitations were
-        declined, or left again. The server's bookmarks keep what was entered."""
+    async def _follow(self, page: Page, floor: datetime | None = None) -> list[Refused]:
+        """Enter the rooms that we were invited to since the first read, or after `floor`: older
+        invitations were declined, or left again. The server's bookmarks keep what was entered."""
         kept_out = []
         for item in page.items:
             found = invitation(item, self._owner)
             if found is None or found.room in self._owner.nicks:
+                continue
+            at = archived_at(item)
+            if floor and at and at < floor:
                 continue
             try:
                 self._owner.nicks[found.room] = await rooms.follow(self._stream, found)
@@ -223,6 +251,11 @@ async def all_news(reader: Reader, place: Place) -> AsyncIterator[tuple[Place, S
             continue  # a room that keeps no archive, or none for us
         yield place, step
         place = step.place
+
+
+def since(floor: datetime) -> str:
+    """A time of XEP-0082 from which on all is news, whatever the clocks are."""
+    return moment(floor - CLOCKS_APART)
 
 
 def sent_id(stream: Stream, owner: Owner, peer: str, id: str) -> str:

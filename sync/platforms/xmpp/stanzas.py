@@ -116,6 +116,15 @@ def invitation(item: Archived, owner: Owner) -> Invitation | None:
     return Invitation(bare(direct.get("jid") or ""), direct.get("password") or "")
 
 
+def archived_at(item: Archived) -> datetime | None:
+    """By the archive's clock; None where that makes no sense."""
+    delay = item.forwarded.find(DELAY)
+    try:
+        return _moment(delay.get("stamp", "")) if delay is not None else None
+    except Unreadable:
+        return None
+
+
 def read_raw(raw: str) -> Archived:
     """The result that a refusal of `read_archived` was made of. Raises `Unreadable`."""
     try:

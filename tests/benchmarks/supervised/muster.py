@@ -28,6 +28,11 @@ LOOK = """
     FROM lifecycle_workerruntime r JOIN lifecycle_workerconfig c ON c.id = r.config_id
     WHERE c.worker_id = %s
 """
+COMMITTED = """
+    SELECT extract(epoch FROM pg_xact_commit_timestamp(r.xmin))
+    FROM lifecycle_workerruntime r JOIN lifecycle_workerconfig c ON c.id = r.config_id
+    WHERE c.worker_id = %s
+"""
 STAMPED = (sys.executable, "-m", "tests.benchmarks.supervised.stamped", "zygote")
 AGENT = ("manage.py", "agent", "--zygote", *STAMPED)
 
@@ -86,7 +91,11 @@ def servers() -> Iterator[None]:
 
     database = embedded.postgres(env.home, env.socket_dir)
     broker = embedded.valkey(env.home, env.socket_dir)
-    parts = [Part(s.name, list(s.command), **s.identity()) for s in (database, broker)]
+    commands = [[*database.command, "-c", "track_commit_timestamp=on"], [*broker.command]]
+    parts = [
+        Part(s.name, command, **s.identity())
+        for s, command in zip((database, broker), commands, strict=True)
+    ]
     try:
         embedded.wait_postgres(env.socket_dir)
         embedded.wait_valkey(env.socket_dir)
@@ -116,6 +125,12 @@ class Muster:
     def look(self, worker_id: str) -> Row:
         row: Any = self.reader.execute(LOOK, [worker_id]).fetchone()
         return row  # type: ignore[no-any-return]
+
+    def committed_ns(self, worker_id: str) -> int:
+        """When the row was committed as it is, by CLOCK_MONOTONIC: as PostgreSQL says, and not
+        when somebody has heard of it and looked."""
+        row: Any = self.reader.execute(COMMITTED, [worker_id]).fetchone()
+        return int(row[0] * 10**9) - time.time_ns() + time.monotonic_ns()
 
     def wait(self, worker_id: str, is_so: Callable[[Row], bool], patience_s: float = 180) -> Row:
         """Wait on notifications, as everybody does, until the committed row is so."""

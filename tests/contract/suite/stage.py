@@ -44,6 +44,8 @@ class Ability(Enum):
     GAPS = auto()  # reading begins at the newest end, and leaves gaps that backfill closes
     PROGRESS = auto()  # it tells how much is still to be read
     STALE_CURSORS = auto()  # a cursor of ours may be one that it doesn't know any more
+    LATE_DELETIONS = auto()  # a deletion is told also where the cursor was lost meanwhile
+    READS_ON = auto()  # where a cursor is lost, what was known long ago needn't be read again
     SESSIONS = auto()  # login gives something that can be ended apart from the credentials
     OWN_ENTRIES = auto()  # what the account writes elsewhere can be read
     SAME_TEXT_TWICE = auto()  # it takes two entries that say the same
@@ -69,6 +71,7 @@ class Stage(ABC):
     largest: ClassVar[int]  # bytes of text that fit into one entry
     backlog: ClassVar[int] = 10_000
     many: ClassVar[int] = 620  # more than one batch, and than any platform's page
+    old: ClassVar[int] = 450  # many times what comes with a page that we know already
     overflow: ClassVar[int] = 620  # so many news that one answer leaves a gap [GAPS]
 
     account: AccountRef  # reaches the server through `wire`
@@ -157,6 +160,10 @@ class Stage(ABC):
     async def restart(self, clock_offset_s: float = 0) -> None:
         """End the server if it runs, and start it again at the same address and with all it kept;
         its clock goes wrong by that much (`tests.contract.suite.clock`)."""
+
+    async def go_back_in_time(self) -> None:
+        """Until the next restart what is said is older than any margin for clocks [READS_ON]."""
+        await self.restart(-30 * 86_400)
 
     # --- made of the above ---
 

@@ -111,10 +111,10 @@
     if (scroller && tails.get(target)?.atEnd) scroller.scrollTop = scroller.scrollHeight;
   });
 
-  // --- the filter by account: select2 tells jQuery's listeners alone ---------------------------------
+  // --- the filters by typing: select2 tells jQuery's listeners alone ---------------------------------
 
   document.addEventListener("DOMContentLoaded", () =>
-    window.django?.jQuery?.(".m-account-filter select").on("change", (event) => event.target.form.submit()),
+    window.django?.jQuery?.(".m-by-typing select").on("change", (event) => event.target.form.submit()),
   );
 
   // --- toasts ----------------------------------------------------------------------------------------
