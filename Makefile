@@ -36,8 +36,7 @@ ifdef PYTEST_ARGS
 else
 	$(PYTEST) tests/unit
 	$(PYTEST) tests/db tests/contract -n 2
-	$(PYTEST) tests/e2e -n 2 --dist loadfile
-	$(PYTEST) tests/chaos
+	$(PYTEST) tests/e2e tests/chaos -n 2 --dist loadfile --no-loadscope-reorder
 endif
 
 chaos: $(DEVELOPMENT)  ## an hour each of kill -9 at workers and at sync (MUSTER_CHAOS_MINUTES, MUSTER_CHAOS_SEED)

@@ -71,11 +71,15 @@ class ChecksDuty:
             return self._broker_back_at
         # A claim ends the check that runs, also one that nobody hears of: while the broker is away
         # none is made, and a claim that was given back shows whether it is. At worst it is stale.
+        # That it has gone away one claim shows, before all the others are made.
         if self._refused is not None and (back_at := self._send([self._refused], now)):
             return back_at
-        claims = claim(now)
-        if claims and (back_at := self._send(claims, now)):
-            return back_at
+        for most in (1, MOST_AT_ONCE):
+            claims = claim(now, most)
+            if claims and (back_at := self._send(claims, now)):
+                return back_at
+            if not claims:
+                break
         return next_run(now, full=len(claims) >= MOST_AT_ONCE)
 
     def _send(self, claims: list[Claim], now: datetime) -> datetime | None:
@@ -204,7 +208,7 @@ def _apply(cursor: Any, moves: list[Move], now: datetime) -> None:
     )
 
 
-def claim(now: datetime, most: int = MOST_AT_ONCE) -> list[Claim]:
+def claim(now: datetime, most: int) -> list[Claim]:
     """Take what is due for workers that run; each is due again when its lease is over. Of a server
     that failed too often one account, when it is time to try; and those that may not ask, but have
     deliveries waiting."""

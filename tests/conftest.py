@@ -35,6 +35,21 @@ TESTS = Path(__file__).parent
 HOME_VARIABLE = "MUSTER_TEST_HOME"  # set by the controlling process, inherited by its workers
 IS_CONTROLLER = HOME_VARIABLE not in os.environ
 PR_SET_PDEATHSIG = 1
+# Begun first, so that no long file is left for the end, when nothing runs beside it: chaos waits
+# most of its time, and what runs beside it uses the rest of the machine. The demo needs no prepared
+# database: it runs while the first one that does makes it.
+LONG = (
+    "chaos/test_sync.py",
+    "e2e/test_demo.py",
+    "chaos/test_supervision.py",
+    "e2e/test_up.py",
+    "e2e/test_health.py",
+    "chaos/test_broker.py",
+    "e2e/test_live_console.py",
+    "chaos/test_outages.py",
+    "e2e/test_first_light.py",
+    "e2e/test_masters.py",
+)
 
 if IS_CONTROLLER:
     os.environ[HOME_VARIABLE] = tempfile.mkdtemp(prefix="muster-test-")
@@ -60,6 +75,12 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.DATABASES  # noqa: B018 - loads the settings: then pytest-django sets Django up
     if IS_CONTROLLER and _wants_database(config):
         server = _start_postgres()
+
+
+@pytest.hookimpl(trylast=True)  # after pytest-randomly, which decides about all others
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {TESTS / name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path, len(LONG)))
 
 
 @pytest.hookimpl(trylast=True)  # after pytest-xdist has ended its workers

@@ -6,18 +6,15 @@ waits for a silent host can't be cancelled.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from crm.env import CHECKOUT, Env, env
-from crm.up import output
-from crm.up.parts import environment
+from crm.env import env
+from crm.up.supervisor import Supervisor
 
 ATTEMPT_S = 3
 RETRY_S = 2.0
@@ -33,29 +30,12 @@ class Word:
     trouble: str | None
 
 
-async def listen(env: Env, heard: Callable[[Word], None]) -> bool:
+async def listen(supervisor: Supervisor, heard: Callable[[Word], None]) -> bool:
     """Tell `heard` what is new about the broker, until it answers. False: it can't ask."""
-    descriptor = output.open_log(env.home / "logs" / "broker.log")
-    try:
-        child = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "crm.up.broker"),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=descriptor,
-            cwd=CHECKOUT,
-            env=environment(env, "broker", {}),
-            start_new_session=True,
-        )
-    finally:
-        os.close(descriptor)
-    try:
+    async with supervisor.oneshot("broker", "-m", "crm.up.broker") as child:
         while line := await child.stdout.readline():  # type: ignore[union-attr]
             heard(Word(**json.loads(line)))
-    finally:
-        if child.returncode is None:
-            child.kill()
-        await child.wait()
-    return child.returncode == 0
+        return await child.wait() == 0
 
 
 def main() -> None:

@@ -20,7 +20,11 @@ from lifecycle.errors import BackendUnavailable
 from lifecycle.types import SHUTDOWN_STOP_S, Alive, Instance, ProcessRef
 
 # Who uses a part ends before it. Both servers end fast on their signal and lose nothing.
-ORDER = (("beat", "flower", "web", "master"), ("agent",), ("valkey", "postgres"))
+ORDER = (
+    ("bootstrap", "broker", "beat", "flower", "web", "master"),
+    ("agent",),
+    ("valkey", "postgres"),
+)
 SIGNALS = {"postgres": signal.SIGINT}
 PATIENCE_S = 5.0
 LOOK_AGAIN_S = 0.5

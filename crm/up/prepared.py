@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from crm.env import CHECKOUT, Env
-from crm.up import output
-from crm.up.parts import environment
+from crm.up.supervisor import Supervisor
 
+NAME = "bootstrap"
 ADMIN = "admin"
 FIRST_WORKER = "worker-1"
 
@@ -32,33 +28,18 @@ class Prepared:
     elsewhere: str | None = None  # another home that may still run workers of this database
 
 
-async def prepare(env: Env) -> Prepared:
+async def prepare(supervisor: Supervisor) -> Prepared:
     """Run it: it loads Django while the database comes up, and waits for that.
 
     Raises `PrepareFailed`.
     """
-    log_file = env.home / "logs" / "bootstrap.log"
-    secret = {"MUSTER_ADMIN_PASSWORD": env.admin_password or ""}
-    descriptor = output.open_log(log_file)
-    begin = os.fstat(descriptor).st_size  # before that: former runs
-    try:
-        child = await asyncio.create_subprocess_exec(
-            *(sys.executable, "manage.py", "bootstrap"),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=descriptor,
-            cwd=CHECKOUT,
-            env=environment(env, "bootstrap", secret),
-            start_new_session=True,
-        )
-    finally:
-        os.close(descriptor)
-    try:
-        said, _ = await child.communicate()
-    except asyncio.CancelledError:
-        child.kill()
+    log_file = supervisor.log_file(NAME)
+    begin = log_file.stat().st_size if log_file.exists() else 0  # before that: former runs
+    secret = supervisor.env.admin_password or ""
+    command = ("manage.py", NAME)
+    async with supervisor.oneshot(NAME, *command, MUSTER_ADMIN_PASSWORD=secret) as child:
+        said = await child.stdout.read()  # type: ignore[union-attr]
         await child.wait()
-        raise
     if child.returncode != 0:
         raise PrepareFailed(f"{_last_line(log_file, begin)} (see {log_file})")
     return Prepared(**json.loads(said.decode().splitlines()[-1]))

@@ -132,7 +132,7 @@ class Up:
     async def _bring_up(self) -> None:
         start = self.supervisor.start
         start(parts.agent())  # it has imports to do and needs no database
-        prepared, _ = await asyncio.gather(prepare(self.env), self._servers())
+        prepared, _ = await asyncio.gather(prepare(self.supervisor), self._servers())
         self._say_prepared(prepared)
         start(parts.master())
         start(parts.web(self.env))
@@ -172,7 +172,7 @@ class Up:
             self.broker_known.set()
             return
         try:
-            is_watched = await broker.listen(self.env, self._say_broker)
+            is_watched = await broker.listen(self.supervisor, self._say_broker)
         except Exception:  # the edge of this task's life: it only informs
             log.exception("the broker can't be watched")
             is_watched = False

@@ -8,12 +8,15 @@ import os
 import random
 import signal
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from crm.env import CHECKOUT, Env
-from crm.up import output
+from crm.up import gate, output
 from crm.up.parts import Part, environment
 from crm.up.state import PartRecord, PartState, UpState, write
 from lifecycle.agent import process
@@ -67,8 +70,41 @@ class Supervisor:
         """Return once the part has a process, the first one or a later one."""
         await self._kept[name].started.wait()
 
-    def log_file(self, name: str) -> str:
-        return str(self.env.home / "logs" / f"{name}.log")
+    def log_file(self, name: str) -> Path:
+        return self.env.home / "logs" / f"{name}.log"
+
+    @asynccontextmanager
+    async def oneshot(
+        self, name: str, *command: str, **extra: str
+    ) -> AsyncIterator[asyncio.subprocess.Process]:
+        """A process that does one thing and tells it on its stdout, written down while it runs;
+        `extra` is for its environment. One that still runs at the end of the block is killed."""
+        record = PartRecord(name)
+        descriptor = output.open_log(self.log_file(name))
+        try:
+            child = await asyncio.create_subprocess_exec(
+                *gate.before((sys.executable, *command)),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=descriptor,
+                cwd=CHECKOUT,
+                env=environment(self.env, name, extra),
+                start_new_session=True,
+            )
+        finally:
+            os.close(descriptor)
+        try:
+            self.state.parts.append(record)
+            self._note(record, PartState.RUNNING, child.pid)
+            child.stdin.write(gate.WORD)  # type: ignore[union-attr]
+            child.stdin.close()  # type: ignore[union-attr]
+            yield child
+        finally:
+            if child.returncode is None:
+                child.kill()
+            await child.wait()
+            self.state.parts.remove(record)
+            self._write()
 
     async def end(self, name: str, *ladder: tuple[signal.Signals, float]) -> None:
         """End a part: each signal with its patience in seconds, then SIGKILL to its group."""
@@ -79,7 +115,7 @@ class Supervisor:
         if kept.process is None:  # it waits for its next start
             kept.task.cancel()
             kept.gone.set()
-        self._note(kept, PartState.STOPPING)
+        self._note(kept.record, PartState.STOPPING)
         for number, patience_s in ladder:
             if kept.gone.is_set():
                 break
@@ -90,7 +126,7 @@ class Supervisor:
             self.say(f"{name} did not stop in time: killed")
             self._signal(kept, signal.SIGKILL)
             await kept.gone.wait()
-        self._note(kept, PartState.STOPPED, None)
+        self._note(kept.record, PartState.STOPPED, None)
 
     async def close(self) -> None:
         self._rotation.cancel()
@@ -140,11 +176,11 @@ class Supervisor:
         launch = await asyncio.to_thread(kept.part.prepare)
         if kept.stopping:
             return
-        descriptor = output.open_log(self.env.home / "logs" / f"{kept.part.name}.log")
+        descriptor = output.open_log(self.log_file(kept.part.name))
         try:
             kept.process = subprocess.Popen(
-                launch.command,
-                stdin=subprocess.DEVNULL,
+                gate.before(launch.command),
+                stdin=subprocess.PIPE,
                 stdout=descriptor,
                 stderr=descriptor,
                 cwd=CHECKOUT,
@@ -155,7 +191,9 @@ class Supervisor:
         finally:
             os.close(descriptor)
         log.info("part started", extra={"unit": kept.part.name, "pid": kept.process.pid})
-        self._note(kept, PartState.RUNNING, kept.process.pid)
+        self._note(kept.record, PartState.RUNNING, kept.process.pid)
+        with suppress(BrokenPipeError), kept.process.stdin as opened:  # type: ignore[union-attr]
+            opened.write(gate.WORD)
         kept.started.set()
 
     def _report_death(
@@ -163,7 +201,7 @@ class Supervisor:
     ) -> None:
         name = kept.part.name
         kept.record.restarts += 1
-        self._note(kept, PartState.WAITING, None)
+        self._note(kept.record, PartState.WAITING, None)
         when = f"in {delay_s:.1f} s" if delay_s else "now"
         said = (
             f"{name} ended after {uptime.total_seconds():.1f} s: {exit_}; starting it again {when}"
@@ -175,15 +213,17 @@ class Supervisor:
             log.warning(said, extra={"unit": name, "attempts": attempts})
         self.say(said)
 
-    def _note(self, kept: Kept, now: PartState, pid: int | None = -1) -> None:
+    def _note(self, record: PartRecord, now: PartState, pid: int | None = -1) -> None:
         """Write a change down. `pid` -1: the process is as before."""
-        record = kept.record
         record.state = now
         if pid is None:
             record.pid = record.started_ticks = record.started_at = None
         elif pid != -1:
             record.pid, record.started_ticks = pid, process.started_ticks(pid)
             record.started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self._write()
+
+    def _write(self) -> None:
         try:
             write(self.env.home, self.state)
         except OSError:
@@ -217,7 +257,7 @@ class Supervisor:
             await asyncio.sleep(ROTATION_S)
             for name in list(self._kept):
                 try:
-                    await asyncio.to_thread(output.rotate, self.env.home / "logs" / f"{name}.log")
+                    await asyncio.to_thread(output.rotate, self.log_file(name))
                 except OSError:
                     log.exception("a log can't be rotated", extra={"unit": name})
 

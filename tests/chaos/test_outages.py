@@ -22,6 +22,7 @@ import pytest
 from tests.chaos.feed_reader import FeedReader
 from tests.chaos.sync_truth import differences, held, stored
 from tests.e2e.driving import add_worker, api_of
+from tests.e2e.prepared import prepare
 from tests.e2e.servers import Servers
 from tests.e2e.system import System
 from tests.fake.process import FakeServer
@@ -150,6 +151,7 @@ def scene(module_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     system = System(module_home)
     system.variables = servers.urls | {"MUSTER_PLATFORMS": "tests.fake,tests.fake.keyed"}
     try:
+        prepare(servers.folder)
         for name in ("postgres", "valkey"):
             servers.start(name)
         system.up()

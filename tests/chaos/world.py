@@ -25,6 +25,7 @@ from tests.chaos.faults import Fault, FillDisk, Freeze, Kill, KillTogether, SetC
 from tests.chaos.invariants import WISHED_S
 from tests.chaos.ledger import Ledger
 from tests.chaos.work import Work
+from tests.e2e.prepared import prepare
 from tests.e2e.system import System
 
 FAKETIME = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
@@ -111,6 +112,7 @@ class World:
     # --- up and down ---
 
     def set_up(self) -> None:
+        prepare(self.system.home)
         self.tallies.mkdir()
         self.logs.mkdir(parents=True)
         self.system.clock.write_text("+0\n")

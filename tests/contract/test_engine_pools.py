@@ -130,7 +130,7 @@ def test_a_worker_watches_two_hundred_accounts_and_gives_them_back(
     assert again is not None
     asked = timezone.now()
     Account.objects.filter(pk=again.pk).update(next_due_at=asked)  # as a reply would
-    send(broker, duties.claim(asked))
+    send(broker, duties.claim(asked, ACCOUNTS))
     # A wait takes no slot of the pool: there is one for the newer check, which begins at once.
     eventually(lambda: Account.objects.filter(pk=again.pk, watched_at__gt=asked).exists(), 10)
 

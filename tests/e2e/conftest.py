@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.conftest import certificate, homeserver, post, prosody, site
+from tests.e2e.prepared import prepare
 from tests.e2e.system import System
 
 __all__ = ["certificate", "homeserver", "post", "prosody", "site"]
@@ -38,6 +39,7 @@ def module_home() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def module_system(module_home: Path) -> Iterator[System]:
+    prepare(module_home)
     system = System(module_home)
     yield system
     system.kill_everything()
@@ -52,7 +54,16 @@ def system(module_system: System) -> System:
 
 @pytest.fixture
 def fresh_system(home: Path) -> Iterator[System]:
-    """A system that was never started, for one test."""
+    """A system that was never started, for one test, without a file of it."""
+    system = System(home)
+    yield system
+    system.kill_everything()
+
+
+@pytest.fixture
+def new_system(home: Path) -> Iterator[System]:
+    """A system that was never started, for one test, with a prepared database."""
+    prepare(home)
     system = System(home)
     yield system
     system.kill_everything()

@@ -21,6 +21,7 @@ import pytest
 from lifecycle.management.commands.master import LEAD_LOST
 from tests.chaos import sight
 from tests.chaos.invariants import twice
+from tests.e2e.prepared import prepare
 from tests.e2e.servers import Servers
 from tests.e2e.system import CHECKOUT, System
 from tests.waiting import eventually
@@ -211,6 +212,7 @@ def test_a_master_of_another_home_never_starts_what_runs_here(
     other = System(module_home.with_name("other"))
     fresh_system.variables = other.variables = shared
     try:
+        prepare(servers.folder)
         servers.start("postgres")
         fresh_system.up()
         worker = eventually(lambda: fresh_system.worker_pid(WORKER))

@@ -15,14 +15,15 @@ from typing import Any
 
 import pytest
 
-from crm.env import Env
+from crm.env import CHECKOUT, Env
 from crm.up import output, state
 from crm.up.leftovers import end_leftovers
 from crm.up.parts import Launch, Part, python_part
 from crm.up.state import AlreadyRunning, PartRecord, PartState, UpState, home_lock
 from crm.up.supervisor import Supervisor
 from lifecycle.agent import process
-from tests.waiting import until
+from tests.processes import kill_all, processes_of
+from tests.waiting import eventually_nothing, until
 
 SLEEP = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); signal.pause()"
 STUBBORN = """
@@ -31,6 +32,22 @@ from tests.waiting import until
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print("deaf", flush=True)
 signal.pause()
+"""
+# Dies when it is about to write down the process that it has just started.
+KILLED_BEFORE_THE_RECORD = """
+import asyncio, os, signal
+from crm.env import env
+from crm.up import supervisor
+from crm.up.parts import python_part
+from tests.e2e.test_supervisor import SLEEP, up_state
+
+supervisor.write = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+
+async def scenario():
+    supervisor.Supervisor(env, up_state(), print).start(python_part("sleeper", "-c", SLEEP))
+    await asyncio.Event().wait()
+
+asyncio.run(scenario())
 """
 
 
@@ -117,6 +134,29 @@ def test_a_part_that_waits_for_its_restart_can_be_ended(env: Env) -> None:
             await until(lambda: written(env).get("state") == "waiting")
             await supervisor.end("brief", (signal.SIGTERM, 10.0))
             assert written(env)["state"] == "stopped"
+
+    asyncio.run(scenario())
+
+
+def test_a_part_that_nobody_wrote_down_does_not_begin(env: Env) -> None:
+    """The next `up` could not find it: beat would run twice, the web's port would be in use."""
+    up = subprocess.run([sys.executable, "-c", KILLED_BEFORE_THE_RECORD], cwd=CHECKOUT)
+    assert up.returncode == -signal.SIGKILL
+    try:
+        eventually_nothing(lambda: list(processes_of(env.home).values()), 10)
+    finally:
+        kill_all(env.home)
+
+
+def test_what_runs_once_is_written_down_while_it_runs(env: Env) -> None:
+    async def scenario() -> None:
+        async with supervising(env, []) as supervisor:
+            async with supervisor.oneshot("brief", "-c", f"print('hi', flush=True); {SLEEP}") as it:
+                assert it.stdout
+                assert await it.stdout.readline() == b"hi\n"
+                assert (written(env)["name"], written(env)["pid"]) == ("brief", it.pid)
+            assert it.returncode == -signal.SIGKILL
+            assert json.loads(state.state_file(env.home).read_text())["parts"] == []
 
     asyncio.run(scenario())
 

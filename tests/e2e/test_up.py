@@ -24,6 +24,7 @@ from crm.env import Env
 from crm.up.parts import python_part
 from crm.up.prepared import Prepared
 from crm.up.run import Up
+from tests.e2e.prepared import prepare
 from tests.e2e.servers import Servers
 from tests.e2e.system import CHECKOUT, System, free_port
 from tests.waiting import eventually
@@ -225,12 +226,12 @@ def test_a_database_that_is_away_is_named(fresh_system: System) -> None:
     assert fresh_system.processes() == {}
 
 
-def test_a_broker_that_is_away_is_said_and_so_is_its_return(fresh_system: System) -> None:
+def test_a_broker_that_is_away_is_said_and_so_is_its_return(new_system: System) -> None:
     port = free_port()
-    fresh_system.variables = {"BROKER_URL": f"redis://:s3cret@127.0.0.1:{port}/0"}
-    fresh_system.up()
+    new_system.variables = {"BROKER_URL": f"redis://:s3cret@127.0.0.1:{port}/0"}
+    new_system.up()
     shown = f"the broker at redis://:**@127.0.0.1:{port}/0"
-    before = fresh_system.said().partition("\nready ")[0]
+    before = new_system.said().partition("\nready ")[0]
     assert f"WARNING: {shown} does not answer: " in before
     assert "refused" in before
     options = ["--port", str(port), "--requirepass", "s3cret", "--save", ""]
@@ -238,14 +239,14 @@ def test_a_broker_that_is_away_is_said_and_so_is_its_return(fresh_system: System
         [str(embedded._valkey_binary()), *options], stdout=subprocess.DEVNULL, cwd="/"
     )
     try:
-        eventually(lambda: f"{shown} answers" in fresh_system.said())
-        fresh_system.running_worker()
-        fresh_system.stop()
+        eventually(lambda: f"{shown} answers" in new_system.said())
+        new_system.running_worker()
+        new_system.stop()
     finally:
         server.kill()
         server.wait()
-    assert "s3cret" not in fresh_system.said()
-    assert fresh_system.processes() == {}
+    assert "s3cret" not in new_system.said()
+    assert new_system.processes() == {}
 
 
 def test_workers_end_in_order_although_the_database_is_away(fresh_system: System) -> None:
@@ -254,6 +255,7 @@ def test_workers_end_in_order_although_the_database_is_away(fresh_system: System
     fresh_system.variables = {"DATABASE_URL": servers.urls["DATABASE_URL"]}
     spawn = fresh_system.home / "run" / "workers" / "worker-1" / "1"
     try:
+        prepare(servers.folder)
         servers.start("postgres")
         fresh_system.up()
         log = fresh_system.home / "logs" / "workers" / "worker-1" / "stdout.log"
@@ -269,27 +271,27 @@ def test_workers_end_in_order_although_the_database_is_away(fresh_system: System
     assert fresh_system.processes() == {}
 
 
-def test_up_after_kill_9_of_everything(fresh_system: System) -> None:
-    fresh_system.up()
-    fresh_system.running_worker()
-    fresh_system.kill_everything()
-    fresh_system.up()
-    fresh_system.running_worker()
-    assert fresh_system.stop() < STOP_S
-    assert fresh_system.processes() == {}
+def test_up_after_kill_9_of_everything(new_system: System) -> None:
+    new_system.up()
+    new_system.running_worker()
+    new_system.kill_everything()
+    new_system.up()
+    new_system.running_worker()
+    assert new_system.stop() < STOP_S
+    assert new_system.processes() == {}
 
 
-def test_up_after_kill_9_of_itself_takes_the_workers_over(fresh_system: System) -> None:
-    fresh_system.up()
-    worker = fresh_system.running_worker()
-    old = {name: fresh_system.part(name)["pid"] for name in ("postgres", "web", "agent", "master")}
-    assert fresh_system.process
-    fresh_system.process.kill()
-    fresh_system.process.wait()
-    assert "nobody keeps these alive" in fresh_system.manage("ps").stdout
-    fresh_system.up()
-    assert "ended what a killed run had left" in fresh_system.said()
-    assert not set(old.values()) & set(fresh_system.processes())
-    assert fresh_system.running_worker() == worker
-    assert fresh_system.stop() < STOP_S
-    assert fresh_system.processes() == {}
+def test_up_after_kill_9_of_itself_takes_the_workers_over(new_system: System) -> None:
+    new_system.up()
+    worker = new_system.running_worker()
+    old = {name: new_system.part(name)["pid"] for name in ("postgres", "web", "agent", "master")}
+    assert new_system.process
+    new_system.process.kill()
+    new_system.process.wait()
+    assert "nobody keeps these alive" in new_system.manage("ps").stdout
+    new_system.up()
+    assert "ended what a killed run had left" in new_system.said()
+    assert not set(old.values()) & set(new_system.processes())
+    assert new_system.running_worker() == worker
+    assert new_system.stop() < STOP_S
+    assert new_system.processes() == {}
