@@ -35,7 +35,7 @@ from kombu.exceptions import OperationalError as BrokerError
 from lifecycle import VERSION, services
 from lifecycle.consumer_watch import BROKER_PATIENCE, BROKER_TIMEOUT_S, ConsumerWatch
 from lifecycle.consumption import WAITING_FOR_BROKER, Consumption
-from lifecycle.errors import LifecycleError
+from lifecycle.errors import LifecycleError, LostRace
 from lifecycle.patience import wait_s
 from lifecycle.task_failures import FailedTasks
 from lifecycle.types import Instance
@@ -88,6 +88,7 @@ class Reporter:
         self.consumer = ConsumerWatch(works_in_loop=works_in_loop)
         self._consumption = Consumption()
         self._looked_at = float("-inf")
+        self._is_unheard = False  # ready, and refused
 
     def start(self) -> None:
         """In the worker's main process: write facts, and a heartbeat every 10 s."""
@@ -186,7 +187,7 @@ class Reporter:
         self._look_at_loop()
         self._look_at_consumer()
         done = int(celery_state.all_total_count[0])
-        services.heartbeat(
+        is_current = services.heartbeat(
             self.instance,
             active_tasks=len(celery_state.active_requests),
             tasks_done=done - self._seen_done,
@@ -195,6 +196,18 @@ class Reporter:
             consumption=self._consumption,
         )
         self._seen_done = done
+        if is_current and self._is_unheard:
+            self.put(self.say_ready)
+
+    def say_ready(self) -> None:
+        """Again once a heartbeat finds this instance current, if it is not: a database that died
+        may have lost its claim, which the master then makes anew (adr 0022). Raises `LostRace`."""
+        self._is_unheard = False
+        try:
+            services.ready(self.instance, VERSIONS, tuple(sorted(self.consumer.demanded)))
+        except LostRace:
+            self._is_unheard = True
+            raise
 
     def trouble(self) -> str:
         """Why this worker does not work now, "" when it does. Answers at once, to any thread."""
@@ -286,8 +299,7 @@ def enlist(instance: Instance, *, works_in_loop: bool = False) -> Reporter:
 def _on_ready(reporter: Reporter, consumer: object) -> None:
     reporter.loop_turned()
     reporter.consumer.attach(consumer)
-    queues = tuple(sorted(reporter.consumer.demanded))
-    reporter.put(lambda: services.ready(reporter.instance, VERSIONS, queues))
+    reporter.put(reporter.say_ready)
 
 
 def _on_shutting_down(reporter: Reporter, how: str) -> None:

@@ -74,11 +74,12 @@ def keep(brood: Brood, spawn: SpawnDir, spec: WorkerSpec, pair: Pair, gate: sock
     pid = pair.worker.pid
     _pump_until_end(os.pidfd_open(pid), pumps)
     how = witness.explain(process.exit_of_child(pid), alive.process)
+    leaves_others = _children() != [pid]
+    if leaves_others:  # who may take their time to die
+        _end_all(pid)
     gone, is_told = _tell(brood, alive, how)
-    # A zombie keeps its number: its group is nobody else's until it is reaped.
-    process.kill_group(pid)
-    os.waitpid(pid, 0)
-    _end_children()
+    if not leaves_others:
+        _end_all(pid)
     _conclude(spawn, gone, pumps, is_told=is_told)
     os.close(lock)
     say(brood, spawn.instance, Word.DONE)
@@ -226,8 +227,11 @@ def _pump_until_end(pidfd: int, pumps: list[LogPump]) -> None:
             return
 
 
-def _end_children() -> None:
+def _end_all(pid: int) -> None:
     """Nothing is left behind [L7]: whatever left the worker's group became a child of ours."""
+    # A zombie keeps its number: its group is nobody else's until it is reaped.
+    process.kill_group(pid)
+    os.waitpid(pid, 0)
     while True:
         for stray in _children():
             try:

@@ -29,7 +29,7 @@ class Word(StrEnum):
     STARTED = "started"  # with the record of the two processes
     REFUSED = "refused"  # with the reason: it can never start as configured
     BUSY = "busy"  # somebody holds its lock
-    ENDED = "ended"  # with how; its keeper ends what it left behind, and writes it down
+    ENDED = "ended"  # with how; nothing of its process tree is left
     DONE = "done"  # the exit is on record and the lock free: the next one may start
 
 

@@ -91,7 +91,8 @@ class Steps:
     def _bring_up(self, config: WorkerConfig, view: View, action: Start | Succeed | Spawn) -> None:
         match action:
             case Start(generation):
-                config = services.claim_start(view.worker_id, generation)
+                lives = generation in view.alive
+                config = services.claim_start(view.worker_id, generation, lives=lives)
                 self.spawn(config, view.other(generation))
             case Succeed(generation):
                 config = services.claim_succession(view.worker_id, generation)
@@ -170,7 +171,7 @@ class Steps:
     def foresee(self, instance: Instance) -> None:
         """It has ended: how is told in a moment, and then there is only to decide and to write."""
         row = services.look(instance.worker_id)
-        if row:
+        if row and row.generation == instance.generation:
             self.seen[instance] = row
 
     def take_gone(
@@ -194,6 +195,7 @@ class Steps:
                 self.spawn(config, claimed, meanwhile=services.make_durable)
         except (LostRace, UnknownWorker) as error:
             log.info("an exit of an older instance: %s", error)
+            services.make_durable()  # perhaps it was claimed anew, and nothing has waited for that
         except (DataError, IntegrityError):
             log.exception("could not write down the end of %s", gone.instance)
             return False

@@ -33,19 +33,21 @@ from lifecycle.states import WITH_PROCESS
 from lifecycle.types import Alive, DeploymentType, Event, Gone, Instance, Level, RestartMode, State
 
 
-def claim_start(worker_id: str, generation: int) -> WorkerConfig:
-    """The intent to spawn, written before the spawn. Raises `LostRace`, `ImpossibleTransition`."""
+def claim_start(worker_id: str, generation: int, *, lives: bool = False) -> WorkerConfig:
+    """The intent to spawn, written before the spawn; or anew, for one that `lives` though the
+    database lost its claim. Raises `LostRace`, `ImpossibleTransition`."""
     with locked(worker_id) as runtime:
-        _claim_start(runtime, generation)
+        _claim_start(runtime, generation, lives=lives)
         return runtime.config
 
 
-def _claim_start(runtime: WorkerRuntime, generation: int) -> None:
+def _claim_start(runtime: WorkerRuntime, generation: int, *, lives: bool = False) -> None:
     claim(runtime, generation)
     again = runtime.state == State.CRASHED
     runtime.generation = generation
     runtime.wanted_generation = max(runtime.wanted_generation, generation)
-    runtime.spawn_version = runtime.config.spawn_version
+    if not lives:  # else the config may have changed since its start: the older one is on record
+        runtime.spawn_version = runtime.config.spawn_version
     runtime.restart_at = None
     runtime.started_at = runtime.ready_at = runtime.last_heartbeat_at = None
     runtime.exit_code, runtime.exit_signal = None, ""
@@ -85,7 +87,7 @@ def spawned(alive: Alive) -> None:
         "code": alive.code,
     }
     with connection.cursor() as cursor:
-        for role in ("", "successor_"):
+        for role in ("", "successor_", ""):  # it may take its place in between
             cursor.execute(SPAWNED.format(role=role), values)
             if cursor.fetchone():
                 return
@@ -169,6 +171,9 @@ def exited(
     """
 
     def step(runtime: WorkerRuntime) -> WorkerConfig | None:
+        following = runtime.last_generation + 1
+        if runtime.state == State.CRASHED and gone.instance.generation == following:
+            _claim_start(runtime, following, lives=True)  # the database lost its claim
         match role_of(gone.instance, runtime):
             case Role.SUCCESSOR:
                 call_off(runtime, f"the new process ended: {gone.exit}")

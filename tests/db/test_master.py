@@ -235,10 +235,10 @@ def test_a_row_that_the_database_refuses_does_not_keep_others_from_being_looked_
     """[L11] The database answers: that is no reason to give up the lead."""
     claim, exited = services.claim_start, services.exited
 
-    def refusing_claim(worker_id: str, generation: int) -> WorkerConfig:
+    def refusing_claim(worker_id: str, generation: int, *, lives: bool = False) -> WorkerConfig:
         if worker_id == "a-bad":
             raise refused
-        return claim(worker_id, generation)
+        return claim(worker_id, generation, lives=lives)
 
     def refusing_exit(gone: Gone, *arguments: Any) -> WorkerConfig | None:
         if gone.instance == Instance("b-ends", 1):

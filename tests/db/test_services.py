@@ -483,6 +483,30 @@ def test_an_exit_is_decided_anew_when_somebody_else_writes_meanwhile(
     assert WorkerLog.objects.filter(event="exited").count() == 1
 
 
+def test_the_crash_of_one_whose_claim_the_database_lost_is_a_crash_of_its_own(
+    make_config: Callable[..., WorkerConfig],
+) -> None:
+    """[L6, L10] It ended, too, before its claim was made anew: its number is used up."""
+    first = bring_up(make_config(worker_id="w", restart_delay_ms=0))
+    crashed_after(first, 90)
+    crashed_after(Instance("w", 2), 0, Exit(code=3))
+    runtime = queries.runtime("w")
+    assert (runtime.state, runtime.last_generation) == (State.CRASHED, 2)
+    assert (runtime.error_count, runtime.exit_code) == (2, 3)
+
+
+def test_one_that_is_claimed_anew_runs_with_the_config_that_it_was_started_with(
+    make_config: Callable[..., WorkerConfig],
+) -> None:
+    """[L8] A change since its start shows it as outdated."""
+    config = make_config(worker_id="w", restart_delay_ms=0)
+    crashed_after(bring_up(config), 90)
+    services.update_config(config, {"log_max_mb": 3}, "ann")
+    services.claim_start("w", 2, lives=True)
+    services.spawned(Alive(Instance("w", 2), ProcessRef(1, 1, "boot"), timezone.now()))
+    assert services.outdated_workers() == ["w"]
+
+
 def test_an_exit_that_is_not_followed_by_a_start_claims_nothing(
     make_config: Callable[..., WorkerConfig],
 ) -> None:

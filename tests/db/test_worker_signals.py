@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from celery import current_app
 
+from lifecycle import queries, services
 from lifecycle.consumer_watch import BROKER_TIMEOUT_S
-from lifecycle.types import Instance
+from lifecycle.models import WorkerConfig
+from lifecycle.types import Instance, State
 from lifecycle.worker_signals import STUCK_S, Reporter
 
 
@@ -54,3 +57,28 @@ def test_a_broker_that_hangs_does_not_hold_up_a_heartbeat(
         begun = time.monotonic()
         assert not reporter._broker_answers()
         assert time.monotonic() - begun < 4 * BROKER_TIMEOUT_S
+
+
+@pytest.mark.django_db
+def test_one_whose_claim_the_database_lost_says_again_that_it_is_ready(
+    make_config: Callable[..., WorkerConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """[L10] It was refused before the master claimed it anew: it would be `starting` for ever."""
+    make_config(worker_id="w")
+    reporter = Reporter(Instance("w", 1), works_in_loop=False)
+    monkeypatch.setattr(reporter, "_look_at_consumer", lambda: None)
+    reporter.loop_turned()
+
+    def write_all() -> None:
+        while not reporter._facts.empty():
+            reporter._write(reporter._facts.get())
+
+    reporter.put(reporter.say_ready)
+    write_all()
+    assert queries.runtime("w").state == State.STOPPED
+    services.claim_start("w", 1)
+    reporter._beat()
+    write_all()
+    assert queries.runtime("w").state == State.RUNNING
+    reporter._beat()
+    assert reporter._facts.empty()
