@@ -97,14 +97,14 @@ def test_a_master_that_gave_way_leads_on(
     claim = services.claim_start
     given_way: list[str] = []
 
-    def giving_way_once(worker_id: str, generation: int) -> WorkerConfig:
+    def giving_way_once(worker_id: str, generation: int, *, lives: bool) -> WorkerConfig:
         if not given_way:
             given_way.append(worker_id)
             raise OperationalError("deadlock") from psycopg.errors.DeadlockDetected()
-        return claim(worker_id, generation)
+        return claim(worker_id, generation, lives=lives)
 
     class Away:
-        def start(self, _spec: object) -> None:
+        def start(self, _spec: object, _meanwhile: object) -> None:
             raise BackendUnavailable("no agent")
 
     monkeypatch.setattr(services, "claim_start", giving_way_once)
