@@ -63,7 +63,7 @@ SELECT a.id, 'many-' || n, 'Room', FALSE, 'text', 'Bob', 0, 0
 INSERT INTO sync_deadletter (account_id, kind, external_id, identity, shape, raw, size, error,
                              state, replays, resolved_by, created_at)
 SELECT a.id, 'message', '', 'many-' || n, 'platform', '', 0, 'no sender',
-       CASE n WHEN 1 THEN 'open' ELSE 'replayed' END, 0, '', now() - n * interval '1 second'
+       CASE n WHEN 1 THEN 'open' ELSE 'replayed' END, 0, '', now() - n * interval '1 hour'
   FROM sync_account AS a CROSS JOIN generate_series(1, 200) AS n;
 ANALYZE sync_message, sync_post, sync_hookdelivery, sync_conversation, sync_deadletter;
 """
