@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from django.db.models import Count, Max, Q
+from django.db.models import Count, Max, Q, QuerySet
 from django.db.models.functions import Coalesce
 
 from sync.models import Account, Conversation, Gap, Post
-from sync.types import KnownPost, LastKnown
+from sync.types import KnownPost, LastKnown, OpenGap
 
 # Stored as they stand, with the platform's own words behind them; see `sync.sentences`.
 FROM_KNOWN = (
@@ -20,16 +20,24 @@ FROM_START = "The platform no longer knows our cursor: reading all that it still
 
 def last_known(account_id: int) -> LastKnown | None:
     """None where the last messages and comments don't tell what we have: something below them is
-    known to be missing, or there are none.
-
-    What only a webhook missed says nothing of what is read.
-    """
+    known to be missing, or there are none."""
     synced_at = Account.objects.values_list("last_sync_at", flat=True).get(pk=account_id)
-    gaps = Gap.objects.filter(account_id=account_id, closed_at=None)
-    if synced_at is None or gaps.exclude(key__startswith="hooks:").exists():
+    if synced_at is None or _open_gaps(account_id).exists():
         return None
     found = LastKnown(_conversations(account_id, synced_at), _posts(account_id, synced_at))
     return found if found.conversations or found.posts else None
+
+
+def open_gaps(account_id: int) -> tuple[OpenGap, ...]:
+    """What is known to be missing of what is read."""
+    fields = ("key", "scope", "newer_end", "older_end", "reason")
+    return tuple(OpenGap(**row) for row in _open_gaps(account_id).order_by("id").values(*fields))
+
+
+def _open_gaps(account_id: int) -> QuerySet[Gap]:
+    """What only a webhook missed says nothing of what is read."""
+    found = Gap.objects.filter(account_id=account_id, closed_at=None)
+    return found.exclude(key__startswith="hooks:")
 
 
 def _conversations(account_id: int, synced_at: datetime) -> dict[str, datetime]:

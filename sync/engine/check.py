@@ -241,6 +241,9 @@ class AccountCheck:
         self._has_started_over = True
         cursor = self.connection.cursor_after(known) if known else ""
         sentence = reading_on.FROM_KNOWN if cursor else reading_on.FROM_START
+        if not cursor:
+            gaps = await self.in_database(reading_on.open_gaps, lease.account_id)
+            cursor = self.connection.cursor_keeping(gaps) if gaps else ""
         log.warning(sentence, extra=self._about)
         said = redacted(f"{sentence} ({invalid})", self.run.ref)
         await self.in_database(services.start_over, lease, cursor, said, timezone.now())

@@ -22,6 +22,7 @@ from sync.types import (
     LastKnown,
     Listing,
     LoginStep,
+    OpenGap,
     OutgoingReply,
     Record,
     RecordKind,
@@ -69,6 +70,15 @@ class Connection(ABC):
 
         "": all that the platform still has is to be read."""
         del known
+        return ""
+
+    def cursor_keeping(self, gaps: Sequence[OpenGap]) -> str:
+        """Where to read from when the platform no longer knows our cursor, and what is stored does
+        not tell where to read on. `gaps` are open: what stood for them was lost with the cursor.
+
+        "": the start, from where they are filled or found again. Another one where the platform
+        keeps no history: a cursor for all that it still has, which does not forget them."""
+        del gaps
         return ""
 
     async def send(self, reply: OutgoingReply) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sync.errors import CursorInvalid, PlatformUnavailable, RequestRejected
-from sync.types import OutgoingReply
+from sync.types import AccountRef, OutgoingReply
 from tests.contract.platform_contract import PlatformContract
 from tests.contract.suite.lost_cursors import last_known
 from tests.contract.suite.reading import (
@@ -88,6 +88,34 @@ async def test_a_lost_cursor_loses_nothing_and_brings_nothing_twice(stage: Teleg
     assert entries(again) == {}
 
 
+async def test_a_lost_cursor_and_a_time_of_webhooks_close_no_gap(stage: TelegramStage) -> None:
+    """What Telegram has dropped never comes: the gap must not look as if it had."""
+    talk = await stage.thread()
+    async with logged_in(stage) as connection:
+        await stage.say(talk, "read")
+        cursor = last_cursor(await read(connection))
+        await stage.say_many(talk, ["lost 1", "lost 2"])
+        await stage.double.order("expire")
+        await stage.say(talk, "later")
+        gaps = (await read(connection, cursor))[-1].gaps
+        assert gaps
+        await stage.say(talk, "after the loss")
+        found = await read(connection, connection.cursor_keeping(gaps))
+        assert "after the loss" in texts(found)
+        assert found[-1].gaps == gaps
+        session, cursor = connection.session, last_cursor(found)
+    await stage.double.order("set_webhook", url="https://muster.example/api/v1/hooks/x/1")
+    async with stage.platform.connect(pushed(stage, session)) as connection:
+        (nothing,) = await read(connection, cursor)
+        assert nothing.gaps is None, "they are left as they are"
+    await stage.double.order("set_webhook", url="")
+    await stage.say(talk, "polled again")
+    async with connected(stage, session) as connection:
+        found = await read(connection, nothing.cursor)
+    assert "polled again" in texts(found)
+    assert found[-1].gaps == gaps
+
+
 async def test_two_who_poll_hear_it(stage: TelegramStage) -> None:
     await stage.thread()
     async with logged_in(stage) as one, logged_in(stage) as other:
@@ -99,15 +127,19 @@ async def test_two_who_poll_hear_it(stage: TelegramStage) -> None:
             await waiting
 
 
-async def test_webhook_or_polling(stage: TelegramStage) -> None:
+def pushed(stage: TelegramStage, session: dict[str, object]) -> AccountRef:
+    """The account, with a webhook."""
     secret = {**stage.account.credentials, "webhook_secret": "telegram_secret_0123"}
-    pushed = replace(stage.account, credentials=secret)
+    return replace(stage.account, credentials=secret, session=session)
+
+
+async def test_webhook_or_polling(stage: TelegramStage) -> None:
     async with logged_in(stage) as connection:
         session = connection.session
         await stage.double.order("set_webhook", url="https://muster.example/api/v1/hooks/x/1")
         with pytest.raises(RequestRejected, match="webhook_secret"):
             await read(connection)
-    async with stage.platform.connect(replace(pushed, session=session)) as connection:
+    async with stage.platform.connect(pushed(stage, session)) as connection:
         assert texts([batch async for batch in connection.read("", 0)]) == set()
         await stage.double.order("set_webhook", url="")
         with pytest.raises(RequestRejected, match="no webhook is set"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -25,7 +25,7 @@ from sync.errors import (
     StaleEpoch,
 )
 from sync.models import Account, FeedEntry, Gap, Message, PlatformServer, SyncRun
-from sync.types import AccountRef, Batch, LastKnown, Lease, LoginState
+from sync.types import AccountRef, Batch, LastKnown, Lease, LoginState, OpenGap
 from tests.db.engine_stage import check
 from tests.db.sync_stage import TinyConnection, TinyPlatform, make_account, message, script
 
@@ -288,6 +288,25 @@ def test_an_adapter_that_can_reads_on_from_the_last_known_messages(
     check(account)
     assert tiny.reads[-1][0] == "", "what fails again is read from the start"
     assert (account.cursor, account.error_count, Message.objects.count()) == ("end", 0, 4)
+
+
+def test_gaps_that_no_reading_fills_go_into_the_new_cursor(
+    account: Account, tiny: TinyPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of webhooks are not the adapter's."""
+
+    def cursor_keeping(_connection: Any, gaps: Sequence[OpenGap]) -> str:
+        return "keeping " + ",".join(gap.key for gap in gaps)
+
+    monkeypatch.setattr(TinyConnection, "cursor_keeping", cursor_keeping)
+    tiny.on_read = script(batch("old", 1))
+    check(account)
+    for key in ("updates:1-2", "hooks:7"):
+        Gap.objects.create(account=account, key=key)
+    tiny.on_read = script(CursorInvalid("unknown"), batch("new", 2))
+    check(account)
+    assert tiny.reads[-1][0] == "keeping updates:1-2"
+    assert account.cursor == "new"
 
 
 def test_where_it_reads_on_is_settled_before_anything_is_read(

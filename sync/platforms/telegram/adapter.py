@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, ClassVar
@@ -20,7 +20,15 @@ from sync.platforms.telegram.events import message_id, read_update
 from sync.platforms.telegram.hooks import TelegramHooks, bot_id
 from sync.platforms.telegram.place import Place
 from sync.platforms.telegram.sentences import SENTENCES
-from sync.types import AccountRef, Batch, OutgoingReply, Record, RecordKind, Refused
+from sync.types import (
+    AccountRef,
+    Batch,
+    OpenGap,
+    OutgoingReply,
+    Record,
+    RecordKind,
+    Refused,
+)
 
 LONGEST_POLL_S = 30.0
 SHORTEST_POLL_S = 1.0  # Telegram counts whole seconds
@@ -64,8 +72,8 @@ class TelegramConnection(Connection):
     Telegram calls no cursor invalid: any number is an offset. Where ours is lost (this adapter
     can't read it), there is nothing better than none: asked without an offset Telegram sends all
     that no offset has confirmed, which is all that can still be had, and of what we have at most
-    the page that was stored last. What it drops in that time (24 hours) leaves no gap: nobody knows
-    the number of the last update then.
+    the page that was stored last. Gaps that were known stay. What it drops in that time (24 hours)
+    leaves none: nobody knows the number of the last update then.
     """
 
     def __init__(
@@ -101,7 +109,7 @@ class TelegramConnection(Connection):
             raise LoginExpired("not logged in")
         if self._account.credentials.get("webhook_secret"):
             await asyncio.sleep(wait_s)  # what is pushed wakes the account's check
-            yield await self._pushed(cursor)
+            yield await self._pushed(Place.parse(cursor))
             return
         async for batch in self._polled(Place.parse(cursor), wait_s):
             yield batch
@@ -138,8 +146,10 @@ class TelegramConnection(Connection):
             gaps=place.open_gaps,
         )
 
-    async def _pushed(self, cursor: str) -> Batch:
-        """Nothing to read: Telegram refuses to be polled. Raises `RequestRejected` without one."""
+    async def _pushed(self, place: Place) -> Batch:
+        """Nothing to read: Telegram refuses to be polled. Raises `RequestRejected` without one.
+
+        What is polled once it no longer pushes has no number that we could expect."""
         info = await self._client.webhook_info()
         if not info.url:
             raise RequestRejected(
@@ -148,7 +158,11 @@ class TelegramConnection(Connection):
                 409,
                 "no_webhook",
             )
-        return Batch(cursor="" if cursor else None, remaining=max(info.pending_update_count, 0))
+        cursor = Place(gaps=place.gaps).text()
+        return Batch(cursor, remaining=max(info.pending_update_count, 0))
+
+    def cursor_keeping(self, gaps: Sequence[OpenGap]) -> str:
+        return Place.with_gaps(gaps).text()
 
     async def send(self, reply: OutgoingReply) -> str:
         """Also raises `RequestRejected`: blocked by the user, chat not found, message too long."""

@@ -38,6 +38,11 @@ class Place(Wire):
         except ValidationError as error:
             raise CursorInvalid("the cursor is not one of ours") from error
 
+    @classmethod
+    def with_gaps(cls, gaps: Iterable[OpenGap]) -> Place:
+        """The place that stands for nothing but these, see `open_gaps`."""
+        return cls(gaps=tuple((int(one.older_end) + 1, int(one.newer_end) - 1) for one in gaps))
+
     def text(self) -> str:
         return self.model_dump_json(exclude_defaults=True)
 
