@@ -92,6 +92,7 @@ HISTORY = (
     _("Repaired."),
     _("Replayed."),
     _("Discarded."),
+    _("Accepted as lost."),
     _("Reopened."),
     _("%(what)s, with others."),
     _("replay"),

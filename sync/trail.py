@@ -9,8 +9,10 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
 from django.db.models import Model
+from django.utils import timezone
 
-from sync.models import Reply
+from sync import services
+from sync.models import Gap, Reply
 
 
 def leave_trail(user: Any, row: Model, what: str) -> None:
@@ -35,3 +37,14 @@ def act_on_reply(user: Any, reply_id: int, act: Callable[[int, str], Reply], wha
         if reply.state != before:
             leave_trail(user, reply, what)
     return reply
+
+
+def settle_gap(user: Any, gap: Gap, *, accept: bool) -> None:
+    """Accept a gap as lost, or no longer, with an entry in its history. Raises as
+    `services.accept_gap`."""
+    with transaction.atomic():
+        if accept and services.accept_gap(gap.pk, user.get_username(), timezone.now()):
+            leave_trail(user, gap, "Accepted as lost.")
+        elif not accept and services.reopen_gap(gap.pk):
+            leave_trail(user, gap, "Reopened.")
+    gap.refresh_from_db()

@@ -20,7 +20,8 @@ from sync import platforms, queries, services
 from sync.admin.account_columns import account_badge, last_error, notice
 from sync.admin.records import audit_badge
 from sync.errors import LoginUnderWay, SyncError
-from sync.models import OPEN_LOGIN, Account
+from sync.models import ACCEPTED_GAP, OPEN_GAP, OPEN_LOGIN, Account
+from sync.trail import settle_gap
 from sync.types import AuditOutcome
 
 AUDITS = 5
@@ -38,6 +39,11 @@ class AccountProof(AdminBase):
         return [
             path("<int:pk>/proof/", view(self.proof_view), name=f"{name}_proof"),
             path("<int:pk>/audit/", view(require_POST(self.audit_view)), name=f"{name}_audit"),
+            path(
+                "<int:pk>/gaps/<int:gap>/accept/",
+                view(require_POST(self.accept_gap_view)),
+                name=f"{name}_accept_gap",
+            ),
             path("<int:pk>/login/", view(require_POST(self.login_view)), name=f"{name}_login"),
             *super().get_urls(),
         ]
@@ -46,7 +52,7 @@ class AccountProof(AdminBase):
         """Asked for anew while the page is open."""
         account = self._account(request, pk, "sync.view_account")
         platform = platforms.registry().get(account.platform)
-        gaps = queries.gaps(account.pk).filter(closed_at__isnull=True)
+        gaps = queries.gaps(account.pk).filter(OPEN_GAP)
         audits = list(queries.audits(account.pk)[:AUDITS])
         context: dict[str, Any] = {
             "account": account,
@@ -60,6 +66,7 @@ class AccountProof(AdminBase):
             "platform": platform.label if platform else account.platform,
             "gaps": [(gap, moment(gap.found_at)) for gap in gaps[:GAPS]],
             "gaps_total": gaps.count(),
+            "gaps_accepted": queries.gaps(account.pk).filter(ACCEPTED_GAP).count(),
             "audits": [(one, audit_badge(one), moment(one.started_at)) for one in audits],
             "is_auditing": any(
                 one.outcome == AuditOutcome.RUNNING and not one.failures for one in audits
@@ -83,6 +90,17 @@ class AccountProof(AdminBase):
         except SyncError as refused:
             return answer(request, messages.ERROR, str(refused), back_to)
         text = gettext("%(account)s is compared with its platform.") % {"account": account}
+        return answer(request, messages.SUCCESS, text, back_to)
+
+    def accept_gap_view(self, request: HttpRequest, pk: int, gap: int) -> HttpResponse:
+        account = self._account(request, pk, "sync.operate_account")
+        back_to = reverse("admin:sync_account_change", args=[pk])
+        found = get_object_or_404(queries.gaps(account.pk), pk=row_id(gap))
+        try:
+            settle_gap(request.user, found, accept=True)
+        except SyncError as refused:
+            return answer(request, messages.ERROR, str(refused), back_to)
+        text = gettext("Accepted as lost. “Reopen” in the list of gaps undoes that.")
         return answer(request, messages.SUCCESS, text, back_to)
 
     def login_view(self, request: HttpRequest, pk: int) -> HttpResponse:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from django.contrib import admin
-from django.db.models import QuerySet
+from django.contrib import admin, messages
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
 from lifecycle.console.live import DASH, AdminBase, LiveList, ReadOnlyAdmin, badge, moment
 from lifecycle.said import said
 from sync import queries
 from sync.admin.by_account import BY_ACCOUNT
-from sync.models import Audit, Gap, SyncRun
+from sync.errors import SyncError
+from sync.models import ACCEPTED_GAP, OPEN_GAP, Audit, Gap, SyncRun
+from sync.trail import settle_gap
 from sync.types import AuditOutcome, RunOutcome
 
 
@@ -163,12 +166,35 @@ class AuditAdmin(RecordAdmin):
         return clipped(said(audit.error))
 
 
+class GapState(admin.SimpleListFilter):
+    title = _("state")
+    parameter_name = "state"
+    conditions: ClassVar[dict[str, Q]] = {
+        "open": OPEN_GAP,
+        "accepted": ACCEPTED_GAP,
+        "closed": Q(closed_at__isnull=False),
+    }
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [
+            ("open", _("open")),
+            ("accepted", _("accepted as lost")),
+            ("closed", _("closed")),
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Gap]) -> QuerySet[Gap]:
+        condition = self.conditions.get(self.value() or "")
+        return queryset.filter(condition) if condition else queryset
+
+
 @admin.register(Gap)
 class GapAdmin(RecordAdmin):
-    """What platforms have and we don't, until backfill has closed it."""
+    """What platforms have and we don't, until backfill has closed it, or somebody accepts it as
+    lost."""
 
     list_display = ["found", "account", "standing", "scope", "newer", "older", "why"]
-    list_filter = [("closed_at", admin.EmptyFieldListFilter), BY_ACCOUNT]
+    list_filter = [GapState, BY_ACCOUNT]
+    actions = ["accept_selected", "reopen_selected"]
     search_fields = ["scope", "reason", "account__identifier"]
     exclude = ["key"]
     list_fullwidth = True
@@ -181,6 +207,8 @@ class GapAdmin(RecordAdmin):
     def standing(self, gap: Gap) -> SafeString:
         if gap.closed_at:
             return format_html("{} {}", badge(_("closed"), "green"), moment(gap.closed_at))
+        if gap.accepted_at:
+            return format_html("{} {}", badge(_("accepted as lost"), "grey"), gap.accepted_by)
         return badge(_("open"), "amber live")
 
     @admin.display(description=_("newer end"))
@@ -194,3 +222,29 @@ class GapAdmin(RecordAdmin):
     @admin.display(description=_("reason"))
     def why(self, gap: Gap) -> SafeString | str:
         return clipped(said(gap.reason))
+
+    # --- actions ---
+
+    def has_settle_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("sync.operate_account")
+
+    @admin.action(description=_("Accept as lost"), permissions=["settle"])
+    def accept_selected(self, request: HttpRequest, rows: QuerySet[Gap]) -> None:
+        """Undone by “Reopen”."""
+        self._settle(request, rows, accept=True)
+
+    @admin.action(description=_("Reopen"), permissions=["settle"])
+    def reopen_selected(self, request: HttpRequest, rows: QuerySet[Gap]) -> None:
+        self._settle(request, rows, accept=False)
+
+    def _settle(self, request: HttpRequest, rows: QuerySet[Gap], *, accept: bool) -> None:
+        done = 0
+        for gap in rows:
+            try:
+                settle_gap(request.user, gap, accept=accept)
+                done += 1
+            except SyncError as refused:
+                messages.error(request, f"{gap}: {refused}")
+        if done:
+            text = ngettext("%(n)d gap: done.", "%(n)d gaps: done.", done)
+            messages.success(request, text % {"n": done})

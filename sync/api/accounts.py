@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django.db.models import QuerySet
+from django.shortcuts import get_object_or_404
 from django.utils import timezone
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -28,8 +29,11 @@ from sync.api.filters import (
     SyncRunFilter,
 )
 from sync.models import Account, PlatformServer, SyncRun
+from sync.trail import settle_gap
 
 OPERATE = {"POST": "sync.operate_account"}
+ONE_GAP = f"gaps/(?P<gap>{Rows.lookup_value_regex})"
+GAP_ID = OpenApiParameter("gap", int, OpenApiParameter.PATH)
 
 
 class AccountViewSet(Rows[Account]):
@@ -128,6 +132,25 @@ class AccountViewSet(Rows[Account]):
     def gaps(self, request: Request, pk: str) -> Response:
         """What the platform has and we don't (yet), with both ends; closed ones included."""
         return self._listed(queries.gaps(self.get_object().pk))
+
+    @extend_schema(request=NoBody, responses=ledger_bodies.GapSerializer, parameters=[GAP_ID])
+    @action(detail=True, methods=["post"], url_path=f"{ONE_GAP}/accept", permissions=OPERATE)
+    def accept_gap(self, request: Request, pk: str, gap: str) -> Response:
+        """What is missing is lost: it no longer keeps audits from calling the rest complete. The
+        gap closes should it come after all; `reopen` undoes this. 409 when it is closed."""
+        return self._settle_gap(request, gap, accept=True)
+
+    @extend_schema(request=NoBody, responses=ledger_bodies.GapSerializer, parameters=[GAP_ID])
+    @action(detail=True, methods=["post"], url_path=f"{ONE_GAP}/reopen", permissions=OPERATE)
+    def reopen_gap(self, request: Request, pk: str, gap: str) -> Response:
+        """Undo `accept`."""
+        return self._settle_gap(request, gap, accept=False)
+
+    def _settle_gap(self, request: Request, gap: str, *, accept: bool) -> Response:
+        NoBody(data=request.data).is_valid(raise_exception=True)
+        found = get_object_or_404(queries.gaps(self.get_object().pk), pk=gap)
+        settle_gap(request.user, found, accept=accept)
+        return Response(ledger_bodies.GapSerializer(found).data)
 
     @extend_schema(
         methods=["POST"],

@@ -13,7 +13,13 @@ from lifecycle.api.filters import Filters, true_or_false
 from sync import queries
 from sync.models.accounts import BREAKER_STATES, LOGIN_STATES
 from sync.models.deliveries import DELIVERY_STATES
-from sync.models.ledger import AUDIT_OUTCOMES, DEAD_LETTER_STATES, OUTCOMES, RAW_SHAPES
+from sync.models.ledger import (
+    AUDIT_OUTCOMES,
+    DEAD_LETTER_STATES,
+    OPEN_GAP,
+    OUTCOMES,
+    RAW_SHAPES,
+)
 from sync.models.records import DIRECTIONS
 from sync.models.requests import LOGIN_SESSION_STATES, REPLY_STATES
 
@@ -169,10 +175,12 @@ class LoginSessionFilter(Filters):
 
 
 class GapFilter(Filters):
-    open = true_or_false(method="is_open", help_text="Not yet closed by backfill.")
+    open = true_or_false(
+        method="is_open", help_text="Neither closed by backfill nor accepted as lost."
+    )
 
     def is_open(self, rows: Rows, _name: str, yes: bool) -> Rows:
-        return rows.filter(closed_at__isnull=yes)
+        return rows.filter(OPEN_GAP if yes else ~OPEN_GAP)
 
 
 class AuditFilter(Filters):

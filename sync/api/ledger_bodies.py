@@ -15,13 +15,14 @@ from sync.types import RecordKind
 
 
 class GapSerializer(serializers.ModelSerializer[Gap]):
-    """A stretch that the platform has and we don't, with its two ends."""
+    """A stretch that the platform has and we don't, with its two ends; open until what is missing
+    is stored. `accepted_at`: when somebody accepted it as lost."""
 
     class Meta:
         model = Gap
         fields: ClassVar[list[str]] = [
             *("id", "account", "scope", "newer_end", "older_end", "reason"),
-            *("found_at", "closed_at"),
+            *("found_at", "closed_at", "accepted_at", "accepted_by"),
         ]
         read_only_fields = fields
 

@@ -116,8 +116,16 @@ class DeadLetter(models.Model):
         return f"{self.kind} {self.external_id}".strip()
 
 
+# A gap that nobody has accepted as lost; in no case is what is missing there.
+OPEN_GAP = Q(closed_at__isnull=True, accepted_at__isnull=True)
+ACCEPTED_GAP = Q(closed_at__isnull=True, accepted_at__isnull=False)
+
+
 class Gap(models.Model):
-    """A stretch that the platform has and we don't, with its two ends [S9]."""
+    """A stretch that the platform has and we don't, with its two ends [S9].
+
+    Where the platform keeps no copy nothing ever closes it: a person accepts it as lost.
+    """
 
     account = models.ForeignKey(
         Account, on_delete=models.CASCADE, related_name="gaps", verbose_name=_("account")
@@ -129,6 +137,10 @@ class Gap(models.Model):
     reason = models.TextField(_("reason"), blank=True)
     found_at = models.DateTimeField(_("found"), db_default=Now())
     closed_at = models.DateTimeField(_("closed"), null=True)
+    accepted_at = models.DateTimeField(_("accepted as lost"), null=True, editable=False)
+    accepted_by = models.CharField(
+        _("accepted by"), max_length=150, blank=True, db_default="", default="", editable=False
+    )
 
     class Meta:
         verbose_name = _("gap")

@@ -55,6 +55,7 @@ from sync.services.deliveries import (
     settle,
 )
 from sync.services.freshness import Judged, judge_freshness
+from sync.services.gaps import accept_gap, reopen_gap
 from sync.services.housekeeping import (
     prune_audits,
     prune_deliveries,
@@ -93,6 +94,7 @@ __all__ = [
     "Run",
     "Told",
     "Total",
+    "accept_gap",
     "add_totals",
     "answer_from",
     "answer_login",
@@ -146,6 +148,7 @@ __all__ = [
     "remember_versions",
     "renew",
     "reopen_dead_letter",
+    "reopen_gap",
     "replay_dead_letter",
     "require_login_wanted",
     "resolve_dead_letters",

@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 
 from sync import feed, platforms, schedule
 from sync.errors import Rejected
-from sync.models import Account, Audit, DeadLetter, Gap, SeenVersion
+from sync.models import OPEN_GAP, Account, Audit, DeadLetter, Gap, SeenVersion
 from sync.services.rows import held, locked, notify, shown
 from sync.types import (
     AuditOutcome,
@@ -242,8 +242,9 @@ def _since(account: Account, now: datetime) -> datetime:
 
 
 def _lacking(account: Account) -> str:
-    """What is known to be missing in the store, for people; as `sync.sentences` has it."""
-    gaps = Gap.objects.filter(account=account, closed_at__isnull=True).count()
+    """What is known to be missing in the store, and nobody accepted as lost, for people; as
+    `sync.sentences` has it."""
+    gaps = Gap.objects.filter(OPEN_GAP, account=account).count()
     letters = DeadLetter.objects.filter(account=account, state=DeadLetterState.OPEN).count()
     parts = []
     if gaps:

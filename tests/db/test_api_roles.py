@@ -14,7 +14,7 @@ from rest_framework.test import APIClient
 
 from crm.roles import ROLES, grant_roles
 from lifecycle import services
-from sync.models import Account, Reply
+from sync.models import Account, Gap, Reply
 from sync.platforms.matrix.adapter import Matrix
 from sync.types import RecordKind
 from tests.db.api_helpers import (
@@ -85,6 +85,8 @@ OPERATIONS: list[tuple[str, str, Any, str]] = [
     ("post", "replies/{reply}/cancel", {}, OPERATE),
     ("post", "accounts/{account}/login-sessions", {}, OPERATE),
     ("post", "accounts/{account}/audits", {}, OPERATE),
+    ("post", "accounts/{account}/gaps/{gap}/accept", {}, OPERATE),
+    ("post", "accounts/{account}/gaps/{gap}/reopen", {}, OPERATE),
     ("post", "dead-letters/{letter}/discard", {}, OPERATE),
     ("post", "dead-letters/{letter}/reopen", {}, OPERATE),
     ("post", "dead-letters/batch", {"action": "discard", "ids": [1]}, OPERATE),
@@ -115,6 +117,7 @@ def ids(make_config: Callable[..., Any]) -> dict[str, int]:
         "letter": make_letter(account).pk,
         "reply": Reply.objects.create(account=account, conversation=conversation, text="x").pk,
         "hooked": hooked.pk,
+        "gap": Gap.objects.create(account=account, key="g").pk,
     }
 
 
