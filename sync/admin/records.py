@@ -192,7 +192,7 @@ class GapAdmin(RecordAdmin):
     """What platforms have and we don't, until backfill has closed it, or somebody accepts it as
     lost."""
 
-    list_display = ["found", "account", "standing", "scope", "newer", "older", "why"]
+    list_display = ["found", "account", "standing", "why", "place", "older", "newer"]
     list_filter = [GapState, BY_ACCOUNT]
     actions = ["accept_selected", "reopen_selected"]
     search_fields = ["scope", "reason", "account__identifier"]
@@ -211,13 +211,17 @@ class GapAdmin(RecordAdmin):
             return format_html("{} {}", badge(_("accepted as lost"), "grey"), gap.accepted_by)
         return badge(_("open"), "amber live")
 
-    @admin.display(description=_("newer end"))
-    def newer(self, gap: Gap) -> SafeString | str:
-        return clipped(said(gap.newer_end))
+    @admin.display(description=_("where"), ordering="scope")
+    def place(self, gap: Gap) -> SafeString | str:
+        return clipped(gap.scope, "small")
 
     @admin.display(description=_("older end"))
     def older(self, gap: Gap) -> SafeString | str:
-        return clipped(gap.older_end) if gap.older_end else str(_("the beginning"))
+        return clipped(gap.older_end, "small") if gap.older_end else str(_("the beginning"))
+
+    @admin.display(description=_("newer end"))
+    def newer(self, gap: Gap) -> SafeString | str:
+        return clipped(said(gap.newer_end), "small")
 
     @admin.display(description=_("reason"))
     def why(self, gap: Gap) -> SafeString | str:
