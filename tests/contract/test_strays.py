@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from lifecycle.agent import process, strays
-from lifecycle.types import Alive, ProcessRef
+from lifecycle.backends.base import Ending
+from lifecycle.types import Alive, Gone, ProcessRef
 from tests.host import Host, eventually, running_host
 
 SLEEPER = [sys.executable, "-c", "import signal; signal.pause()"]
@@ -57,6 +58,20 @@ def test_a_stray_ends_although_its_keeper_was_replaced(host: Host, word: str) ->
     without_keeper(host)
     os.kill(alive.process.pid, signal.SIGKILL)
     host.gone(alive.instance)
+    assert is_over(left)
+
+
+def test_an_end_is_told_when_nothing_of_the_worker_is_left(host: Host) -> None:
+    """[L7] Also of a child that takes its time to die: what comes next finds the machine as it
+    would be without it."""
+    events = host.backend.watch()
+    next(events)  # what there is: nothing
+    alive = host.start("child=eat:400")
+    left = tree(alive, 1)
+    eventually(lambda: left[0].memory_info().rss > 400 * 1024 * 1024, "it is large")
+    os.kill(alive.process.pid, signal.SIGKILL)
+    told = [type(next(events)) for _ in range(3)]
+    assert told == [Alive, Ending, Gone]
     assert is_over(left)
 
 

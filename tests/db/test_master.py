@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from typing import Any
+from unittest.mock import Mock
 
 import psycopg
 import pytest
@@ -26,6 +27,9 @@ from lifecycle.duty_runner import DutyRunner
 from lifecycle.errors import Rejected
 from lifecycle.management.commands.master import is_open
 from lifecycle.master import BrokerAnswers, Leave, Master, Notified, Observed, ShutDown
+from lifecycle.master.agenda import Agenda
+from lifecycle.master.sight import Sight
+from lifecycle.master.steps import Steps
 from lifecycle.models import WorkerConfig, WorkerLog, WorkerRuntime
 from lifecycle.types import DeploymentType, Exit, Gone, Instance, State
 from tests.host import Host, eventually, running_host
@@ -458,6 +462,22 @@ def test_a_restart_is_durable_before_its_crash_is_acknowledged(
         with_process("w", generation=2)
         eventually(lambda: "acknowledged" in done, "the crash is acknowledged")
     assert done == ["generation 2 made durable", "acknowledged"]
+
+
+def test_an_exit_of_the_past_is_durable_before_it_is_acknowledged(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """[L6, L10] What made it one may be a claim whose commit did not wait for the disk."""
+    done: list[str] = []
+    monkeypatch.setattr(services, "make_durable", lambda: done.append("durable"))
+    make_config(worker_id="w")
+    services.claim_start("w", 1)
+    services.exited(gone("w", 1), lambda: 0.0)
+    services.claim_start("w", 2)
+    backend = Mock(acknowledge=lambda _instance: done.append("acknowledged"))
+    steps = Steps({DeploymentType.LOCAL: backend}, Sight(), Agenda(), lambda: False)
+    assert steps.take_gone(DeploymentType.LOCAL, gone("w", 1), lambda _runtime: None)
+    assert done == ["durable", "acknowledged"]
 
 
 def test_a_restart_that_a_clock_put_far_away_comes_now(host: Host, make_config: MakeConfig) -> None:

@@ -17,6 +17,7 @@ from django.utils import timezone
 from lifecycle import queries, services
 from lifecycle.errors import LostRace, Rejected, UnknownWorker
 from lifecycle.models import WorkerConfig, WorkerLog, WorkerRuntime
+from lifecycle.services import facts
 from lifecycle.task_failures import LONGEST_ERROR, FailedTasks, Failures
 from lifecycle.types import (
     STOP_TIMEOUT_MS,
@@ -283,6 +284,25 @@ def test_a_successor_takes_over_when_it_is_ready_and_the_old_one_retires(
     done = queries.runtime("w")
     assert (done.state, done.retiring_generation, done.error_count) == (State.RUNNING, None, 0)
     assert done.restart_count == 1
+
+
+def test_the_pid_of_a_successor_that_takes_over_meanwhile_is_written(
+    make_config: Callable[..., WorkerConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is neither the current one when that is tried first, nor the successor after that."""
+    old = bring_up(make_config(worker_id="w"))
+    new = succeed(old)
+
+    class TakesOverBefore(str):
+        def format(self, *_args: object, **words: object) -> str:
+            if words["role"]:
+                services.ready(new, VERSIONS)
+            return super().format(**words)
+
+    monkeypatch.setattr(facts, "SPAWNED", TakesOverBefore(facts.SPAWNED))
+    services.spawned(Alive(new, ProcessRef(4713, 1, "boot"), timezone.now()))
+    runtime = queries.runtime("w")
+    assert (runtime.generation, runtime.process_id) == (2, 4713)
 
 
 def test_a_successor_that_ends_calls_the_restart_off_and_the_old_one_goes_on(
