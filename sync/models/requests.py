@@ -89,7 +89,9 @@ class Reply(models.Model):
                 fields=["account", "id"],
                 condition=Q(state="pending") | Q(is_asked_for=True),
                 name="reply_pending",
-            )
+            ),
+            models.Index(fields=["-id"], condition=Q(state="failed"), name="reply_failed"),
+            models.Index(fields=["created_at"], name="reply_created"),
         ]
 
     def __str__(self) -> str:

@@ -108,3 +108,32 @@ def test_what_lists_read_comes_from_an_index(
     grown = plan.replace("Seq Scan on sync_account", "").replace("sync_account_pkey", "")
     assert "Seq Scan" not in grown, plan  # accounts are few: how they are joined is of no matter
     assert "_pkey" not in grown, plan
+
+
+MANY_REPLIES = """
+INSERT INTO sync_reply (account_id, conversation_id, text, key, state, external_id, error, attempts,
+                        created_by, created_at)
+SELECT account_id, id, 'Thanks', gen_random_uuid(), CASE n WHEN 1 THEN 'failed' ELSE 'sent' END,
+       '', '', 1, 'ann', now() - n * interval '1 hour'
+  FROM sync_conversation CROSS JOIN generate_series(1, 5000) AS n;
+ANALYZE sync_reply;
+"""
+
+
+@pytest.mark.parametrize(
+    ("query", "index"), [("state=failed", "reply_failed"), ("since={lately}", "reply_created")]
+)
+def test_replies_that_failed_and_new_ones_are_found_by_an_index(
+    api_client: APIClient, query: str, index: str
+) -> None:
+    make_conversation(make_account())
+    with connection.cursor() as cursor:
+        cursor.execute(MANY_REPLIES)
+    lately = (timezone.now() - timedelta(hours=5)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    with CaptureQueriesContext(connection) as captured:
+        assert api_client.get(f"{V1}/replies?{query.format(lately=lately)}").json()["results"]
+    listing = next(one["sql"] for one in captured if 'FROM "sync_reply"' in one["sql"])
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN {listing}")
+        plan = "\n".join(row[0] for row in cursor.fetchall())
+    assert index in plan, plan
