@@ -166,6 +166,9 @@ class AuditAdmin(RecordAdmin):
         return clipped(said(audit.error))
 
 
+MOST_REFUSALS = 10  # that a page tells of
+
+
 class GapState(admin.SimpleListFilter):
     title = _("state")
     parameter_name = "state"
@@ -242,13 +245,15 @@ class GapAdmin(RecordAdmin):
         self._settle(request, rows, accept=False)
 
     def _settle(self, request: HttpRequest, rows: QuerySet[Gap], *, accept: bool) -> None:
-        done = 0
+        done, refused = 0, []
         for gap in rows:
             try:
                 settle_gap(request.user, gap, accept=accept)
                 done += 1
-            except SyncError as refused:
-                messages.error(request, f"{gap}: {refused}")
+            except SyncError as error:
+                refused.append(f"{gap}: {error}")
         if done:
             text = ngettext("%(n)d gap: done.", "%(n)d gaps: done.", done)
             messages.success(request, text % {"n": done})
+        for said_why in refused[:MOST_REFUSALS]:
+            messages.error(request, said_why)

@@ -112,7 +112,7 @@ def test_two_hundred_accounts_wait_without_a_thread_or_a_connection_each(
     eventually(lambda: Message.objects.count() == 1)
     begun = time.monotonic()
     process.end()
-    assert time.monotonic() - begun < 4
+    assert time.monotonic() - begun < 15, "not one after the other"
     assert platform.opened == platform.closed == 200
     assert Account.objects.filter(claimed_generation=None).count() == 200
 
