@@ -262,6 +262,15 @@ def gaps(account_id: int) -> QuerySet[Gap]:
     return Gap.objects.filter(account_id=account_id)
 
 
+def with_titles(gaps: QuerySet[Gap]) -> QuerySet[Gap]:
+    """Each with `title`: that of the conversation that its `scope` names, None where it names
+    something else."""
+    talks = Conversation.objects.filter(
+        account_id=OuterRef("account_id"), external_id=OuterRef("scope")
+    )
+    return gaps.annotate(title=Subquery(talks.values("title")[:1]))
+
+
 def dead_letters() -> QuerySet[DeadLetter]:
     """All dead letters, the last first, without the records themselves."""
     rows = DeadLetter.objects.select_related("account")

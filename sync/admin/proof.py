@@ -64,7 +64,7 @@ class AccountProof(AdminBase):
             "next_audit": moment(account.audit_due_at) if account.audit_due_at else "",
             "lists_ids": platform is not None and platform.lists_ids,
             "platform": platform.label if platform else account.platform,
-            "gaps": [(gap, moment(gap.found_at)) for gap in gaps[:GAPS]],
+            "gaps": [(gap, moment(gap.found_at)) for gap in queries.with_titles(gaps)[:GAPS]],
             "gaps_total": gaps.count(),
             "gaps_accepted": queries.gaps(account.pk).filter(ACCEPTED_GAP).count(),
             "audits": [(one, audit_badge(one), moment(one.started_at)) for one in audits],

@@ -202,6 +202,9 @@ class GapAdmin(RecordAdmin):
     exclude = ["key"]
     list_fullwidth = True
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Gap]:
+        return queries.with_titles(super().get_queryset(request))
+
     @admin.display(description=_("found"), ordering="id")
     def found(self, gap: Gap) -> SafeString | str:
         return moment(gap.found_at)
@@ -215,8 +218,8 @@ class GapAdmin(RecordAdmin):
         return badge(_("open"), "amber live")
 
     @admin.display(description=_("where"), ordering="scope")
-    def place(self, gap: Gap) -> SafeString | str:
-        return clipped(gap.scope, "small")
+    def place(self, gap: Any) -> SafeString | str:
+        return clipped(gap.title or gap.scope, "small")
 
     @admin.display(description=_("older end"))
     def older(self, gap: Gap) -> SafeString | str:

@@ -18,7 +18,7 @@ from sync.models import OPEN_GAP, Account, FeedEntry, Gap
 from sync.types import Batch, OpenGap
 from tests.db.api_helpers import V1, detail_of, errors_of
 from tests.db.errand_stage import OutboxPlatform
-from tests.db.sync_stage import lease, make_account, message
+from tests.db.sync_stage import conversation, lease, make_account, message
 
 pytestmark = pytest.mark.django_db
 
@@ -156,6 +156,25 @@ def test_on_the_page_of_the_account(
     assert "gaps accepted as lost" in shown
     elsewhere = reverse("admin:sync_account_accept_gap", args=[account.pk, gap.pk + 1])
     assert client.post(elsewhere).status_code == 404
+
+
+def test_it_stands_below_the_title_of_its_conversation(
+    client: Client, operator: User, account: Account
+) -> None:
+    """An id where it is of something else, a folder for example, or of a talk without a title."""
+    client.force_login(operator)
+    stored(account, Batch("c", (conversation("!room", "Late orders"), conversation("!bare", ""))))
+    for scope in ("!room", "!bare", "INBOX"):
+        Gap.objects.create(account=account, key=scope, scope=scope, reason="cut")
+    for page in (
+        reverse("admin:sync_account_proof", args=[account.pk]),
+        reverse("admin:sync_gap_changelist"),
+    ):
+        shown = client.get(page).content.decode()
+        assert "Late orders" in shown
+        assert "!room" not in shown
+        assert "!bare" in shown
+        assert "INBOX" in shown
 
 
 def test_viewers_accept_nothing(client: Client, viewer: User, account: Account, gap: Gap) -> None:
