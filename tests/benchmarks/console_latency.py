@@ -20,6 +20,10 @@ from typing import Any
 from anyio.from_thread import start_blocking_portal
 from playwright.sync_api import Page, sync_playwright
 
+from tests.benchmarks.own_home import set_up
+
+set_up()
+
 from crm.demo import synapse
 from crm.demo.install import install
 from docs.take_screenshots import CHROMIUM, DESK, FLAGS

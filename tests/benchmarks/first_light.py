@@ -20,6 +20,10 @@ from typing import Any
 
 import httpx
 
+from tests.benchmarks.own_home import set_up
+
+set_up()
+
 from crm.demo import synapse
 from crm.demo.install import install
 from tests.contract.matrix_stage import MatrixStage, matrix_stage

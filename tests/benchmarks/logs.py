@@ -11,6 +11,10 @@ import time
 
 import psutil
 
+from tests.benchmarks.own_home import set_up
+
+set_up()
+
 from lifecycle.backends.base import LogSource, LogStart
 from lifecycle.logs.lines import Place
 from lifecycle.logs.reading import server_sent

@@ -8,6 +8,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.benchmarks.own_home import set_up
+
+set_up()
+
 from crm.demo.install import install
 from crm.demo.synapse import Synapse
 from sync.types import MessageRecord
