@@ -11,15 +11,17 @@ import signal
 import sys
 
 
-def spawn(loop: asyncio.AbstractEventLoop, command: list[str]) -> None:
+def spawn(loop: asyncio.AbstractEventLoop, command: list[str], running: list[int]) -> None:
+    """`running` is the child's pid alone, for whoever ends us."""
     pid = os.posix_spawn(command[0], command, os.environ)
+    running[:] = [pid]
     pidfd = os.pidfd_open(pid)
 
     def ended() -> None:
         loop.remove_reader(pidfd)
         os.waitpid(pid, 0)
         os.close(pidfd)
-        spawn(loop, command)
+        spawn(loop, command, running)
 
     loop.add_reader(pidfd, ended)
 
@@ -28,8 +30,10 @@ async def main() -> None:
     loop = asyncio.get_running_loop()
     done = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, done.set)
-    spawn(loop, sys.argv[1:])
+    running: list[int] = []
+    spawn(loop, sys.argv[1:], running)
     await done.wait()
+    os.kill(running[0], signal.SIGKILL)
 
 
 asyncio.run(main())
