@@ -22,19 +22,19 @@ def last_known(account_id: int) -> LastKnown | None:
     """None where the last messages and comments don't tell what we have: something below them is
     known to be missing, or there are none."""
     synced_at = Account.objects.values_list("last_sync_at", flat=True).get(pk=account_id)
-    if synced_at is None or _open_gaps(account_id).exists():
+    if synced_at is None or _unfilled(account_id).exists():
         return None
     found = LastKnown(_conversations(account_id, synced_at), _posts(account_id, synced_at))
     return found if found.conversations or found.posts else None
 
 
-def open_gaps(account_id: int) -> tuple[OpenGap, ...]:
-    """What is known to be missing of what is read."""
+def unfilled_gaps(account_id: int) -> tuple[OpenGap, ...]:
+    """What is known to be missing of what is read, also where somebody accepted it as lost."""
     fields = ("key", "scope", "newer_end", "older_end", "reason")
-    return tuple(OpenGap(**row) for row in _open_gaps(account_id).order_by("id").values(*fields))
+    return tuple(OpenGap(**row) for row in _unfilled(account_id).order_by("id").values(*fields))
 
 
-def _open_gaps(account_id: int) -> QuerySet[Gap]:
+def _unfilled(account_id: int) -> QuerySet[Gap]:
     """What only a webhook missed says nothing of what is read."""
     found = Gap.objects.filter(account_id=account_id, closed_at=None)
     return found.exclude(key__startswith="hooks:")

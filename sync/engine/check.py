@@ -236,14 +236,15 @@ class AccountCheck:
         """From what we know, where the adapter can; if that fails, too, or it can't, all that the
         platform has. What is there already counts as same."""
         lease, known = self.run.lease, None
+        gaps: tuple[OpenGap, ...] = ()
         if not self._has_started_over:
             known = await self.in_database(reading_on.last_known, lease.account_id)
+            gaps = await self.in_database(reading_on.unfilled_gaps, lease.account_id)
         self._has_started_over = True
         cursor = self.connection.cursor_after(known) if known else ""
         sentence = reading_on.FROM_KNOWN if cursor else reading_on.FROM_START
-        if not cursor:
-            gaps = await self.in_database(reading_on.open_gaps, lease.account_id)
-            cursor = self.connection.cursor_keeping(gaps) if gaps else ""
+        if gaps:  # then nothing is known
+            cursor = self.connection.cursor_keeping(gaps)
         log.warning(sentence, extra=self._about)
         said = redacted(f"{sentence} ({invalid})", self.run.ref)
         await self.in_database(services.start_over, lease, cursor, said, timezone.now())

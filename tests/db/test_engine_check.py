@@ -307,6 +307,10 @@ def test_gaps_that_no_reading_fills_go_into_the_new_cursor(
     check(account)
     assert tiny.reads[-1][0] == "keeping updates:1-2"
     assert account.cursor == "new"
+    tiny.reads.clear()
+    tiny.on_read = script(CursorInvalid("unknown"), CursorInvalid("that, too"), batch("end", 3))
+    check(account)
+    assert [cursor for cursor, _ in tiny.reads] == ["new", "keeping updates:1-2", ""]
 
 
 def test_where_it_reads_on_is_settled_before_anything_is_read(
